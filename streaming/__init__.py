@@ -1,0 +1,1 @@
+"""What the user runs: commands, configuration and the pipeline."""

@@ -1,0 +1,67 @@
+"""The exception tree, drawn in one place.
+
+::
+
+    StreamError
+    ├── InputError                 an option or a question the run cannot work with
+    ├── VideoError                 a clip that cannot be read; the message names the file and the reason
+    │   ├── VideoOpenError         missing, not a file, not a video, header unreadable
+    │   ├── NoVideoStreamError     opens, but holds no moving pictures
+    │   ├── VideoDecodeError       has a video stream of which not one wanted frame can be decoded
+    │   ├── VideoLimitError        frames too large to be decoded safely
+    │   └── VideoTimeoutError      reading took longer than its time limit
+    ├── ModelError                 a checkpoint that cannot be found, read or used
+    ├── ContextError               text plus visual budget exceed the model's context
+    ├── ResourceError              the cluster cannot place the actors that were asked for
+    └── WorkerError                a worker failed or died more often than recovery allows
+
+Every exception carries one message string, so it survives pickling between actors unchanged.
+"""
+
+
+class StreamError(Exception):
+    """Root of every error this project raises on purpose; its text is one line for the user."""
+
+
+class InputError(StreamError):
+    """An option or a question the run cannot work with."""
+
+
+class VideoError(StreamError):
+    """A clip that cannot be read."""
+
+
+class VideoOpenError(VideoError):
+    """The path is missing, is not a file, or is not a readable video container."""
+
+
+class NoVideoStreamError(VideoError):
+    """The container opens but holds no video stream."""
+
+
+class VideoDecodeError(VideoError):
+    """The clip has a video stream, but not one of the wanted frames can be decoded."""
+
+
+class VideoLimitError(VideoError):
+    """The clip's frames are larger than the stated limit."""
+
+
+class VideoTimeoutError(VideoError):
+    """Reading the clip took longer than its time limit."""
+
+
+class ModelError(StreamError):
+    """A checkpoint that cannot be found, read or used."""
+
+
+class ContextError(StreamError):
+    """Text plus visual budget do not fit the model's context."""
+
+
+class ResourceError(StreamError):
+    """The cluster cannot place the actors that were asked for."""
+
+
+class WorkerError(StreamError):
+    """A worker failed or died more often than recovery allows."""
