@@ -92,3 +92,30 @@ class FrameChunk:
 
     def __repr__(self) -> str:
         return f"FrameChunk({self.chunk_index}, frames={self.frames.shape})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameSelection:
+    """What the language model got of one frame, and why.
+
+    ``keep_indices`` are ascending flat indices into the frame's unpruned order: ``num_base`` base
+    tokens (row-major over a square), then ``rows`` rows of ``columns`` grid tokens, each row
+    followed by its newline. The grid covers the whole displayed picture.
+    """
+
+    frame_index: int
+    pts_seconds: float
+    num_base: int
+    rows: int
+    columns: int
+    keep_indices: Int64Array
+    num_marker_tokens: int
+    base_informativeness: float
+    grid_informativeness: float
+    novelty: float
+    thumbnail_jpeg: bytes
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Tokens of this frame in the language model's sequence, its time mark included."""
+        return len(self.keep_indices) + self.num_marker_tokens

@@ -1,0 +1,63 @@
+"""What one question about one clip comes back as."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workers.messages import FrameSelection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """The answer to one question, with what the language model was shown to give it.
+
+    ``seconds`` holds wall time by stage, ``peak_memory_bytes`` the peak resident memory by
+    process name, ``config`` the resolved options of the run.
+    """
+
+    video: str
+    question: str
+    answer: str
+    model: str
+    budget: int
+    num_unpruned_tokens: int
+    num_text_tokens: int
+    frames: tuple[FrameSelection, ...]
+    seconds: Mapping[str, float]
+    peak_memory_bytes: Mapping[str, int]
+    warnings: tuple[str, ...]
+    config: Mapping[str, Any]
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of which the language model got at least one token."""
+        return len(self.frames)
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Visual tokens in the language model's sequence; never above ``budget``."""
+        return sum(frame.num_visual_tokens for frame in self.frames)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as plain values, without pictures and token indices."""
+        return {
+            "video": self.video,
+            "question": self.question,
+            "answer": self.answer,
+            "model": self.model,
+            "budget": self.budget,
+            "num_frames": self.num_frames,
+            "num_visual_tokens": self.num_visual_tokens,
+            "num_unpruned_tokens": self.num_unpruned_tokens,
+            "num_text_tokens": self.num_text_tokens,
+            "frames": [
+                {
+                    "pts_seconds": round(frame.pts_seconds, 6),
+                    "num_visual_tokens": frame.num_visual_tokens,
+                }
+                for frame in self.frames
+            ],
+            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+            "peak_memory_bytes": dict(self.peak_memory_bytes),
+            "warnings": list(self.warnings),
+        }
