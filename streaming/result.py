@@ -11,8 +11,9 @@ from workers.messages import FrameSelection
 class Answer:
     """The answer to one question, with what the language model was shown to give it.
 
-    ``seconds`` holds wall time by stage, ``peak_memory_bytes`` the peak resident memory by
-    process name, ``config`` the resolved options of the run.
+    ``seconds`` holds busy time by stage, summed over workers that ran side by side;
+    ``elapsed_seconds`` is wall time since work on the clip began. ``peak_memory_bytes`` is the peak
+    resident memory by process name, ``config`` the resolved options of the run.
     """
 
     video: str
@@ -24,6 +25,7 @@ class Answer:
     num_text_tokens: int
     frames: tuple[FrameSelection, ...]
     seconds: Mapping[str, float]
+    elapsed_seconds: float
     peak_memory_bytes: Mapping[str, int]
     warnings: tuple[str, ...]
     config: Mapping[str, Any]
@@ -58,6 +60,7 @@ class Answer:
                 for frame in self.frames
             ],
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+            "elapsed_seconds": round(self.elapsed_seconds, 4),
             "peak_memory_bytes": dict(self.peak_memory_bytes),
             "warnings": list(self.warnings),
         }

@@ -1,1 +1,1 @@
-"""Who does the work: video decoding, vision encoding, the language model, and the actors that run them."""
+"""Who does the work: decoding, encoding, the language model, and the actors that run them."""

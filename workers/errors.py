@@ -4,7 +4,7 @@
 
     StreamError
     ├── InputError                 an option or a question the run cannot work with
-    ├── VideoError                 a clip that cannot be read; the message names the file and the reason
+    ├── VideoError                 a clip that cannot be read; names the file and the reason
     │   ├── VideoOpenError         missing, not a file, not a video, header unreadable
     │   ├── NoVideoStreamError     opens, but holds no moving pictures
     │   ├── VideoDecodeError       has a video stream of which not one wanted frame can be decoded

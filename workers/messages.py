@@ -5,7 +5,9 @@ a stage returns a new one. numpy has no bfloat16: such features travel as ``uint
 beside the name of their dtype.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,12 @@ class VideoIndex:
     seekable: bool
     """False where seeking by time is not reliable: the clip is then read from its beginning."""
     warnings: tuple[str, ...] = ()
+    keyframe_pts: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
+    """Ascending presentation times at which decoding can start, in the units of ``pts``."""
+    open_gop: bool = False
+    """True where pictures shown before a keyframe are stored after it and need what precedes it."""
+    numbered: bool = False
+    """True where pictures carry no usable time: the i-th one decoded is shown at ``pts[i]``."""
 
     @property
     def num_frames(self) -> int:
@@ -62,7 +70,8 @@ class Segment:
     def __post_init__(self) -> None:
         if self.first_frame % self.frames_per_chunk:
             raise ValueError(
-                f"a segment starts on a chunk border: {self.first_frame = } {self.frames_per_chunk = }"
+                f"a segment starts on a chunk border: {self.first_frame = } "
+                f"{self.frames_per_chunk = }"
             )
 
 
@@ -119,3 +128,117 @@ class FrameSelection:
     def num_visual_tokens(self) -> int:
         """Tokens of this frame in the language model's sequence, its time mark included."""
         return len(self.keep_indices) + self.num_marker_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which checkpoint a worker loads and how; ``dtype`` and ``device`` are torch's names."""
+
+    model: str
+    device: str
+    dtype: str
+    compact_positions: bool = True
+    num_threads: int = 0
+    """Threads of one worker's tensor operations; 0 leaves torch's default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneOptions:
+    """What every frame is pruned by before any other frame is known.
+
+    ``num_keep`` is a frame's nominal share of the budget, ``max_keep`` the most it may be handed
+    and therefore what it sends on; the rest are MR-Pruner's parameters.
+    """
+
+    num_keep: int
+    max_keep: int
+    similarity: float = 0.5
+    cross_similarity: float = 0.5
+    temperature: float = 0.03
+    beta: float = 0.5
+    num_steps: int = 1
+    thumbnail_width: int = 0
+    """Pixels across of the picture sent along for the report; 0 sends none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidates:
+    """The best tokens of some frames, each frame's in the order a growing share keeps them.
+
+    ``counts[i]`` tokens belong to frame ``frame_indices[i]``; their flat indices and features
+    (sum of counts, hidden) stand one frame after another in ``order`` and ``features``, the latter
+    as ``dtype``, bfloat16 as ``uint16``. ``informativeness[i]`` is the mean norm of (base, grid).
+    """
+
+    frame_indices: Int64Array
+    pts_seconds: Float64Array
+    counts: Int64Array
+    order: Int64Array
+    features: NDArray[Any]
+    dtype: str
+    informativeness: Float64Array
+    num_base: int
+    rows: int
+    columns: int
+    thumbnails: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        num_tokens = int(self.counts.sum())
+        if not num_tokens == len(self.order) == len(self.features):
+            raise ValueError(
+                f"one index and one feature a token: {num_tokens = } {len(self.order) = } "
+                f"{len(self.features) = }"
+            )
+
+    def __repr__(self) -> str:
+        return f"Candidates(frames={self.frame_indices.tolist()}, features={self.features.shape})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerUsage:
+    """What a worker has used so far: busy wall seconds by stage, and peak resident memory."""
+
+    seconds: Mapping[str, float]
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCost:
+    """Tokens a prompt needs beside the visual ones, and what the model has room for.
+
+    ``num_text_tokens`` is for the longest question without any frame; each frame adds at most
+    ``num_separator_tokens`` of the chat template and ``num_marker_tokens[i]`` of its time mark.
+    """
+
+    context_length: int
+    num_text_tokens: int
+    num_separator_tokens: int
+    num_marker_tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetOptions:
+    """How the clip's budget is shared out among its frames."""
+
+    budget: int
+    novelty: bool = False
+    time_marks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOptions:
+    """How an answer is chosen: greedily at ``temperature`` 0, else drawn with ``seed``."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedAnswer:
+    """The end of an answer: its whole text, its token ids and what the prompt cost."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    num_text_tokens: int
+    seconds: Mapping[str, float]

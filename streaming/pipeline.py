@@ -1,0 +1,165 @@
+"""The whole flow on one screen: a clip is watched once, then asked any number of questions."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from streaming.config import Options
+from streaming.plan import ClipPlan, Source, plan_clip
+from streaming.result import Answer
+from workers.errors import VideoDecodeError
+from workers.messages import FrameSelection, GeneratedAnswer, ModelOptions, SamplingOptions
+from workers.pool import LocalPool, Pool, Progress, StageMakers
+from workers.stages import peak_memory_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WatchedClip:
+    """A clip whose bounded visual sequence the language model holds."""
+
+    source: Source
+    plan: ClipPlan
+    frames: tuple[FrameSelection, ...]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def open_pool(options: Options, makers: StageMakers | None = None) -> Iterator[Pool]:
+    """Start the workers that the options ask for, and stop them whatever happens."""
+    model = ModelOptions(
+        model=options.model,
+        device=options.device,
+        dtype=options.dtype,
+        compact_positions=options.position_ids == "compact",
+        num_threads=_num_threads(options),
+    )
+    pool: Pool
+    if options.executor == "local":
+        pool = LocalPool(model, makers)
+    else:
+        from workers.placement import ClusterOptions
+        from workers.ray_pool import RayPool
+
+        cluster = ClusterOptions(
+            num_decoders=options.num_decoders,
+            num_encoders=options.num_encoders,
+            address=options.address,
+        )
+        pool = RayPool(model, cluster, makers)
+    try:
+        pool.start()
+        yield pool
+    finally:
+        pool.close()
+
+
+def _num_threads(options: Options) -> int:
+    """Share this machine's cores among the encoders; a cluster's actors keep to their one CPU."""
+    if options.executor == "local" or options.address is not None:
+        return 0
+    return max(1, (os.cpu_count() or 1) // options.num_encoders)
+
+
+def watch(
+    pool: Pool,
+    source: Source,
+    options: Options,
+    questions: Sequence[str],
+    *,
+    show: Callable[[Progress, int], None] = lambda progress, num_frames: None,
+    thumbnail_width: int = 0,
+) -> WatchedClip:
+    """Decode, encode and prune a clip, and hand its bounded visual sequence to the model.
+
+    Args:
+        pool: started.
+        source: the clip.
+        options: of the run.
+        questions: that will be asked; the default budget leaves room for the longest.
+        show: told of progress and of the number of frames in all.
+        thumbnail_width: pixels across of the pictures kept for a report; 0 keeps none.
+
+    Raises:
+        VideoDecodeError: not one of the sampled frames could be used.
+        ContextError: see :func:`streaming.plan.plan_clip`.
+    """
+    plan = plan_clip(
+        source,
+        options,
+        questions,
+        pool.measure,
+        num_segments=options.num_decoders if options.executor == "ray" else 1,
+        thumbnail_width=thumbnail_width,
+    )
+    warnings = list(source.index.warnings)
+    num_encoded = 0
+    for progress in pool.encode(plan.segments, plan.prune):
+        show(progress, plan.num_frames)
+        warnings += progress.warnings
+        num_encoded += progress.num_encoded
+    if not num_encoded:
+        reason = warnings[-1] if warnings else "the decoder gave no pictures"
+        raise VideoDecodeError(f"{source.index.path}: no frame could be used ({reason})")
+    return WatchedClip(
+        source=source, plan=plan, frames=pool.select(plan.budget), warnings=tuple(warnings)
+    )
+
+
+def ask(
+    pool: Pool, clip: WatchedClip, options: Options, question: str, *, started: float
+) -> Iterator[str | Answer]:
+    """Yield the answer's text as it comes, then the whole answer with its record.
+
+    Args:
+        pool: that watched the clip last.
+        clip: from :func:`watch`.
+        options: of the run.
+        question: any text.
+        started: ``time.perf_counter()`` when work on the clip began.
+    """
+    sampling = SamplingOptions(
+        max_new_tokens=options.max_new_tokens, temperature=options.temperature, seed=options.seed
+    )
+    for piece in pool.answer(question, sampling):
+        if isinstance(piece, GeneratedAnswer):
+            yield _record(pool, clip, options, question, piece, time.perf_counter() - started)
+        else:
+            yield piece
+
+
+def _record(
+    pool: Pool,
+    clip: WatchedClip,
+    options: Options,
+    question: str,
+    answer: GeneratedAnswer,
+    elapsed: float,
+) -> Answer:
+    usages = pool.usage()
+    seconds = dict(clip.seconds)
+    for usage in usages.values():
+        for stage, value in usage.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + value
+    seconds |= answer.seconds
+    memory = {name: usage.peak_memory_bytes for name, usage in usages.items()}
+    if options.executor == "ray":
+        memory = {"driver": peak_memory_bytes()} | memory
+    return Answer(
+        video=clip.source.index.path,
+        question=question,
+        answer=answer.text,
+        model=options.model,
+        budget=clip.plan.budget.budget,
+        num_unpruned_tokens=clip.plan.num_unpruned_tokens,
+        num_text_tokens=answer.num_text_tokens,
+        frames=clip.frames,
+        seconds=seconds,
+        elapsed_seconds=elapsed,
+        peak_memory_bytes=memory,
+        warnings=clip.warnings,
+        config=dataclasses.asdict(options),
+    )

@@ -1,0 +1,186 @@
+"""The arithmetic of a run: which frames, how many tokens each, cut into which segments."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streaming.config import Options
+from workers.checkpoint import locate, read_config
+from workers.errors import ContextError
+from workers.geometry import FrameGeometry, read_geometry
+from workers.messages import (
+    BudgetOptions,
+    Int64Array,
+    PromptCost,
+    PruneOptions,
+    Segment,
+    VideoIndex,
+)
+from workers.sampling import sample_frames, thin_frames
+from workers.video import cut_segments, index_video
+
+DEFAULT_NUM_FRAMES = 32
+DEFAULT_BUDGET = 4096
+_CHUNK_BYTES = 64 * 1024**2
+
+Measure = Callable[[Sequence[str], Sequence[float]], PromptCost]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """A clip, the frames sampled from it and what the checkpoint makes of a frame.
+
+    Made without starting any worker, so that a wrong path, option or model name fails at once.
+    """
+
+    index: VideoIndex
+    frame_indices: Int64Array
+    geometry: FrameGeometry
+
+    def pts_seconds(self, frame_indices: Int64Array) -> list[float]:
+        """Return source times of frames."""
+        return (self.index.pts[frame_indices] * self.index.time_base_seconds).tolist()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipPlan:
+    """What the workers are told about one clip."""
+
+    segments: tuple[Segment, ...]
+    prune: PruneOptions
+    budget: BudgetOptions
+    num_frames: int
+    num_unpruned_tokens: int
+
+
+def open_source(video: str, options: Options) -> Source:
+    """Index a clip, sample its frames and read the checkpoint's geometry.
+
+    Raises:
+        VideoError: the clip cannot be read.
+        ModelError: the model cannot be found.
+        InputError: the sampling options do not fit the clip.
+    """
+    index = index_video(video)
+    num_frames = options.num_frames
+    if num_frames is None and options.fps is None:
+        num_frames = DEFAULT_NUM_FRAMES
+    frame_indices = sample_frames(
+        index,
+        num_frames=num_frames,
+        fps=options.fps,
+        start_seconds=options.start,
+        end_seconds=options.end,
+    )
+    geometry = read_geometry(read_config(locate(options.model)))
+    return Source(
+        index=index,
+        frame_indices=frame_indices,
+        geometry=geometry.frame(index.height, index.width),
+    )
+
+
+def plan_clip(
+    source: Source,
+    options: Options,
+    questions: Sequence[str],
+    measure: Measure,
+    *,
+    num_segments: int,
+    thumbnail_width: int,
+) -> ClipPlan:
+    """Settle the budget and how every frame is pruned.
+
+    A budget that does not pay for one token (and one time mark) of every frame is spent on fewer
+    frames, evenly spread. A frame's nominal share, on which MR-Pruner's cross-resolution term is
+    computed, is an equal share; ``headroom`` times that is what a frame sends on, so that all
+    candidates together stay within ``headroom`` budgets.
+
+    Raises:
+        ContextError: text, budget and answer do not fit the model's context.
+    """
+    frames = source.frame_indices
+    if options.keep_ratio is None:
+        frames = thin_frames(frames, options.budget or DEFAULT_BUDGET)
+    times = source.pts_seconds(frames) if options.time_marks else []
+    cost = measure(questions, times)
+    mark = max(cost.num_marker_tokens, default=0)
+    room = cost.context_length - cost.num_text_tokens - options.max_new_tokens
+    length = source.geometry.num_tokens
+    if options.keep_ratio is not None:
+        budget = _floor(options.keep_ratio * len(frames) * length) + mark * len(frames)
+    elif options.budget is not None:
+        budget = options.budget
+    else:
+        frames = thin_frames(
+            frames, _at_least_one(room // (1 + cost.num_separator_tokens + mark), room)
+        )
+        budget = min(DEFAULT_BUDGET, room - cost.num_separator_tokens * len(frames))
+    frames = thin_frames(frames, _at_least_one(budget // (1 + mark), budget))
+    marks = mark * len(frames)
+    available = min(budget, length * len(frames) + marks)
+    _check_context(cost, options, len(frames), available, length)
+    visual = max(budget - marks, len(frames))
+    num_keep = min(length, visual // len(frames))
+    chunk = max(1, min(options.frames_per_chunk, _CHUNK_BYTES // source.index.frame_bytes))
+    return ClipPlan(
+        segments=tuple(
+            cut_segments(
+                source.index,
+                frames,
+                decoder=options.decoder,
+                frames_per_chunk=chunk,
+                num_segments=num_segments,
+            )
+        ),
+        prune=PruneOptions(
+            num_keep=num_keep,
+            max_keep=min(length, math.ceil(options.headroom * visual / len(frames))),
+            similarity=options.pruner_similarity,
+            cross_similarity=options.pruner_cross_similarity,
+            temperature=options.pruner_temperature,
+            beta=options.pruner_beta,
+            num_steps=options.pruner_steps,
+            thumbnail_width=thumbnail_width,
+        ),
+        budget=BudgetOptions(budget=budget, novelty=options.novelty, time_marks=options.time_marks),
+        num_frames=len(frames),
+        num_unpruned_tokens=length * len(frames),
+    )
+
+
+def _floor(value: float) -> int:
+    """Round down, but take 0.29 * 100 for 29; at least 1."""
+    return max(1, math.floor(round(value, 6)))
+
+
+def _at_least_one(num_frames: int, tokens: int) -> int:
+    if num_frames < 1:
+        raise ContextError(
+            f"{tokens} tokens do not pay for one frame and its marks: raise --budget, or lower "
+            "--max-new-tokens or shorten the question where the context is full"
+        )
+    return num_frames
+
+
+def _check_context(
+    cost: PromptCost, options: Options, num_frames: int, visual: int, frame_length: int
+) -> None:
+    text = cost.num_text_tokens + cost.num_separator_tokens * num_frames
+    answer, context = options.max_new_tokens, cost.context_length
+    needed = text + visual + answer
+    if needed > context:
+        remedy = "--budget" if options.keep_ratio is None else "--keep-ratio"
+        limit = max(0, context - text - answer)
+        raise ContextError(
+            f"{text} text + {visual} visual + {answer} answer tokens make {needed}, but the "
+            f"model's context holds {context}: lower {remedy} so that at most {limit} visual "
+            "tokens are left, or lower --max-new-tokens"
+        )
+    last = text + frame_length * num_frames + answer
+    if options.position_ids == "original" and last > context:
+        raise ContextError(
+            f"--position-ids original numbers the unpruned sequence up to {last}, but the model's "
+            f"context holds {context}: use --position-ids compact, or lower --num-frames to at "
+            f"most {max(0, (context - answer - cost.num_text_tokens) // frame_length)}"
+        )

@@ -1,0 +1,167 @@
+"""Reading a LLaVA-NeXT checkpoint in transformers format, one part at a time.
+
+A vision worker reads the vision tower and the projector only, a language worker the language model
+only: just those tensors are read from the safetensors files, and from the hub just the files that
+hold them. Weights in any other format, and code shipped with a checkpoint, are never touched.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workers.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDED = "embedded"
+
+# The names written by transformers 4 and 5, and what they are called in the module loaded alone.
+VISION_TOWER = {r"(?:model\.)?vision_tower\.(?:vision_model\.)?(.+)": r"\1"}
+PROJECTOR = {
+    r"(?:model\.)?multi_modal_projector\.(.+)": r"projector.\1",
+    r"(?:model\.)?image_newline": "image_newline",
+}
+LANGUAGE_MODEL = {
+    r"(?:language_model\.)?(lm_head\..+)": r"\1",
+    r"language_model\.model\.(.+)": r"model.\1",
+    r"model\.language_model\.(?!model\.)(.+)": r"model.\1",
+}
+
+
+def locate(model: str) -> str:
+    """Turn what the user calls a model into a local folder or a hub repository's name.
+
+    Args:
+        model: ``"embedded"``, a folder, or ``namespace/name`` on the hub.
+
+    Raises:
+        ModelError: neither a folder nor shaped like a hub name.
+    """
+    if model == EMBEDDED:
+        from workers.embedded import embedded_checkpoint
+
+        return str(embedded_checkpoint())
+    if Path(model).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        return model
+    raise ModelError(
+        f"unknown model {model!r}: give {EMBEDDED!r}, a checkpoint folder, or namespace/name on "
+        "the hub"
+    )
+
+
+def read_config(location: str) -> dict[str, Any]:
+    """Return the checkpoint's ``config.json``.
+
+    Raises:
+        ModelError: it is missing or is not JSON.
+    """
+    path = fetch(location, "config.json")
+    if path is None:
+        raise ModelError(f"{location}: no config.json, so this is no checkpoint folder")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return config
+
+
+def read_tensors(
+    location: str,
+    names: Mapping[str, str],
+    *,
+    dtype: "torch.dtype",
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> dict[str, "torch.Tensor"]:
+    """Read the tensors whose names match, renamed and cast, from the safetensors files.
+
+    Args:
+        location: what ``locate`` returned.
+        names: regular expression of a stored name -> the name to return it under.
+        dtype: floating dtype to cast to while reading, so that no second copy is ever held.
+        wanted: asked with the new name; a tensor it declines is not read.
+
+    Returns:
+        New name -> tensor on the CPU.
+
+    Raises:
+        ModelError: no safetensors files, an unreadable one, or no tensor that matches.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors = {}
+    for file, stored_names in _files(location).items():
+        renamed = {stored: _rename(stored, names) for stored in stored_names}
+        chosen = {stored: new for stored, new in renamed.items() if new and wanted(new)}
+        if not chosen:
+            continue
+        path = fetch(location, file)
+        if path is None:
+            raise ModelError(f"{location}: {file} is missing")
+        try:
+            with safe_open(path, framework="pt") as shard:
+                for stored, new in chosen.items():
+                    tensors[new] = shard.get_tensor(stored).to(dtype)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: unreadable safetensors file ({error})") from None
+    if not tensors:
+        raise ModelError(f"{location}: its safetensors files hold no {' or '.join(names)}")
+    return tensors
+
+
+def _rename(stored: str, names: Mapping[str, str]) -> str | None:
+    for pattern, replacement in names.items():
+        match = re.fullmatch(pattern, stored)
+        if match:
+            return match.expand(replacement)
+    return None
+
+
+def _files(location: str) -> dict[str, list[str]]:
+    """Return the names of the tensors in each safetensors file of the checkpoint."""
+    from safetensors import SafetensorError, safe_open
+
+    index = fetch(location, "model.safetensors.index.json")
+    if index is not None:
+        files: dict[str, list[str]] = {}
+        for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
+            files.setdefault(file, []).append(name)
+        return files
+    single = fetch(location, "model.safetensors")
+    if single is None:
+        raise ModelError(f"{location}: no safetensors weights (other formats are not read)")
+    try:
+        with safe_open(single, framework="pt") as shard:
+            return {"model.safetensors": list(shard.keys())}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{single}: unreadable safetensors file ({error})") from None
+
+
+def fetch(location: str, file: str) -> Path | None:
+    """Return the local path of a checkpoint's file, or None; from the hub if need be."""
+    if Path(location).is_dir():
+        path = Path(location, file)
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
+    try:
+        return Path(hf_hub_download(location, file))
+    except LocalEntryNotFoundError:
+        raise ModelError(
+            f"model {location!r} is neither a local folder nor in the hub cache, and the hub "
+            "cannot be reached"
+        ) from None
+    except EntryNotFoundError:
+        return None
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise ModelError(f"model {location!r}: {str(error).splitlines()[0]}") from None

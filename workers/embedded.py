@@ -1,0 +1,193 @@
+"""The embedded default: a small LLaVA-NeXT that needs no download.
+
+Its weights are random, from a fixed seed: it takes the whole path of a real checkpoint, with the
+real 336 px tiles and token counts, and its answers carry no meaning. It is made on first use, in
+the user's cache folder, and is the same on every machine.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}{{ message['role'] + ': ' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+)
+_WORDS = """
+a about above after all an and animal answer appears at away background before behind below beside
+between black blue bottom bright brown building car cat child circle city clip close color corner
+count day door down first five floor food four frame front girl glass grass gray green ground hand
+hat head high house in is it kitchen last left light line long low man many moving near next night
+no not number of off on one open orange over paint people person picture pink plate purple red
+right road room round running scene second seen shape short shows side sign sitting six sky small
+square standing stone street table tall text the then there thing three to top town track tree
+triangle turning two under up video view walking wall water wheel white window with woman wood
+yellow yes zero
+"""
+
+
+def embedded_checkpoint() -> Path:
+    """Return the folder of the embedded checkpoint, making it where it does not exist yet."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "mr-stream" / "embedded-random-1"
+    if not (folder / "config.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = Path(scratch, "checkpoint")
+            write_checkpoint(made)
+            try:
+                made.rename(folder)
+            except OSError:  # another worker was faster: its folder is the same
+                if not (folder / "config.json").is_file():
+                    raise
+    return folder
+
+
+def write_checkpoint(
+    folder: Path,
+    *,
+    tile_size: int = 336,
+    vision_size: int = 64,
+    text_size: int = 128,
+    num_layers: int = 4,
+    context_length: int = 32_768,
+    seed: int = 0,
+) -> None:
+    """Write a randomly initialised LLaVA-NeXT checkpoint with tokenizer and processor.
+
+    Args:
+        folder: where to; made if need be.
+        tile_size: tile side in pixels, a multiple of 14.
+        vision_size: hidden size of the vision tower.
+        text_size: hidden size of the language model.
+        num_layers: layers of the tower and of the language model.
+        context_length: positions the language model has.
+        seed: of the weights.
+    """
+    import torch
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessorPil,
+        LlavaNextProcessor,
+    )
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    tokenizer = _make_tokenizer()
+    pinpoints = [
+        [a * tile_size, b * tile_size] for a, b in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+    ]
+    config = LlavaNextConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=vision_size,
+            intermediate_size=2 * vision_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=4,
+            image_size=tile_size,
+            patch_size=14,
+        ),
+        text_config=LlamaConfig(
+            hidden_size=text_size,
+            intermediate_size=2 * text_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=len(tokenizer),
+            max_position_embeddings=context_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_grid_pinpoints=pinpoints,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(tile_size // 14) ** 2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaNextForConditionalGeneration(config)
+        _spread_weights(model)
+        _silence_bytes(model, tokenizer)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessorPil(
+            size={"shortest_edge": tile_size},
+            crop_size={"height": tile_size, "width": tile_size},
+            image_grid_pinpoints=pinpoints,
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+    processor.save_pretrained(folder)
+
+
+def _make_tokenizer() -> Any:
+    """Return a byte-level BPE tokenizer with LLaVA's special tokens, trained on a list of words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<pad>", "<s>", "</s>", "<image>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        special_tokens=specials,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([f" {word}" for word in _WORDS.split()], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _spread_weights(model: Any) -> None:
+    """Scale every matrix by its fan-in, so that features and answers follow the pixels.
+
+    Sharp attention over weak residual text makes each answer depend on the visual tokens kept.
+    """
+    import torch
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.3)
+    with torch.no_grad():
+        model.model.vision_tower.embeddings.patch_embedding.weight.mul_(4)
+        for layer in model.model.language_model.layers:
+            layer.self_attn.q_proj.weight.mul_(3)
+            layer.self_attn.k_proj.weight.mul_(3)
+            layer.self_attn.o_proj.weight.mul_(2)
+
+
+def _silence_bytes(model: Any, tokenizer: Any) -> None:
+    """Never answer with single bytes and special tokens other than the end: words read better."""
+    import torch
+
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    silent = [
+        index
+        for index, piece in enumerate(pieces)
+        if not piece.startswith("\u0120") and index != tokenizer.eos_token_id
+    ]
+    with torch.no_grad():
+        model.lm_head.weight[silent] = 0
