@@ -91,6 +91,7 @@ def _run(arguments: argparse.Namespace) -> None:
             source,
             options,
             arguments.questions or [_FALLBACK_QUESTION],
+            started=started,
             show=bars.show,
             thumbnail_width=_THUMBNAIL_WIDTH if arguments.report else 0,
         )
@@ -98,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> None:
         for warning in clip.warnings:
             _say(warning)
         for question in _questions(arguments):
-            answers.append(_answer(pool, clip, options, question, arguments.json, started))
+            answers.append(_answer(pool, clip, options, question, arguments.json))
             if arguments.report:
                 from streaming.report import write_report
 
@@ -118,15 +119,10 @@ def _questions(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _answer(
-    pool: Pool,
-    clip: WatchedClip,
-    options: Options,
-    question: str,
-    as_json: bool,
-    started: float,
+    pool: Pool, clip: WatchedClip, options: Options, question: str, as_json: bool
 ) -> Answer:
     """Print one answer, as text while it comes or as one JSON object."""
-    for piece in ask(pool, clip, options, question, started=started):
+    for piece in ask(pool, clip, options, question):
         if isinstance(piece, Answer):
             print(json.dumps(piece.to_json()) if as_json else "", flush=True)
             _say(summarize(piece))

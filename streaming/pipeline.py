@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streaming.config import Options
 from streaming.plan import ClipPlan, Source, plan_clip
@@ -18,13 +18,18 @@ from workers.stages import peak_memory_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WatchedClip:
-    """A clip whose bounded visual sequence the language model holds."""
+    """A clip whose bounded visual sequence the language model holds.
+
+    ``started`` is ``time.perf_counter()`` when work on it began; ``start_seconds`` how long it took
+    from then until the workers were up.
+    """
 
     source: Source
     plan: ClipPlan
     frames: tuple[FrameSelection, ...]
     warnings: tuple[str, ...]
-    seconds: dict[str, float] = field(default_factory=dict)
+    started: float
+    start_seconds: float
 
 
 @contextmanager
@@ -70,6 +75,7 @@ def watch(
     options: Options,
     questions: Sequence[str],
     *,
+    started: float,
     show: Callable[[Progress, int], None] = lambda progress, num_frames: None,
     thumbnail_width: int = 0,
 ) -> WatchedClip:
@@ -80,6 +86,7 @@ def watch(
         source: the clip.
         options: of the run.
         questions: that will be asked; the default budget leaves room for the longest.
+        started: ``time.perf_counter()`` when work on the clip began.
         show: told of progress and of the number of frames in all.
         thumbnail_width: pixels across of the pictures kept for a report; 0 keeps none.
 
@@ -95,6 +102,7 @@ def watch(
         num_segments=options.num_decoders if options.executor == "ray" else 1,
         thumbnail_width=thumbnail_width,
     )
+    start_seconds = time.perf_counter() - started
     warnings = list(source.index.warnings)
     num_encoded = 0
     for progress in pool.encode(plan.segments, plan.prune):
@@ -105,13 +113,16 @@ def watch(
         reason = warnings[-1] if warnings else "the decoder gave no pictures"
         raise VideoDecodeError(f"{source.index.path}: no frame could be used ({reason})")
     return WatchedClip(
-        source=source, plan=plan, frames=pool.select(plan.budget), warnings=tuple(warnings)
+        source=source,
+        plan=plan,
+        frames=pool.select(plan.budget),
+        warnings=tuple(warnings),
+        started=started,
+        start_seconds=start_seconds,
     )
 
 
-def ask(
-    pool: Pool, clip: WatchedClip, options: Options, question: str, *, started: float
-) -> Iterator[str | Answer]:
+def ask(pool: Pool, clip: WatchedClip, options: Options, question: str) -> Iterator[str | Answer]:
     """Yield the answer's text as it comes, then the whole answer with its record.
 
     Args:
@@ -119,14 +130,13 @@ def ask(
         clip: from :func:`watch`.
         options: of the run.
         question: any text.
-        started: ``time.perf_counter()`` when work on the clip began.
     """
     sampling = SamplingOptions(
         max_new_tokens=options.max_new_tokens, temperature=options.temperature, seed=options.seed
     )
     for piece in pool.answer(question, sampling):
         if isinstance(piece, GeneratedAnswer):
-            yield _record(pool, clip, options, question, piece, time.perf_counter() - started)
+            yield _record(pool, clip, options, question, piece)
         else:
             yield piece
 
@@ -137,10 +147,10 @@ def _record(
     options: Options,
     question: str,
     answer: GeneratedAnswer,
-    elapsed: float,
 ) -> Answer:
     usages = pool.usage()
-    seconds = dict(clip.seconds)
+    elapsed_seconds = time.perf_counter() - clip.started
+    seconds = {"start": clip.start_seconds}
     for usage in usages.values():
         for stage, value in usage.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
@@ -158,7 +168,7 @@ def _record(
         num_text_tokens=answer.num_text_tokens,
         frames=clip.frames,
         seconds=seconds,
-        elapsed_seconds=elapsed,
+        elapsed_seconds=elapsed_seconds,
         peak_memory_bytes=memory,
         warnings=clip.warnings,
         config=dataclasses.asdict(options),

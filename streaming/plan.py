@@ -39,7 +39,7 @@ class Source:
 
     def pts_seconds(self, frame_indices: Int64Array) -> list[float]:
         """Return source times of frames."""
-        return (self.index.pts[frame_indices] * self.index.time_base_seconds).tolist()
+        return [float(pts) * self.index.time_base_seconds for pts in self.index.pts[frame_indices]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""Small clips drawn at test time: every picture carries its own number as black and white blocks."""
+"""Small clips drawn at test time: each picture carries its own number as black and white blocks."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -143,11 +143,12 @@ def decode_sequentially(path: Path) -> list[tuple[int | None, UInt8Array]]:
         # Slice threads hide damage in other ways than one thread does.
         stream.thread_type = "NONE"
         for packet in container.demux(stream):
-            with suppress(av.error.InvalidDataError):
+            frames = []
+            with suppress(av.error.FFmpegError):
                 frames = packet.decode()
-                shown += [
-                    (frame.pts, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
-                    for frame in frames
-                    if not frame.is_corrupt
-                ]
+            shown += [
+                (frame.pts, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                for frame in frames
+                if not frame.is_corrupt
+            ]
     return shown

@@ -57,6 +57,7 @@ class LanguageModel:
         self, location: str, *, device: str, dtype: torch.dtype, compact_positions: bool
     ) -> None:
         logging.disable_progress_bar()
+        logging.set_verbosity_error()
         self._location = location
         self._device = torch.device(device)
         self._dtype = dtype

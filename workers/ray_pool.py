@@ -157,10 +157,9 @@ class RayPool:
         self._answerer = self._start_answerer()
         self._encoders = [self._start_encoder(i) for i in range(self.num_encoders)]
         self._decoders = [self._start_decoder(i) for i in range(self.num_decoders)]
-        self._answerer.call.remote("load")
 
     def _connect(self) -> None:
-        quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
         previous = signal.getsignal(signal.SIGTERM)
         if self._cluster.address is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -241,7 +240,9 @@ class RayPool:
 
     def measure(self, questions: Sequence[str], pts_seconds: Sequence[float]) -> PromptCost:
         """See :meth:`workers.stages.AnswerStage.measure`."""
-        return self._call_answerer("measure", questions, pts_seconds)  # type: ignore[no-any-return]
+        cost: PromptCost = self._call_answerer("measure", questions, pts_seconds)
+        self._answerer.call.remote("load")  # while the clip is decoded and encoded
+        return cost
 
     def encode(self, segments: Sequence[Segment], prune: PruneOptions) -> Iterator[Progress]:
         """Decode, encode and prune; the candidates stay where they were made."""
@@ -252,9 +253,11 @@ class RayPool:
 
     def select(self, options: BudgetOptions) -> tuple[FrameSelection, ...]:
         """See :meth:`workers.stages.AnswerStage.select`; references go straight to the actor."""
-        selections = self._call_answerer("select", options, *self._candidates)
+        selections: tuple[FrameSelection, ...] = self._call_answerer(
+            "select", options, *self._candidates
+        )
         self._budget = options
-        return selections  # type: ignore[no-any-return]
+        return selections
 
     def answer(self, question: str, sampling: SamplingOptions) -> Iterator[str | GeneratedAnswer]:
         """See :meth:`workers.stages.AnswerStage.answer`; survives the actor's death.

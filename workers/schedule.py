@@ -8,7 +8,7 @@ frames; a frame that has been on three deaths is left out and named.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -105,9 +105,9 @@ class Schedule:
         self._fleet = fleet
         self._prune = prune
         self._segments = deque((segment, 0) for segment in segments)
-        self._readings: dict[Hashable, _Reading] = {}
+        self._readings: dict[Any, _Reading] = {}
         self._chunks: deque[DecodedChunk] = deque()
-        self._tasks: dict[Hashable, tuple[int, DecodedChunk]] = {}
+        self._tasks: dict[Any, tuple[int, DecodedChunk]] = {}
         self._replacements = 0
         self.candidates: list[Any] = []
         """Handles on the candidates of everything encoded so far."""
@@ -154,7 +154,7 @@ class Schedule:
         encoder = min(load, key=lambda each: load[each])
         return encoder if load[encoder] < (1 if chunk.deaths else CHUNKS_PER_ENCODER) else None
 
-    def _handle(self, ready: Hashable) -> Iterator[Progress]:
+    def _handle(self, ready: Any) -> Iterator[Progress]:
         if ready in self._readings:
             yield from self._take_chunk(self._readings[ready])
         elif ready in self._tasks:

@@ -20,7 +20,9 @@ def needs_numbers(
 
     ``shown`` are the times of the first pictures decoded.
     """
-    reordered_avi = container.format.name == "avi" and stream.codec_context.has_b_frames
+    # AVI stores no presentation times: where order and time differ they are guesses.
+    may_reorder = scan.reordered or stream.codec_context.has_b_frames
+    reordered_avi = container.format.name == "avi" and may_reorder
     half_without_time = 2 * len(scan.pts) < scan.num_shown
     unknown_time = not set(shown) <= set(scan.pts)
     two_packets_each = packets_per_picture(scan, shown) > 1

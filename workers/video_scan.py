@@ -25,6 +25,8 @@ class PacketScan:
     num_packets: int = 0
     num_shown: int = 0
     steps_back: bool = False
+    reordered: bool = False
+    """Some picture is shown at another time than it is decoded."""
     open_gop: bool = False
     cut_off: bool = False
     """The last packet is incomplete."""
@@ -57,6 +59,7 @@ def _add_picture(scan: PacketScan, packet: "Packet[VideoStream]", step_back: flo
     if packet.pts is None:
         return
     scan.pts.append(packet.pts)
+    scan.reordered |= packet.pts != clock
     if packet.is_keyframe:
         scan.keyframe_pts.append(packet.pts)
     elif scan.keyframe_pts:

@@ -88,8 +88,8 @@ class VisionEncoder:
         missing = self._frames_per_pass - num_frames
         padded = torch.cat([tiles, tiles.new_zeros((missing, *tiles.shape[1:]))]).to(self.device)
         pixel_values = normalize(padded.flatten(0, 1), self._normalization, self.dtype)
-        tokens = self._projector(self._features(pixel_values)[: num_frames * num_tiles])
-        return cast(torch.Tensor, tokens).unflatten(0, (num_frames, num_tiles))
+        tokens: torch.Tensor = self._projector(self._features(pixel_values))
+        return tokens.view(-1, num_tiles, *tokens.shape[1:])[:num_frames]
 
     def _features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Return the selected hidden states without the class token: (tiles, num_base, hidden)."""
@@ -103,8 +103,8 @@ def _assemble_grid(tiles: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor
     """Join tiles (n, tiles, num_base, hidden) into the canvas' grid and cut its padding off."""
     side = geometry.tiles.tokens_per_side
     down, across = geometry.grid
-    grid = tiles.unflatten(1, (down, across)).unflatten(3, (side, side))
-    grid = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (n, down * side, across * side, h)
+    split = tiles.view(len(tiles), down, across, side, side, -1)
+    grid = split.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (n, down * side, across * side, h)
     top = (grid.shape[1] - geometry.rows) // 2
     left = (grid.shape[2] - geometry.columns) // 2
     return grid[:, top : top + geometry.rows, left : left + geometry.columns]
