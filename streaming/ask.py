@@ -11,9 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -43,9 +44,11 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     signal.signal(signal.SIGTERM, _terminate)
+    output = sys.stdout
     try:
-        _run(_parse(arguments))
-        sys.stdout.flush()
+        with redirect_stdout(sys.stderr):  # whatever a library prints is no answer
+            _run(_parse(arguments), output)
+        output.flush()
     except InputError as error:
         return _fail(str(error), 2)
     except StreamError as error:
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # whoever read the answers has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
         return 1
     return 0
 
@@ -78,7 +81,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace, output: TextIO) -> None:
     options = read_options(arguments)
     started = time.perf_counter()
     source = open_source(arguments.video, options)
@@ -99,7 +102,8 @@ def _run(arguments: argparse.Namespace) -> None:
         for warning in clip.warnings:
             _say(warning)
         for question in _questions(arguments):
-            answers.append(_answer(pool, clip, options, question, arguments.json))
+            answer = _answer(pool, clip, options, question, output, as_json=arguments.json)
+            answers.append(answer)
             if arguments.report:
                 from streaming.report import write_report
 
@@ -119,16 +123,16 @@ def _questions(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _answer(
-    pool: Pool, clip: WatchedClip, options: Options, question: str, as_json: bool
+    pool: Pool, clip: WatchedClip, options: Options, question: str, output: TextIO, *, as_json: bool
 ) -> Answer:
     """Print one answer, as text while it comes or as one JSON object."""
     for piece in ask(pool, clip, options, question):
         if isinstance(piece, Answer):
-            print(json.dumps(piece.to_json()) if as_json else "", flush=True)
+            print(json.dumps(piece.to_json()) if as_json else "", file=output, flush=True)
             _say(summarize(piece))
             return piece
         if not as_json:
-            print(piece, end="", flush=True)
+            print(piece, end="", file=output, flush=True)
     raise RuntimeError("an answer ended without its record")
 
 

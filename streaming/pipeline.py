@@ -103,20 +103,21 @@ def watch(
         thumbnail_width=thumbnail_width,
     )
     start_seconds = time.perf_counter() - started
-    warnings = list(source.index.warnings)
+    warnings = []
     num_encoded = 0
     for progress in pool.encode(plan.segments, plan.prune):
         show(progress, plan.num_frames)
-        warnings += progress.warnings
+        warnings += [(progress.frame_index, text) for text in progress.warnings]
         num_encoded += progress.num_encoded
+    texts = (*source.index.warnings, *(text for _, text in sorted(warnings)))
     if not num_encoded:
-        reason = warnings[-1] if warnings else "the decoder gave no pictures"
+        reason = texts[-1] if texts else "the decoder gave no pictures"
         raise VideoDecodeError(f"{source.index.path}: no frame could be used ({reason})")
     return WatchedClip(
         source=source,
         plan=plan,
         frames=pool.select(plan.budget),
-        warnings=tuple(warnings),
+        warnings=texts,
         started=started,
         start_seconds=start_seconds,
     )

@@ -35,11 +35,13 @@ class StageMakers:
 class Progress:
     """Something has happened to frames: ``num_decoded`` or ``num_encoded`` more are done.
 
-    ``warnings`` tell of frames that could not be decoded or that killed their worker.
+    ``warnings`` tell of frames, from ``frame_index`` on, that could not be decoded or that killed
+    their worker.
     """
 
     num_decoded: int = 0
     num_encoded: int = 0
+    frame_index: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -99,7 +101,11 @@ class LocalPool:
         self._candidates = []
         for segment in segments:
             for chunk in self._decoder.decode(segment):
-                yield Progress(num_decoded=len(chunk.frames), warnings=chunk.warnings)
+                yield Progress(
+                    num_decoded=len(chunk.frames),
+                    frame_index=chunk.chunk_index * segment.frames_per_chunk,
+                    warnings=chunk.warnings,
+                )
                 if len(chunk.frames):
                     self._candidates.append(self._encode_stage.encode(chunk, prune))
                     yield Progress(num_encoded=len(chunk.frames))

@@ -5,11 +5,15 @@ Ray: the driver replaces a dead one itself and does its work again (:mod:`worker
 Ray's own retries repeat a poisonous call for ever or fail innocent ones with it.
 """
 
+import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+# Read when ray is imported: else it prints each worker's death, at length, to stdout.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 import ray
 from ray.exceptions import (
@@ -39,6 +43,8 @@ from workers.messages import (
 from workers.placement import ClusterOptions, describe_resources, plan_bundles
 from workers.pool import Progress, StageMakers
 from workers.schedule import MAX_DEATHS, ChunkLostError, DecodedChunk, Schedule, WorkerDiedError
+
+_log = logging.getLogger(__name__)
 
 _DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 _OBJECTS_AHEAD = 4
@@ -208,11 +214,13 @@ class RayPool:
 
     def replace_decoder(self, decoder: int) -> None:
         """Put a fresh actor in the place of a dead one."""
+        _log.warning("decoder-%d died and is replaced", decoder)
         ray.kill(self._decoders[decoder])
         self._decoders[decoder] = self._start_decoder(decoder)
 
     def replace_encoder(self, encoder: int) -> None:
         """Put a fresh actor in the place of a dead one."""
+        _log.warning("encoder-%d died and is replaced", encoder)
         ray.kill(self._encoders[encoder])
         self._encoders[encoder] = self._start_encoder(encoder)
 
@@ -295,6 +303,7 @@ class RayPool:
 
     def _revive_answerer(self) -> None:
         """Start a fresh language model and, if the clip was selected, feed it the same tokens."""
+        _log.warning("the language model's worker died and is replaced")
         ray.kill(self._answerer)
         self._answerer = self._start_answerer()
         self._answerer.call.remote("load")

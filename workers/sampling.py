@@ -7,7 +7,8 @@ import numpy as np
 from workers.errors import InputError
 from workers.messages import Float64Array, Int64Array, VideoIndex
 
-_JUMP_SECONDS = 10.0
+JUMP_SECONDS = 10.0
+"""A longer hole is a jump of the clock, in a clip whose clock may jump."""
 
 
 def sample_frames(
@@ -85,7 +86,7 @@ class _Timeline:
         steps = np.diff(index.pts)
         typical = int(np.median(steps)) if len(steps) else 0
         if not index.seekable:
-            jump = max(round(_JUMP_SECONDS / index.time_base_seconds), typical)
+            jump = max(round(JUMP_SECONDS / index.time_base_seconds), typical)
             steps = np.where(steps > jump, typical, steps)
         ticks = np.concatenate([[0], np.cumsum(steps)])
         self.starts: Float64Array = ticks * index.time_base_seconds

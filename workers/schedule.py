@@ -176,7 +176,11 @@ class Schedule:
             return
         part = slice_segment(reading.segment, reading.done, reading.segment.frames_per_chunk)
         reading.done += len(part.pts)
-        yield Progress(num_decoded=len(chunk.frame_indices), warnings=chunk.warnings)
+        yield Progress(
+            num_decoded=len(chunk.frame_indices),
+            frame_index=part.first_frame,
+            warnings=chunk.warnings,
+        )
         if chunk.frame_indices:
             self._chunks.append(replace(chunk, segment=part))
 
@@ -210,7 +214,7 @@ class Schedule:
         if deaths < MAX_DEATHS - 1 or (len(chunk.frame_indices) == 1 and deaths < MAX_DEATHS):
             self._chunks.appendleft(replace(chunk, deaths=deaths))
         elif len(chunk.frame_indices) == 1:
-            yield Progress(warnings=(_epitaph(chunk.segment, chunk.frame_indices[0], "encoder"),))
+            yield _epitaph(chunk.segment, chunk.frame_indices[0], "encoder")
         else:
             for frame in reversed(chunk.frame_indices):
                 self._chunks.appendleft(replace(chunk, frame_indices=(frame,), deaths=deaths))
@@ -227,7 +231,7 @@ class Schedule:
         elif deaths < MAX_DEATHS - 1 or (len(segment.pts) == 1 and deaths < MAX_DEATHS):
             self._segments.appendleft((segment, deaths))
         elif len(segment.pts) == 1:
-            yield Progress(warnings=(_epitaph(segment, segment.first_frame, "decoder"),))
+            yield _epitaph(segment, segment.first_frame, "decoder")
         else:
             for place in reversed(range(len(segment.pts))):
                 one = replace(
@@ -256,9 +260,10 @@ def slice_segment(segment: Segment, start: int, count: int | None = None) -> Seg
     return replace(segment, first_frame=segment.first_frame + start, pts=segment.pts[start:stop])
 
 
-def _epitaph(segment: Segment, frame_index: int, kind: str) -> str:
+def _epitaph(segment: Segment, frame_index: int, kind: str) -> Progress:
     pts_seconds = segment.pts[frame_index - segment.first_frame] * segment.index.time_base_seconds
-    return (
+    text = (
         f"{segment.index.path}: the frame at {pts_seconds:.3f} s killed its {kind} {MAX_DEATHS} "
         "times and is left out"
     )
+    return Progress(frame_index=frame_index, warnings=(text,))

@@ -2,8 +2,9 @@
 
 decord returns other pictures than asked for, without a word, in transport streams and open groups
 of pictures, and cannot open some codecs. What it may get wrong is refused here; what remains is
-compared with our own list of times before a picture is taken. An open reader grows by hundreds of
-megabytes a second, so each chunk opens the file, takes its pictures and closes it again.
+compared with our own list of times before a picture is taken. It does not tell damaged pictures
+from sound ones: for a clip that may be damaged PyAV is the only choice. An open reader grows by
+hundreds of megabytes a second, so each chunk opens the file, takes its pictures and closes it.
 """
 
 import importlib
@@ -60,10 +61,10 @@ def _refusal(index: VideoIndex, reason: str) -> VideoDecodeError:
 def _check_trusted(index: VideoIndex, deadline: Deadline) -> None:
     if index.codec in _REFUSED_CODECS:
         raise _refusal(index, f"does not read {index.codec} reliably")
-    if index.open_gop:
-        raise _refusal(index, "returns wrong pictures from open groups of pictures")
     if not index.seekable:
         raise _refusal(index, "needs a clip whose times are complete and without jumps")
+    if index.open_gop:
+        raise _refusal(index, "returns wrong pictures from open groups of pictures")
     with open_video(index.path, deadline) as (container, _):
         if "mpeg" in container.format.name:
             raise _refusal(index, "returns wrong pictures from MPEG streams")

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from workers.errors import VideoDecodeError
 from workers.messages import Int64Array, VideoIndex
+from workers.sampling import JUMP_SECONDS
 from workers.video_numbers import needs_numbers, number_pictures
 from workers.video_scan import PacketScan, scan_packets
 from workers.video_source import (
@@ -30,9 +31,7 @@ from workers.video_source import (
     read_packets,
 )
 
-JUMP_SECONDS = 10.0
-"""A hole longer than this is a jump of the clock, in containers whose clock may jump (MPEG)."""
-
+# Only MPEG streams are made to jump; elsewhere a long still picture is more likely.
 _JUMP_SECONDS_ELSEWHERE = 3600.0
 _NUM_PROBED = 8
 
@@ -114,13 +113,22 @@ def _build(
         rotation_degrees=rotation,
         time_base_seconds=time_base,
         pts=pts,
-        # The times a program stream's demuxer fills in depend on where reading began.
-        seekable=not numbered and not holes and container.format.name != "mpeg",
+        seekable=not numbered and not holes and _keeps_times(container, stream, scan),
         warnings=tuple(f"{display_name(path)}: {warning}" for warning in warnings),
         keyframe_pts=keyframe_pts[np.isin(keyframe_pts, pts)],
         open_gop=scan.open_gop,
         numbered=numbered,
     )
+
+
+def _keeps_times(container: InputContainer, stream: VideoStream, scan: PacketScan) -> bool:
+    """Return whether a picture has the same time wherever reading begins.
+
+    In a program stream the demuxer fills in times it has not read, and in AVI it counts packets,
+    which goes wrong once some are lost.
+    """
+    damaged_avi = container.format.name == "avi" and stream.frames != scan.num_packets
+    return container.format.name != "mpeg" and not damaged_avi
 
 
 def _shown_pts(scan: PacketScan, first_pts: int, warnings: list[str]) -> Int64Array:

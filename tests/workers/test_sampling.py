@@ -96,7 +96,7 @@ def test_a_window_of_time() -> None:
     assert sample_frames(index, fps=25, **window).tolist() == list(range(25, 50))
     assert sample_frames(index, num_frames=99, **window).tolist() == list(range(25, 50))
     assert sample_frames(index, num_frames=5, **window).tolist() == [27, 32, 37, 42, 47]
-    assert sample_frames(index, num_frames=2, start_seconds=3.9).tolist() == [97, 98]
+    assert sample_frames(index, num_frames=2, start_seconds=3.9).tolist() == [98, 99]
 
 
 def test_a_window_begins_with_the_frame_already_shown() -> None:

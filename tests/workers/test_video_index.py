@@ -9,6 +9,7 @@ import pytest
 from tests.clips import (
     X264_B_FRAMES,
     cut_file,
+    destroy_bytes,
     draw_clip,
     draw_sound,
     hide_vp8_picture,
@@ -259,6 +260,25 @@ def test_pictures_none_of_which_decodes_are_refused(folder: Path, plain: Path) -
     clip.write_bytes(content)
     with pytest.raises(VideoDecodeError, match="not one of its 60 pictures can be decoded"):
         index_video(str(clip))
+
+
+def test_an_unknown_codec_is_refused(folder: Path, plain: Path) -> None:
+    clip = folder / "unknown.mp4"
+    clip.write_bytes(plain.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(VideoDecodeError, match=r"unknown\.mp4: its codec is unknown"):
+        index_video(str(clip))
+
+
+def test_a_damaged_avi_is_read_from_its_beginning(folder: Path) -> None:
+    whole = draw_clip(folder / "whole.avi", codec="mjpeg", options={}, pix_fmt="yuvj420p")
+    assert index_video(str(whole)).seekable
+    clip = destroy_bytes(whole, folder / "damaged.avi", start_share=0.4, end_share=0.45)
+    index = index_video(str(clip))
+    assert not index.seekable
+    assert "of the 60 pictures its header promises" in index.warnings[0]
+    numbers = read_numbers(clip, 60)[1]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) > 50
 
 
 def test_a_header_without_pictures_is_refused(folder: Path) -> None:

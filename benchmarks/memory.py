@@ -1,0 +1,57 @@
+"""Peak memory of every process as the number of frames grows, at one budget.
+
+Run: python -m benchmarks.memory [--frames 16 64 256] [--budget 512] [--json PATH]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hardware import describe_hardware
+from streaming.demo import draw_clip
+
+
+def measure(clip: Path, executor: str, num_frames: int, budget: int) -> dict[str, Any]:
+    """Run ``streaming.ask`` in a process of its own and return what it prints."""
+    command = [sys.executable, "-m", "streaming.ask", str(clip), "What moves?", "--json"]
+    command += ["--executor", executor, "--num-frames", str(num_frames), "--budget", str(budget)]
+    command += ["--max-new-tokens", "8"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    answer = json.loads(done.stdout)
+    if answer["num_frames"] != num_frames or answer["num_visual_tokens"] > budget:
+        raise RuntimeError(f"not what was asked for: {answer['num_frames'] = }, {num_frames = }")
+    return dict(answer)
+
+
+def main() -> None:
+    """Measure, and print a Markdown table in MiB."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
+    parser.add_argument("--budget", type=int, default=512)
+    parser.add_argument("--json", metavar="PATH")
+    arguments = parser.parse_args()
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder, "clip.mp4")
+        draw_clip(clip, duration_seconds=20)
+        for executor in ("local", "ray"):
+            for num_frames in arguments.frames:
+                answer = measure(clip, executor, num_frames, arguments.budget)
+                results[f"{executor} {num_frames}"] = answer["peak_memory_bytes"]
+    print(describe_hardware())
+    print(f"\n| process | {' | '.join(f'{n} frames' for n in arguments.frames)} |")
+    print("|---|" + "---:|" * len(arguments.frames))
+    for executor in ("local", "ray"):
+        for process in results[f"{executor} {arguments.frames[0]}"]:
+            peaks = [results[f"{executor} {n}"][process] / 2**20 for n in arguments.frames]
+            print(f"| {executor}: {process} | {' | '.join(f'{peak:.0f}' for peak in peaks)} |")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(results, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

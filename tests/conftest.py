@@ -1,0 +1,15 @@
+"""Fixtures for every test."""
+
+from pathlib import Path
+
+import pytest
+
+from workers.embedded import write_checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised LLaVA-NeXT with 56 px tiles of 4 x 4 tokens, saved by transformers."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    write_checkpoint(folder, tile_size=56, vision_size=32, text_size=64, num_layers=3)
+    return folder

@@ -1,0 +1,86 @@
+"""The rungs: `streaming` uses `workers` uses `pruner`, and nothing looks up."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("pruner", "workers", "streaming")
+HEAVY = {"torch", "transformers", "ray"}
+
+
+def files_of(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Full names of all modules a file imports, at its top or inside a function."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {name for node in ast.walk(tree) for name in names_in(node)}
+
+
+def names_in(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=module, level=level):
+            assert level == 0, f"a relative import of {module}"
+            yield module or ""
+
+
+def imported_packages(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported_modules(path)}
+
+
+def test_there_is_something_to_look_at() -> None:
+    for package in PACKAGES:
+        assert len(files_of(package)) > 3
+    assert "workers.errors" in imported_modules(ROOT / "workers" / "checkpoint.py")
+    assert "workers.embedded" in imported_modules(ROOT / "workers" / "checkpoint.py")
+
+
+@pytest.mark.parametrize("path", files_of("pruner"), ids=lambda path: path.name)
+def test_the_pruner_needs_torch_and_the_standard_library_only(path: Path) -> None:
+    assert imported_packages(path) <= {"pruner", "torch", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("path", files_of("workers"), ids=lambda path: path.name)
+def test_the_workers_know_nothing_of_streaming(path: Path) -> None:
+    assert "streaming" not in imported_packages(path)
+
+
+@pytest.mark.parametrize("path", files_of(*PACKAGES), ids=lambda path: path.name)
+def test_no_package_needs_what_stands_outside(path: Path) -> None:
+    assert not imported_packages(path) & {"tests", "benchmarks", "training"}
+
+
+def test_others_use_the_pruner_through_its_front_door() -> None:
+    used = {name for path in files_of("workers", "streaming") for name in imported_modules(path)}
+    assert [name for name in used if name.startswith("pruner.")] == []
+    assert "pruner" in used
+
+
+def test_ray_is_imported_in_one_file() -> None:
+    users = [path for path in files_of(*PACKAGES) if "ray" in imported_packages(path)]
+    assert users == [ROOT / "workers" / "ray_pool.py"]
+
+
+@pytest.mark.parametrize("module", ["streaming.ask", "workers.pool", "workers.video"])
+def test_importing_a_module_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({HEAVY} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_importing_prints_nothing_and_starts_nothing() -> None:
+    code = "import threading, streaming.ask; print(threading.active_count())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
