@@ -1,7 +1,7 @@
 """Ask questions of one clip: ``python -m streaming.ask VIDEO "question" ["another" ...]``.
 
 The answers, and nothing else, go to stdout. Exit status: 0 answered; 1 the clip, the model or the
-run failed; 2 usage; 130 interrupted.
+run failed; 2 usage; 130 interrupted, 143 terminated.
 """
 
 import argparse
@@ -43,7 +43,13 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
+    terminated: list[int] = []
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        terminated.append(number)
+        raise KeyboardInterrupt  # the one exception that comes through Ray as it is
+
+    signal.signal(signal.SIGTERM, terminate)
     output = sys.stdout
     try:
         with redirect_stdout(sys.stderr):  # whatever a library prints is no answer
@@ -54,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StreamError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
+        if terminated:
+            return _fail("terminated", 128 + terminated[0])
         return _fail("interrupted", 130)
     except BrokenPipeError:  # whoever read the answers has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
@@ -184,9 +192,8 @@ def _fail(text: str, status: int) -> int:
     return status
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status >= 128:  # Ray interrupted while it starts can crash the interpreter's way out
+        os._exit(status)
+    sys.exit(status)

@@ -46,15 +46,15 @@ def open_pool(options: Options, makers: StageMakers | None = None) -> Iterator[P
     if options.executor == "local":
         pool = LocalPool(model, makers)
     else:
+        from workers.actor_pool import ActorPool
         from workers.placement import ClusterOptions
-        from workers.ray_pool import RayPool
 
         cluster = ClusterOptions(
             num_decoders=options.num_decoders,
             num_encoders=options.num_encoders,
             address=options.address,
         )
-        pool = RayPool(model, cluster, makers)
+        pool = ActorPool(model, cluster, makers)
     try:
         pool.start()
         yield pool

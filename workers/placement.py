@@ -14,6 +14,11 @@ class ClusterOptions:
     num_encoders: int = 1
     address: str | None = None
 
+    @property
+    def num_actors(self) -> int:
+        """Decoders, encoders and the language model."""
+        return self.num_decoders + self.num_encoders + 1
+
 
 def plan_bundles(
     options: ClusterOptions, device: str, resources: Mapping[str, float]
@@ -31,13 +36,12 @@ def plan_bundles(
     Raises:
         ResourceError: too few CPUs, or a GPU is demanded and there is none.
     """
-    num_actors = options.num_decoders + options.num_encoders + 1
     num_cpus = resources.get("CPU", 0)
-    if num_cpus < num_actors:
+    if num_cpus < options.num_actors:
         raise ResourceError(
             f"{options.num_decoders} decoders, {options.num_encoders} encoders and the language "
-            f"model need {num_actors} CPUs, the cluster has {num_cpus:g}: lower --num-decoders or "
-            "--num-encoders"
+            f"model need {options.num_actors} CPUs, the cluster has {num_cpus:g}: lower "
+            "--num-decoders or --num-encoders"
         )
     num_gpus = 0 if device == "cpu" else resources.get("GPU", 0)
     if device.startswith("cuda") and not num_gpus:
