@@ -7,6 +7,7 @@ from pruner.layout import FrameLayout
 from pruner.mr_pruner import Ranking, mr_pruner, rank_frames
 from pruner.nodes import Nodes, make_nodes
 from pruner.novelty import Novelty
+from pruner.packed import prune_packed
 from pruner.scores import Scores, Settings, score_frames
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "mr_pruner",
     "plan_purchases",
     "propagate",
+    "prune_packed",
     "rank_frames",
     "rank_tokens",
     "score_frames",

@@ -166,7 +166,7 @@ def _record(
         model=options.model,
         budget=clip.plan.budget.budget,
         num_unpruned_tokens=clip.plan.num_unpruned_tokens,
-        num_text_tokens=answer.num_text_tokens,
+        num_text_tokens=answer.num_text_tokens - sum(f.num_marker_tokens for f in clip.frames),
         frames=clip.frames,
         seconds=seconds,
         elapsed_seconds=elapsed_seconds,

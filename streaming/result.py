@@ -11,6 +11,7 @@ from workers.messages import FrameSelection
 class Answer:
     """The answer to one question, with what the language model was shown to give it.
 
+    ``num_text_tokens`` are the prompt's, without the time marks, which are paid from the budget.
     ``seconds`` holds busy time by stage, summed over workers that ran side by side;
     ``elapsed_seconds`` is wall time since work on the clip began. ``peak_memory_bytes`` is the peak
     resident memory by process name, ``config`` the resolved options of the run.

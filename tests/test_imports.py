@@ -66,7 +66,7 @@ def test_others_use_the_pruner_through_its_front_door() -> None:
 
 def test_ray_is_imported_in_one_file() -> None:
     users = [path for path in files_of(*PACKAGES) if "ray" in imported_packages(path)]
-    assert users == [ROOT / "workers" / "ray_pool.py"]
+    assert users == [ROOT / "workers" / "ray_cluster.py"]
 
 
 @pytest.mark.parametrize("module", ["streaming.ask", "workers.pool", "workers.video"])

@@ -236,7 +236,10 @@ class SamplingOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedAnswer:
-    """The end of an answer: its whole text, its token ids and what the prompt cost."""
+    """The end of an answer: its whole text and token ids.
+
+    ``num_text_tokens`` counts all of the prompt that is no visual token, time marks included.
+    """
 
     text: str
     token_ids: tuple[int, ...]
