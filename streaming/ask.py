@@ -134,13 +134,15 @@ def _answer(
     pool: Pool, clip: WatchedClip, options: Options, question: str, output: TextIO, *, as_json: bool
 ) -> Answer:
     """Print one answer, as text while it comes or as one JSON object."""
+    blank = True
     for piece in ask(pool, clip, options, question):
         if isinstance(piece, Answer):
             print(json.dumps(piece.to_json()) if as_json else "", file=output, flush=True)
             _say(summarize(piece))
             return piece
         if not as_json:
-            print(piece, end="", file=output, flush=True)
+            print(piece.lstrip() if blank else piece, end="", file=output, flush=True)
+            blank = blank and not piece.strip()
     raise RuntimeError("an answer ended without its record")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -60,6 +61,10 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse values no run can work with."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{flag(field.name)} {value:g}: must be a finite number")
         at_least_one = (
             "num_frames",
             "budget",
@@ -167,7 +172,9 @@ def _check(path: str, field: Any, value: Any) -> Any:
         value = float(value)
     optional = value is None and field.default is None
     if not optional and type(value) is not kind:
-        raise InputError(f"--config {path}: {field.name} must be a {kind.__name__}, not {value!r}")
+        raise InputError(
+            f"--config {path}: {field.name} must be of type {kind.__name__}, not {value!r}"
+        )
     choices = field.metadata.get("choices")
     if choices and value not in choices:
         raise InputError(f"--config {path}: {field.name} {value!r} is none of {', '.join(choices)}")

@@ -119,7 +119,7 @@ def plan_clip(
     frames = thin_frames(frames, _at_least_one(budget // (1 + mark), budget))
     marks = mark * len(frames)
     available = min(budget, length * len(frames) + marks)
-    _check_context(cost, options, len(frames), available, length)
+    _check_context(cost, options, len(frames), available, length, mark)
     visual = max(budget - marks, len(frames))
     num_keep = min(length, visual // len(frames))
     chunk = max(1, min(options.frames_per_chunk, _CHUNK_BYTES // source.index.frame_bytes))
@@ -164,7 +164,7 @@ def _at_least_one(num_frames: int, tokens: int) -> int:
 
 
 def _check_context(
-    cost: PromptCost, options: Options, num_frames: int, visual: int, frame_length: int
+    cost: PromptCost, options: Options, num_frames: int, visual: int, frame_length: int, mark: int
 ) -> None:
     text = cost.num_text_tokens + cost.num_separator_tokens * num_frames
     answer, context = options.max_new_tokens, cost.context_length
@@ -177,10 +177,11 @@ def _check_context(
             f"model's context holds {context}: lower {remedy} so that at most {limit} visual "
             "tokens are left, or lower --max-new-tokens"
         )
-    last = text + frame_length * num_frames + answer
+    step = frame_length + cost.num_separator_tokens + mark
+    last = cost.num_text_tokens + step * num_frames + answer
     if options.position_ids == "original" and last > context:
         raise ContextError(
             f"--position-ids original numbers the unpruned sequence up to {last}, but the model's "
             f"context holds {context}: use --position-ids compact, or lower --num-frames to at "
-            f"most {max(0, (context - answer - cost.num_text_tokens) // frame_length)}"
+            f"most {max(0, (context - answer - cost.num_text_tokens) // step)}"
         )

@@ -1,10 +1,15 @@
 """Fixtures for every test."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from workers.embedded import write_checkpoint
+
+# As every stage does for its process; here torch is imported before the first stage is made.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 @pytest.fixture(scope="session")

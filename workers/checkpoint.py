@@ -44,7 +44,7 @@ def locate(model: str) -> str:
         from workers.embedded import embedded_checkpoint
 
         return str(embedded_checkpoint())
-    if Path(model).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+    if (model and Path(model).is_dir()) or re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         return model
     raise ModelError(
         f"unknown model {model!r}: give {EMBEDDED!r}, a checkpoint folder, or namespace/name on "
@@ -61,13 +61,18 @@ def read_config(location: str) -> dict[str, Any]:
     path = fetch(location, "config.json")
     if path is None:
         raise ModelError(f"{location}: no config.json, so this is no checkpoint folder")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raises ModelError where there is none."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(config, dict):
+    if not isinstance(content, dict):
         raise ModelError(f"{path}: not a JSON object")
-    return config
+    return content
 
 
 def read_tensors(
@@ -113,6 +118,33 @@ def read_tensors(
     return tensors
 
 
+def build_module(
+    module_class: Any, location: str, *, config: Any, tensors: dict[str, Any], dtype: "torch.dtype"
+) -> Any:
+    """Make a transformers model of exactly these tensors, ready for inference on the CPU.
+
+    The tensors become its parameters without a copy.
+
+    Raises:
+        ModelError: one is missing, or has another shape than the configuration says.
+    """
+    module, info = module_class.from_pretrained(
+        None,
+        config=config,
+        state_dict=tensors,
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    for name in sorted(info["missing_keys"]):
+        raise ModelError(f"{location}: no tensor {name} for the {module_class.__name__}")
+    for name, stored, configured in sorted(info["mismatched_keys"]):
+        raise ModelError(
+            f"{location}: {name} is {tuple(stored)}, but the configuration says {tuple(configured)}"
+        )
+    return module.eval()
+
+
 def _rename(stored: str, names: Mapping[str, str]) -> str | None:
     for pattern, replacement in names.items():
         match = re.fullmatch(pattern, stored)
@@ -128,7 +160,10 @@ def _files(location: str) -> dict[str, list[str]]:
     index = fetch(location, "model.safetensors.index.json")
     if index is not None:
         files: dict[str, list[str]] = {}
-        for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ModelError(f"{index}: no weight_map")
+        for name, file in weight_map.items():
             files.setdefault(file, []).append(name)
         return files
     single = fetch(location, "model.safetensors")

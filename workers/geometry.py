@@ -53,6 +53,8 @@ class TileGeometry:
         """Return how a picture of this size is resized, padded and cut."""
         target = choose_pinpoint((height, width), self.pinpoints)
         rows, columns = _unpad((height, width), target, self.tokens_per_side, self.tile_size)
+        if 0 in (rows, columns):  # thinner than a token: nothing of the picture is on the grid
+            rows = columns = 0
         return FrameGeometry(
             tiles=self,
             target=target,
@@ -67,7 +69,8 @@ class FrameGeometry:
     """How a picture of one size becomes tiles and tokens.
 
     The picture is scaled to ``resized`` keeping its aspect ratio, centred on a black ``target``
-    canvas and cut into tiles; of the canvas' tokens the ``rows`` x ``columns`` on the picture stay.
+    canvas and cut into tiles; of the canvas' tokens the ``rows`` x ``columns`` on the picture stay,
+    none where the picture is thinner than a token.
     """
 
     tiles: TileGeometry

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, cast
 
 import torch
@@ -12,11 +12,12 @@ from transformers import (
     DynamicCache,
     GenerationConfig,
     LlavaNextConfig,
+    StoppingCriteria,
     TextIteratorStreamer,
 )
 from transformers.utils import logging
 
-from workers.checkpoint import LANGUAGE_MODEL, read_config, read_tensors
+from workers.checkpoint import LANGUAGE_MODEL, build_module, read_config, read_tensors
 from workers.errors import ModelError
 from workers.messages import SamplingOptions
 from workers.prompt import Prompt, build_prompt, join_positions
@@ -91,18 +92,18 @@ class LanguageModel:
         config = self._config.text_config
         tensors = read_tensors(self._location, LANGUAGE_MODEL, dtype=self._dtype)
         config.tie_word_embeddings = "lm_head.weight" not in tensors
-        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        model, info = model_class.from_pretrained(
-            None, config=config, state_dict=tensors, dtype=self._dtype, output_loading_info=True
+        model = build_module(
+            MODEL_FOR_CAUSAL_LM_MAPPING[type(config)],
+            self._location,
+            config=config,
+            tensors=tensors,
+            dtype=self._dtype,
         )
-        if info["missing_keys"]:
-            missing = sorted(info["missing_keys"])[0]
-            raise ModelError(f"{self._location}: the language model lacks {missing}")
         try:
             model.generation_config = GenerationConfig.from_pretrained(self._location)
         except OSError:
             model.generation_config = GenerationConfig.from_model_config(self._config)
-        self._model = model.to(self._device).eval()
+        self._model = model.to(self._device)
 
     def set_clip(self, clip: VisualSequence) -> None:
         """Take the visual sequence that the following questions are about."""
@@ -146,10 +147,11 @@ class LanguageModel:
             self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
         failures: list[BaseException] = []
+        stop = Event()
 
         def run() -> None:
             try:
-                self.token_ids = self._generate(prompt, sampling, streamer)
+                self.token_ids = self._generate(prompt, sampling, streamer, stop)
             except BaseException as error:
                 failures.append(error)
             finally:
@@ -157,15 +159,18 @@ class LanguageModel:
 
         thread = Thread(target=run, daemon=True)
         thread.start()
-        for piece in streamer:
-            if piece:
-                yield piece
-        thread.join()
+        try:
+            yield from filter(None, streamer)
+        finally:  # the cache is free again only once the thread has put it in order
+            stop.set()
+            thread.join()
         if failures:
             raise failures[0]
 
     @torch.inference_mode()
-    def _generate(self, prompt: Prompt, sampling: SamplingOptions, streamer: Any) -> list[int]:
+    def _generate(
+        self, prompt: Prompt, sampling: SamplingOptions, streamer: Any, stop: Event
+    ) -> list[int]:
         question = torch.tensor([prompt.question], device=self._device)
         first = int(self._positions[-1]) + 1
         follow = torch.arange(first, first + question.shape[1])
@@ -173,14 +178,27 @@ class LanguageModel:
         torch.manual_seed(sampling.seed)
         choice: dict[str, Any] = {"do_sample": sampling.temperature > 0}
         choice |= {"temperature": sampling.temperature} if sampling.temperature > 0 else {}
-        ids = self._model.generate(
-            input_ids=question,
-            attention_mask=torch.ones_like(positions),
-            position_ids=positions,
-            past_key_values=self._cache,
-            max_new_tokens=sampling.max_new_tokens,
-            streamer=streamer,
-            **choice,
-        )
-        self._cache.crop(len(self._positions) - self._cache.get_seq_length())
+        try:
+            ids = self._model.generate(
+                input_ids=question,
+                attention_mask=torch.ones_like(positions),
+                position_ids=positions,
+                past_key_values=self._cache,
+                max_new_tokens=sampling.max_new_tokens,
+                streamer=streamer,
+                stopping_criteria=[_Stopped(stop)],
+                **choice,
+            )
+        finally:
+            self._cache.crop(len(self._positions) - self._cache.get_seq_length())
         return cast(list[int], ids[0, question.shape[1] :].tolist())
+
+
+class _Stopped(StoppingCriteria):  # type: ignore[misc]
+    """Ends an answer that nobody waits for any more."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self._stop.is_set(), device=input_ids.device)

@@ -1,5 +1,6 @@
 """What the actors need of a cluster, worked out before anything is started."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ def plan_bundles(
     model = {"CPU": 1.0}
     if num_gpus:
         # Ray counts in steps of 1/10000; rounded down so that the parts always fit together.
-        model["GPU"] = min(1.0, int(1000 * num_gpus / (options.num_encoders + 1)) / 1000)
+        sharing = math.ceil((options.num_encoders + 1) / num_gpus)
+        model["GPU"] = int(1000 / sharing) / 1000
     return [dict(model) for _ in range(options.num_encoders + 1)] + [
         {"CPU": 1.0} for _ in range(options.num_decoders)
     ]

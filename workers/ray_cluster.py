@@ -7,14 +7,19 @@ innocent ones with it. A dead actor is replaced, and its work done again, by who
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-# Read when ray is imported: else it prints each worker's death, at length, to stdout.
+# Both are read when ray is imported. It would print each worker's death, at length, to stdout, and
+# would not show a cluster that asks for one the token it has itself put there.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+if Path.home().joinpath(".ray", "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray.exceptions import (
@@ -36,6 +41,7 @@ from workers.schedule import ChunkLostError, DecodedChunk, WorkerDiedError
 _DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 _OBJECTS_AHEAD = 4
 """What a decoder may have ready: two chunks, each with the note that follows it."""
+_CONNECT_SECONDS = 10.0
 _PLACEMENT_SECONDS = 60.0
 _OBJECT_STORE_BYTES = 2 * 1024**3
 
@@ -85,12 +91,13 @@ class RayCluster:
                 **quiet,
             )
             return
+        _check_address(address)
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ResourceError(
-                f"no Ray cluster answers at {address!r} ({_last_line(error)}); if it uses token "
-                "authentication, set RAY_AUTH_MODE=token"
+                f"no Ray cluster answers at --address {address} ({_last_line(error)}); if it uses "
+                "token authentication, set RAY_AUTH_MODE=token and give its token"
             ) from None
 
     def start(self, bundle: int, actor_class: type, *args: Any) -> Any:
@@ -117,6 +124,19 @@ class RayCluster:
         if self._options.address is not None and self._group is not None:
             remove_placement_group(self._group)  # kills the actors placed in it
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Fail in seconds where nobody listens; Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ResourceError(f"--address {address}: give HOST:PORT of the head node, or auto")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ResourceError(f"no Ray cluster answers at --address {address} ({error})") from None
 
 
 @contextmanager

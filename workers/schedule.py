@@ -7,7 +7,7 @@ worker when it died is a suspect and runs alone from then on, first the chunk, t
 frames; a frame that has been on three deaths is left out and named.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -108,7 +108,7 @@ class Schedule:
         self._readings: dict[Any, _Reading] = {}
         self._chunks: deque[DecodedChunk] = deque()
         self._tasks: dict[Any, tuple[int, DecodedChunk]] = {}
-        self._replacements = 0
+        self._replacements: Counter[str] = Counter()
         self.candidates: list[Any] = []
         """Handles on the candidates of everything encoded so far."""
 
@@ -168,9 +168,11 @@ class Schedule:
         except WorkerDiedError:
             del self._readings[reading.stream]
             self._replace("decoder", reading.decoder)
-            yield from self._redecode(slice_segment(reading.segment, reading.done), reading.deaths)
+            if reading.done < len(reading.segment.pts):  # else it died with nothing left to say
+                rest = slice_segment(reading.segment, reading.done)
+                yield from self._redecode(rest, reading.deaths)
             return
-        self._replacements = 0
+        self._replacements["decoder"] = 0
         if chunk is None:
             del self._readings[reading.stream]
             return
@@ -196,9 +198,13 @@ class Schedule:
             return
         except ChunkLostError:
             yield Progress(num_decoded=-len(chunk.frame_indices))
-            yield from self._redecode(chunk.segment, chunk.deaths)
+            if len(chunk.frame_indices) < len(chunk.segment.pts):  # part of a split chunk
+                for frame in reversed(chunk.frame_indices):
+                    self._segments.appendleft((_one_frame(chunk.segment, frame), chunk.deaths))
+            else:
+                yield from self._redecode(chunk.segment, chunk.deaths)
             return
-        self._replacements = 0
+        self._replacements["encoder"] = 0
         yield Progress(num_encoded=len(chunk.frame_indices))
 
     def _drop_tasks(self, encoder: int) -> list[DecodedChunk]:
@@ -234,24 +240,25 @@ class Schedule:
             yield _epitaph(segment, segment.first_frame, "decoder")
         else:
             for place in reversed(range(len(segment.pts))):
-                one = replace(
-                    segment,
-                    first_frame=segment.first_frame + place,
-                    pts=segment.pts[place : place + 1],
-                    frames_per_chunk=1,
-                )
-                self._segments.appendleft((one, deaths))
+                frame = segment.first_frame + place
+                self._segments.appendleft((_one_frame(segment, frame), deaths))
 
     def _replace(self, kind: str, number: int) -> None:
-        self._replacements += 1
-        if self._replacements > _MAX_REPLACEMENTS_IN_A_ROW * MAX_DEATHS:
+        self._replacements[kind] += 1
+        if self._replacements[kind] > _MAX_REPLACEMENTS_IN_A_ROW * MAX_DEATHS:
             raise WorkerError(
-                f"{self._replacements} workers died one after another without finishing anything"
+                f"{self._replacements[kind]} {kind}s died in a row without finishing anything"
             )
         if kind == "decoder":
             self._fleet.replace_decoder(number)
         else:
             self._fleet.replace_encoder(number)
+
+
+def _one_frame(segment: Segment, frame: int) -> Segment:
+    place = frame - segment.first_frame
+    pts = segment.pts[place : place + 1]
+    return replace(segment, first_frame=frame, pts=pts, frames_per_chunk=1)
 
 
 def slice_segment(segment: Segment, start: int, count: int | None = None) -> Segment:

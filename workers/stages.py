@@ -4,6 +4,7 @@ Each works in-process or inside an actor; nothing here knows which.
 """
 
 import io
+import os
 import re
 import resource
 import time
@@ -38,6 +39,11 @@ class Stage:
     """Keeps account of what a stage has used."""
 
     def __init__(self) -> None:
+        # Both are read when torch is first imported. OpenMP's threads spin while they wait, which
+        # on cores shared with other work was measured to make encoding ten times as slow.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # A matrix product must not depend on how many threads share it.
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
         self._seconds: dict[str, float] = {}
 
     @contextmanager

@@ -7,7 +7,6 @@ to differ from PIL by two to four levels on some pixels of real clips, and it ha
 vision tower costs a hundred times more than either.
 """
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from workers.checkpoint import fetch
+from workers.checkpoint import fetch, read_json
 from workers.errors import ModelError
 from workers.geometry import FrameGeometry
 from workers.messages import UInt8Array
@@ -45,7 +44,7 @@ def read_normalization(location: str) -> Normalization:
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = fetch(location, name)
         if path is not None:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = read_json(path)
             settings = settings.get("image_processor", settings)
             if "image_mean" in settings:
                 break

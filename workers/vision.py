@@ -9,7 +9,13 @@ from transformers import CLIPVisionModel, LlavaNextConfig
 from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
 from transformers.utils import logging
 
-from workers.checkpoint import PROJECTOR, VISION_TOWER, read_config, read_tensors
+from workers.checkpoint import (
+    PROJECTOR,
+    VISION_TOWER,
+    build_module,
+    read_config,
+    read_tensors,
+)
 from workers.errors import ModelError
 from workers.geometry import FrameGeometry, read_geometry
 from workers.messages import UInt8Array
@@ -46,6 +52,7 @@ class VisionEncoder:
 
     def __init__(self, location: str, *, device: str, dtype: torch.dtype) -> None:
         logging.disable_progress_bar()
+        logging.set_verbosity_error()
         raw = read_config(location)
         self.geometry = read_geometry(raw)
         self.device = torch.device(device)
@@ -126,12 +133,10 @@ def _load_tower(location: str, config: Any, num_layers: int, dtype: torch.dtype)
         return parts[:2] != ["encoder", "layers"] or int(parts[2]) < num_layers
 
     tensors = read_tensors(location, VISION_TOWER, dtype=dtype, wanted=used)
-    tower, info = CLIPVisionModel.from_pretrained(
-        None, config=vision_config, state_dict=tensors, dtype=dtype, output_loading_info=True
+    tower = build_module(
+        CLIPVisionModel, location, config=vision_config, tensors=tensors, dtype=dtype
     )
-    if info["missing_keys"]:
-        raise ModelError(f"{location}: the vision tower lacks {sorted(info['missing_keys'])[0]}")
-    return cast(nn.Module, tower.eval())
+    return cast(nn.Module, tower)
 
 
 def _load_projector(

@@ -146,7 +146,7 @@ def test_marks_are_paid_from_the_budget() -> None:
     assert planned.budget.time_marks
     assert planned.num_frames == 20
     assert planned.prune.num_keep == (150 - 20 * 5) // 20
-    assert measure.times == [round(0.04 + 0.08 * frame, 3) for frame in range(20)]
+    assert measure.times == pytest.approx([0.04 + 0.08 * frame for frame in range(20)])
 
 
 def test_a_budget_that_does_not_pay_for_every_mark_is_spent_on_fewer_frames() -> None:
@@ -213,6 +213,14 @@ def test_original_positions_must_fit_the_context(separator: int) -> None:
     with pytest.raises(ContextError, match=f"at most {fitting}$"):
         plan(fitting + 1, measure, **settings)
     assert plan(200, measure, position_ids="compact", budget=400).num_frames == 200
+
+
+def test_original_positions_count_the_time_marks() -> None:
+    settings: dict[str, Any] = {"position_ids": "original", "budget": 1500}
+    assert plan(150, **settings).num_frames == 150
+    # 190 text, 150 * 52 visual and 128 answer tokens fit; 150 marks of 5 more do not.
+    with pytest.raises(ContextError, match="numbers the unpruned sequence up to"):
+        plan(150, time_marks=True, **settings)
 
 
 @pytest.mark.parametrize(

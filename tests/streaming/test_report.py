@@ -78,6 +78,7 @@ def answer(*frames: FrameSelection) -> Answer:
         num_text_tokens=43,
         frames=frames,
         seconds={"decode": 0.5, "generate": 1.25},
+        elapsed_seconds=2.0,
         peak_memory_bytes={"driver": 300 << 20, "language": 3 << 30},
         warnings=(),
         config={"sampling": {"fps": 1.0}, "executor": "local"},

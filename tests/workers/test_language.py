@@ -1,5 +1,3 @@
-import json
-import shutil
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -7,12 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
 import torch
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
-from tests.checkpoints import WatchedReader, new_name, old_name, rewrite_checkpoint
-from workers.errors import ModelError
 from workers.language import LanguageModel, VisualSequence
 from workers.messages import SamplingOptions, UInt8Array
 from workers.vision import VisionEncoder

@@ -18,6 +18,7 @@ class Outcome:
         progress = list(schedule.run())
         self.encoded = Counter(frame for frames in schedule.candidates for frame in frames)
         self.warnings = [warning for each in progress for warning in each.warnings]
+        self.warned_frames = [each.frame_index for each in progress if each.warnings]
         self.num_decoded = sum(each.num_decoded for each in progress)
         self.num_encoded = sum(each.num_encoded for each in progress)
 
@@ -112,6 +113,7 @@ def test_a_frame_that_kills_encoders_is_named_and_the_others_encoded(
     outcome = Outcome(fleet, make_segments(40, frames_per_chunk=frames_per_chunk))
     assert outcome.encoded == Counter(set(range(40)) - {frame})
     assert outcome.warnings == [epitaph(frame, "encoder")]
+    assert outcome.warned_frames == [frame]
     assert len(fleet.deaths) == MAX_DEATHS == 3
     assert (outcome.num_decoded, outcome.num_encoded) == (40, 39)
 
@@ -125,6 +127,7 @@ def test_a_frame_that_kills_decoders_is_named_and_the_others_encoded(
     outcome = Outcome(fleet, make_segments(40, frames_per_chunk=frames_per_chunk))
     assert outcome.encoded == Counter(set(range(40)) - {frame})
     assert outcome.warnings == [epitaph(frame, "decoder")]
+    assert outcome.warned_frames == [frame]
     assert len(fleet.deaths) == MAX_DEATHS
     assert (outcome.num_decoded, outcome.num_encoded) == (39, 39)
 
@@ -166,6 +169,7 @@ def test_frames_that_cannot_be_decoded_are_left_to_their_warning() -> None:
     outcome = Outcome(fleet, make_segments(20))
     assert outcome.encoded == Counter(set(range(20)) - {3, 8, 9, 10, 11})
     assert outcome.warnings == ["some frames are missing"] * 2
+    assert sorted(outcome.warned_frames) == [0, 8]
     assert (outcome.num_decoded, outcome.num_encoded) == (15, 15)
 
 
@@ -174,7 +178,7 @@ def test_frames_that_cannot_be_decoded_are_left_to_their_warning() -> None:
 def test_workers_that_only_die_end_the_run(kind: str, frames_per_chunk: int) -> None:
     fleet = FakeFleet(**{kind: lambda frames: True})
     segments = make_segments(2000, frames_per_chunk=frames_per_chunk)
-    with pytest.raises(WorkerError, match=r"^\d+ workers died one after another without finishing"):
+    with pytest.raises(WorkerError, match=r"^31 \w+ died in a row without finishing"):
         Outcome(fleet, segments)
     assert len(fleet.deaths) < 50
     assert all(stream.cancelled for stream in fleet.busy.values())

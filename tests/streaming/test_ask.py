@@ -1,0 +1,186 @@
+import io
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor, LlavaNextForConditionalGeneration
+
+from streaming.config import Options
+from streaming.pipeline import open_pool, watch
+from streaming.plan import open_source
+from tests.clips import paint_frame
+
+QUESTION = "What color is the cat?"
+LENGTH = 52  # visual tokens of an unpruned frame of the clip
+
+
+def test_the_answer_and_nothing_else_goes_to_stdout(run: Any, clip: str) -> None:
+    result = run(clip, QUESTION, "--num-frames", "4", "--max-new-tokens", "6")
+    assert result.status == 0
+    (answer,) = result.out.splitlines()
+    assert len(answer.split()) == 6
+    assert "decode: 100%" in result.err
+    assert "encode: 100%" in result.err
+    assert re.search(r"\n4 frames, 208 -> 208 visual tokens \(budget 4,096\); start ", result.err)
+
+
+def test_each_question_gets_its_line(run: Any, clip: str) -> None:
+    settings = ["--num-frames", "4", "--max-new-tokens", "12"]
+    both = run(clip, QUESTION, "How many people?", *settings)
+    alone = [run(clip, question, *settings).out for question in (QUESTION, "How many people?")]
+    assert both.out == "".join(alone)
+    assert alone[0] != alone[1]
+
+
+def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> None:
+    settings = ["--num-frames", "4", "--budget", "30", "--max-new-tokens", "5"]
+    result = run(clip, QUESTION, "Why?", "--json", *settings)
+    first, second = result.objects
+    assert first["video"] == clip
+    assert (first["question"], second["question"]) == (QUESTION, "Why?")
+    assert len(first["answer"].split()) == 5
+    assert (first["num_frames"], first["budget"], first["num_visual_tokens"]) == (4, 30, 30)
+    assert first["num_unpruned_tokens"] == 4 * LENGTH
+    times = [frame["pts_seconds"] for frame in first["frames"]]
+    assert times == pytest.approx([0.2, 0.6, 1.0, 1.4])
+    assert sum(frame["num_visual_tokens"] for frame in first["frames"]) == 30
+    assert {"start", "decode", "encode", "prune", "prefill", "generate"} <= set(first["seconds"])
+    assert min(first["seconds"].values()) >= 0
+    assert first["elapsed_seconds"] > first["seconds"]["generate"]
+    assert first["peak_memory_bytes"]["local"] > 50_000_000
+    assert first["warnings"] == []
+    assert first["answer"] == run(clip, QUESTION, *settings).out.strip()
+
+
+@pytest.mark.parametrize("budget", [8, 64, 512, 100_000])
+@pytest.mark.parametrize("extra", [["--novelty"], ["--time-marks"]])
+def test_the_cap_holds_with_every_option(
+    run: Any, clip: str, budget: int, extra: list[str]
+) -> None:
+    settings = ["--json", "--num-frames", "9", "--max-new-tokens", "1", *extra]
+    (answer,) = run(clip, QUESTION, "--budget", str(budget), *settings).objects
+    tokens = [frame["num_visual_tokens"] for frame in answer["frames"]]
+    assert sum(tokens) == answer["num_visual_tokens"] <= answer["budget"] == budget
+    assert min(tokens) > 0
+
+
+def test_a_budget_is_used_to_the_last_token(run: Any, clip: str) -> None:
+    settings = ["--json", "--num-frames", "9", "--max-new-tokens", "1"]
+    used = {
+        budget: run(clip, QUESTION, "--budget", str(budget), *settings).objects[0]
+        for budget in (1, 7, 64, 9 * LENGTH, 100_000)
+    }
+    tokens = {budget: answer["num_visual_tokens"] for budget, answer in used.items()}
+    assert tokens == {1: 1, 7: 7, 64: 64, 9 * LENGTH: 9 * LENGTH, 100_000: 9 * LENGTH}
+    frames = {budget: answer["num_frames"] for budget, answer in used.items()}
+    assert frames == {1: 1, 7: 7, 64: 9, 9 * LENGTH: 9, 100_000: 9}
+
+
+@pytest.mark.parametrize(("keep_ratio", "kept"), [("1", 9 * LENGTH), ("0.1", 46)])
+def test_a_ratio_keeps_that_part(run: Any, clip: str, keep_ratio: str, kept: int) -> None:
+    settings = ["--json", "--num-frames", "9", "--max-new-tokens", "1"]
+    (answer,) = run(clip, QUESTION, "--keep-ratio", keep_ratio, *settings).objects
+    assert answer["num_visual_tokens"] == answer["budget"] == kept
+
+
+def test_chunks_change_neither_the_tokens_kept_nor_the_answer(
+    run: Any, clip: str, checkpoint: Path
+) -> None:
+    def kept(size: int) -> list[list[int]]:
+        options = Options(
+            model=str(checkpoint),
+            executor="local",
+            num_frames=9,
+            budget=80,
+            novelty=True,
+            frames_per_chunk=size,
+        )
+        with open_pool(options) as pool:
+            source = open_source(clip, options)
+            watched = watch(pool, source, options, [QUESTION], started=time.perf_counter())
+        return [frame.keep_indices.tolist() for frame in watched.frames]
+
+    assert kept(1) == kept(3) == kept(8)
+    settings = ["--num-frames", "9", "--budget", "80", "--novelty", "--frames-per-chunk"]
+    answers = {run(clip, QUESTION, *settings, size).out for size in ("1", "3", "8")}
+    assert len(answers) == 1
+
+
+def test_keeping_everything_answers_as_transformers_does(
+    run: Any, clip: str, checkpoint: Path
+) -> None:
+    settings = ["--num-frames", "3", "--keep-ratio", "1", "--max-new-tokens", "24", "--json"]
+    (answer,) = run(clip, QUESTION, *settings).objects
+    numbers = [round(frame["pts_seconds"] * 25) for frame in answer["frames"]]
+    assert numbers == [6, 20, 33]
+    frames = decode(clip, numbers)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    model = LlavaNextForConditionalGeneration.from_pretrained(checkpoint).eval()
+    content = [{"type": "image"}] * 3 + [{"type": "text", "text": QUESTION}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    inputs = processor(images=frames, text=text, add_special_tokens=False, return_tensors="pt")
+    with torch.inference_mode():
+        ids = model.generate(**inputs, max_new_tokens=24, do_sample=False)
+    tokens = ids[0, inputs["input_ids"].shape[1] :]
+    expected = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    assert answer["answer"] == expected
+    assert len(expected.split()) > 10
+    other = run(clip, QUESTION, *settings[:4], "--max-new-tokens", "24", "--start", "0.5")
+    assert other.out.strip() != expected
+
+
+def decode(clip: str, numbers: list[int]) -> list[Any]:
+    """Return pictures of a clip by a plain sequential decode."""
+    with av.open(clip) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert np.abs(shown[numbers[0]].astype(int) - paint_frame(numbers[0])).mean() < 16
+    return [shown[number] for number in numbers]
+
+
+def test_more_questions_can_be_typed(run: Any, clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who is it?\n\n   Where is the dog?  \n"))
+    result = run(clip, QUESTION, "--interactive", "--json", "--num-frames", "2")
+    questions = [answer["question"] for answer in result.objects]
+    assert questions == [QUESTION, "Who is it?", "Where is the dog?"]
+    assert result.status == 0
+    assert result.err.count("> ") >= 4
+
+
+def test_questions_may_all_be_typed(run: Any, clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(QUESTION))
+    settings = ["--num-frames", "2", "--max-new-tokens", "9"]
+    typed = run(clip, "--interactive", *settings)
+    assert typed.out == run(clip, QUESTION, *settings).out
+    assert typed.out.strip()
+
+
+def test_the_report_shows_clip_questions_and_answers(run: Any, clip: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    settings = ["--num-frames", "3", "--max-new-tokens", "6", "--report", str(page)]
+    result = run(clip, QUESTION, "Why?", *settings)
+    source = page.read_text(encoding="utf-8")
+    assert source.count("data:image/jpeg;base64,") >= 3
+    answers = [line.strip() for line in result.out.splitlines()]
+    assert all(text in source for text in (QUESTION, "Why?", *answers))
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_the_options_come_from_a_file_and_flags(run: Any, clip: str, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("budget: 20\nnum_frames: 5\nmax_new_tokens: 2\n")
+    (answer,) = run(clip, QUESTION, "--json", "--config", str(config), "--budget", "11").objects
+    assert (answer["budget"], answer["num_frames"]) == (11, 5)
+    assert len(answer["answer"].split()) == 2
+
+
+def test_drawn_answers_follow_the_seed(run: Any, clip: str) -> None:
+    settings = ["--num-frames", "2", "--max-new-tokens", "9", "--temperature", "1.5", "--seed"]
+    answers = [run(clip, QUESTION, *settings, seed).out for seed in ("1", "1", "2")]
+    assert answers[0] == answers[1] != answers[2]

@@ -1,0 +1,129 @@
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.checkpoints import rewrite_checkpoint
+from tests.clips import draw_clip
+
+QUESTION = "What color is the cat?"
+
+
+def check_failure(result: Any, status: int, message: str) -> None:
+    assert (result.status, result.out) == (status, "")
+    assert re.fullmatch(rf"error: [^\n]*{message}[^\n]*\n", result.err), result.err
+
+
+CLIP_ERRORS = {
+    "missing.mp4": "missing.mp4: No such file or directory",
+    "text.mp4": "text.mp4: is not a video",
+    "empty.mp4": "the file is empty",
+    ".": "is a directory",
+}
+
+
+@pytest.mark.parametrize("name", CLIP_ERRORS)
+def test_a_clip_that_cannot_be_read_is_one_line(run: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.mp4").write_text("this is text\n" * 99)
+    (tmp_path / "empty.mp4").touch()
+    check_failure(run(str(tmp_path / name), QUESTION), 1, re.escape(CLIP_ERRORS[name]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "the question is empty"),
+        (["Why?", "  "], "the question is empty"),
+        ([], "no question: give one after the video, or --interactive"),
+        (["What is <image>?", "--num-frames", "2"], "the question contains '<image>'"),
+        (["Why?", "--buget", "3"], "unrecognized arguments: --buget 3; did you mean --budget?"),
+        (["Why?", "--num-fram=3"], "unrecognized arguments: --num-fram=3; did you mean --num-fr"),
+        (["Why?", "--num-frames", "0"], "--num-frames 0: must be at least 1"),
+        (["Why?", "--num-frames", "x"], "argument --num-frames: invalid int value: 'x'"),
+        (["Why?", "--num-frames", "3", "--fps", "1"], "give --num-frames or --fps, not both"),
+        (["Why?", "--budget", "0"], "--budget 0: must be at least 1"),
+        (["Why?", "--budget", "3", "--keep-ratio", "1"], "give --budget or --keep-ratio, not both"),
+        (["Why?", "--keep-ratio", "1.01"], "--keep-ratio 1.01: must be above 0 and at most 1"),
+        (["Why?", "--fps", "0"], "--fps is a number above 0, not 0"),
+        (["Why?", "--fps", "nan"], "--fps nan: must be a finite number"),
+        (["Why?", "--start", "9"], "--start 9 s is outside the clip of 1.600 s"),
+        (["Why?", "--start", "1", "--end", "0.5"], "--end 0.5 s is not after --start 1 s"),
+        (["Why?", "--decoder", "vlc"], "argument --decoder: invalid choice: 'vlc'"),
+        (["Why?", "--headroom", "inf"], "--headroom inf: "),
+        (["Why?", "--temperature", "nan"], "--temperature nan: "),
+        (["Why?", "--config", "no.yaml"], "--config no.yaml: No such file or directory"),
+        (["Why?", "--report", "no/page.html"], "--report no/page.html: its folder does not exist"),
+    ],
+)
+def test_a_wrong_command_is_one_line(
+    run: Any, clip: str, arguments: list[str], message: str
+) -> None:
+    check_failure(run(clip, *arguments), 2, re.escape(message))
+
+
+def test_a_wrong_file_of_options_is_one_line(run: Any, clip: str, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("num_frame: 3\n")
+    result = run(clip, QUESTION, "--config", str(config))
+    check_failure(result, 2, "unknown option 'num_frame'; did you mean num_frames")
+
+
+def test_a_flag_can_put_right_what_a_file_contradicts(run: Any, clip: str, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("budget: 0\n")
+    settings = ["--num-frames", "2", "--max-new-tokens", "1"]
+    assert run(clip, QUESTION, "--config", str(config), "--budget", "9", *settings).status == 0
+
+
+def test_an_answer_that_cannot_fit_is_one_line(run: Any, clip: str) -> None:
+    result = run(clip, QUESTION, "--max-new-tokens", "40000")
+    check_failure(result, 1, "tokens do not pay for one frame .* lower --max-new-tokens")
+
+
+@pytest.mark.parametrize("model", ["no such model", "/no/such/folder"])
+def test_an_unknown_model_is_one_line(run: Any, clip: str, model: str) -> None:
+    check_failure(run(clip, QUESTION, model=model), 1, f"unknown model '{model}'")
+
+
+def test_a_folder_that_is_no_checkpoint_is_one_line(run: Any, clip: str, tmp_path: Path) -> None:
+    check_failure(run(clip, QUESTION, model=str(tmp_path)), 1, r"no config\.json")
+
+
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        ("layers.1.mlp.fc1.weight", "for the CLIPVisionModel"),
+        ("image_newline", "no image_newline"),
+        ("linear_2.weight", "projector: "),
+    ],
+)
+def test_a_checkpoint_with_gaps_is_one_line(
+    run: Any, clip: str, checkpoint: Path, tmp_path: Path, without: str, message: str
+) -> None:
+    folder = rewrite_checkpoint(checkpoint, tmp_path / "gap", without=without)
+    check_failure(run(clip, QUESTION, model=str(folder)), 1, message)
+
+
+def test_a_checkpoint_with_broken_settings_is_one_line(
+    run: Any, clip: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoint, folder)
+    (folder / "processor_config.json").write_text("{")
+    check_failure(run(clip, QUESTION, model=str(folder)), 1, r"processor_config\.json")
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 1024), (1024, 16)])
+def test_a_clip_as_narrow_as_a_line_is_answered_or_one_line(
+    run: Any, tmp_path: Path, width: int, height: int
+) -> None:
+    path = draw_clip(tmp_path / "line.mp4", num_frames=3, width=width, height=height)
+    result = run(str(path), QUESTION, "--max-new-tokens", "3")
+    assert (result.status, result.out != "") in {(0, True), (1, False)}
+
+
+def test_a_budget_below_one_time_mark_is_one_line(run: Any, clip: str) -> None:
+    result = run(clip, QUESTION, "--budget", "1", "--time-marks")
+    check_failure(result, 1, "1 tokens do not pay for one frame and its marks: raise --budget")
