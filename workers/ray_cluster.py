@@ -119,9 +119,7 @@ class RayCluster:
 
     def close(self) -> None:
         """Stop every actor and leave the cluster; a private one ends with it."""
-        if not ray.is_initialized():
-            return
-        if self._options.address is not None and self._group is not None:
+        if ray.is_initialized() and self._options.address and self._group is not None:
             remove_placement_group(self._group)  # kills the actors placed in it
         ray.shutdown()
 
@@ -143,7 +141,7 @@ def _check_address(address: str) -> None:
 def _held_signals() -> Iterator[None]:
     """Deliver an interrupt after the block: half a cluster could not be stopped.
 
-    Also puts back the handler of SIGTERM, which Ray replaces by one that prints a stack trace.
+    Also puts back the handler of SIGTERM, which Ray replaces by one of its own that exits.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -156,6 +154,8 @@ def _held_signals() -> Iterator[None]:
     previous = {each: signal.signal(each, hold) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except SystemExit:  # of Ray's handler
+        held.append(signal.SIGTERM)
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)

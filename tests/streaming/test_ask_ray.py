@@ -1,0 +1,115 @@
+"""The command on Ray, as a user meets it: what is left behind, and clusters that are there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streaming.demo import draw_clip
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "ball.mp4"
+    draw_clip(path, duration_seconds=20)
+    return path
+
+
+@pytest.fixture(scope="module")
+def command(clip: Path, checkpoint: Path) -> list[str]:
+    arguments = [str(clip), "What moves?", "--model", str(checkpoint), "--max-new-tokens", "8"]
+    return [sys.executable, "-m", "streaming.ask", *arguments, "--budget", "300"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A head node of a cluster of its own; gives its address."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    # Ray's sockets must have short paths. Not ``ray stop``: it would stop every cluster here.
+    start = [ray, "start", "--head", "--port=6411", "--num-cpus=4", "--temp-dir=/tmp/ray-test"]
+    process = subprocess.Popen(
+        [*start, "--include-dashboard=false", "--block"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert any("Ray runtime started" in line for line in process.stdout)
+    yield "127.0.0.1:6411"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def ray_processes_of(session: int) -> str:
+    """Living Ray processes of a session of processes, as ps shows them."""
+    shown = subprocess.run(["ps", "-eo", "sid=,stat=,args="], check=True, capture_output=True)
+    lines = [line.split(None, 2) for line in shown.stdout.decode().splitlines()]
+    return "\n".join(
+        args
+        for sid, state, args in lines
+        if int(sid) == session and not state.startswith("Z") and "ray" in args
+    )
+
+
+def run(command: list[str]) -> dict[str, object]:
+    done = subprocess.run([*command, "--json"], check=True, capture_output=True)
+    answer = json.loads(done.stdout)  # and so nothing else is on stdout
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_every_executor_gives_the_same_answer(command: list[str], cluster: str) -> None:
+    local = run([*command, "--executor", "local"])
+    private = run(command)
+    joined = run([*command, "--address", cluster])
+    again = run([*command, "--address", cluster, "--num-decoders", "1", "--num-encoders", "2"])
+    for answer in (private, joined, again):
+        assert answer["answer"] == local["answer"]
+        assert answer["frames"] == local["frames"]
+
+
+def test_a_cluster_that_is_too_small_is_one_line(command: list[str], cluster: str) -> None:
+    arguments = ["--address", cluster, "--num-encoders", "8"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip().splitlines()[-1] == (
+        "error: 2 decoders, 8 encoders and the language model need 11 CPUs, the cluster has 4: "
+        "lower --num-decoders or --num-encoders"
+    )
+
+
+@pytest.mark.parametrize(
+    ("send", "number", "delay_seconds"),
+    [(os.killpg, signal.SIGINT, 2), (os.killpg, signal.SIGINT, 14), (os.kill, signal.SIGTERM, 14)],
+    ids=["ctrl-c while Ray starts", "ctrl-c", "terminated"],
+)
+def test_an_interrupted_run_leaves_nothing_behind(
+    command: list[str],
+    send: Callable[[int, int], None],
+    number: signal.Signals,
+    delay_seconds: int,
+) -> None:
+    process = subprocess.Popen(
+        [*command, "--num-frames", "288", "--frames-per-chunk", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(delay_seconds)
+    send(process.pid, number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (128 + number, b"")
+    assert b"Traceback" not in stderr
+    deadline = time.monotonic() + 60  # Ray's agents look for their parent every few seconds
+    while ray_processes_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert ray_processes_of(process.pid) == ""
