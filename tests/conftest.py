@@ -8,7 +8,7 @@ import pytest
 from workers.embedded import write_checkpoint
 
 # As every stage does for its process; here torch is imported before the first stage is made.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 

@@ -39,9 +39,9 @@ class Stage:
     """Keeps account of what a stage has used."""
 
     def __init__(self) -> None:
-        # Both are read when torch is first imported. OpenMP's threads spin while they wait, which
-        # on cores shared with other work was measured to make encoding ten times as slow.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # Both are read when torch is first imported. OpenMP's threads spin while they wait; spinning
+        # for long makes encoding ten times as slow on cores shared with other work (measured).
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         # A matrix product must not depend on how many threads share it.
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
         self._seconds: dict[str, float] = {}
