@@ -39,7 +39,7 @@ class Stage:
     """Keeps account of what a stage has used."""
 
     def __init__(self) -> None:
-        # Both are read when torch is first imported. OpenMP's threads spin while they wait; spinning
+        # Both are read when torch is first imported. OpenMP's threads spin while they wait, which
         # for long makes encoding ten times as slow on cores shared with other work (measured).
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         # A matrix product must not depend on how many threads share it.
