@@ -13,7 +13,7 @@ from streaming.result import Answer
 from workers.errors import VideoDecodeError
 from workers.messages import FrameSelection, GeneratedAnswer, ModelOptions, SamplingOptions
 from workers.pool import LocalPool, Pool, Progress, StageMakers
-from workers.stages import peak_memory_bytes
+from workers.process import peak_memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -99,24 +99,13 @@ def plan_clip(
     Raises:
         ContextError: text, budget and answer do not fit the model's context.
     """
+    length = source.geometry.num_tokens
     frames = source.frame_indices
     if options.keep_ratio is None:
         frames = thin_frames(frames, options.budget or DEFAULT_BUDGET)
-    times = source.pts_seconds(frames) if options.time_marks else []
-    cost = measure(questions, times)
+    cost = measure(questions, source.pts_seconds(frames) if options.time_marks else [])
     mark = max(cost.num_marker_tokens, default=0)
-    room = cost.context_length - cost.num_text_tokens - options.max_new_tokens
-    length = source.geometry.num_tokens
-    if options.keep_ratio is not None:
-        budget = _floor(options.keep_ratio * len(frames) * length) + mark * len(frames)
-    elif options.budget is not None:
-        budget = options.budget
-    else:
-        frames = thin_frames(
-            frames, _at_least_one(room // (1 + cost.num_separator_tokens + mark), room)
-        )
-        budget = min(DEFAULT_BUDGET, room - cost.num_separator_tokens * len(frames))
-    frames = thin_frames(frames, _at_least_one(budget // (1 + mark), budget))
+    frames, budget = _settle_budget(options, frames, cost, length, mark)
     marks = mark * len(frames)
     available = min(budget, length * len(frames) + marks)
     _check_context(cost, options, len(frames), available, length, mark)
@@ -147,6 +136,22 @@ def plan_clip(
         num_frames=len(frames),
         num_unpruned_tokens=length * len(frames),
     )
+
+
+def _settle_budget(
+    options: Options, frames: Int64Array, cost: PromptCost, length: int, mark: int
+) -> tuple[Int64Array, int]:
+    """Return the budget, and as many of the frames as it pays a token and a mark for."""
+    if options.keep_ratio is not None:
+        budget = _floor(options.keep_ratio * len(frames) * length) + mark * len(frames)
+    elif options.budget is not None:
+        budget = options.budget
+    else:
+        room = cost.context_length - cost.num_text_tokens - options.max_new_tokens
+        least = 1 + cost.num_separator_tokens + mark
+        frames = thin_frames(frames, _at_least_one(room // least, room))
+        budget = min(DEFAULT_BUDGET, room - cost.num_separator_tokens * len(frames))
+    return thin_frames(frames, _at_least_one(budget // (1 + mark), budget)), budget
 
 
 def _floor(value: float) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from workers import ray_cluster
 from workers.actors import AnswerActor, DecodeActor, EncodeActor
 from workers.errors import WorkerError
+from workers.fleet import ChunkLostError, DecodedChunk, WorkerDiedError
 from workers.messages import (
     BudgetOptions,
     FrameSelection,
@@ -20,7 +21,7 @@ from workers.messages import (
 )
 from workers.placement import ClusterOptions
 from workers.pool import Progress, StageMakers
-from workers.schedule import MAX_DEATHS, ChunkLostError, DecodedChunk, Schedule, WorkerDiedError
+from workers.schedule import MAX_DEATHS, Schedule
 
 _log = logging.getLogger(__name__)
 

@@ -34,9 +34,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from workers.errors import ResourceError, StreamError, WorkerError
+from workers.fleet import ChunkLostError, DecodedChunk, WorkerDiedError
 from workers.messages import PruneOptions, Segment
 from workers.placement import ClusterOptions, describe_resources, plan_bundles
-from workers.schedule import ChunkLostError, DecodedChunk, WorkerDiedError
 
 _DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 _OBJECTS_AHEAD = 4
@@ -164,7 +164,7 @@ def _held_signals() -> Iterator[None]:
 
 
 class ChunkStream:
-    """A decoder at work; see :class:`workers.schedule.Stream`."""
+    """A decoder at work; see :class:`workers.fleet.Stream`."""
 
     def __init__(self, actor: Any, segment: Segment) -> None:
         self._segment = segment
@@ -190,7 +190,7 @@ class ChunkStream:
 
 
 class EncodeTask:
-    """An encoder at work; see :class:`workers.schedule.Task`."""
+    """An encoder at work; see :class:`workers.fleet.Task`."""
 
     def __init__(self, actor: Any, chunk: DecodedChunk, prune: PruneOptions) -> None:
         self._candidates, self.reference = actor.encode.options(num_returns=2).remote(

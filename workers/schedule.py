@@ -1,18 +1,19 @@
 """Which worker does what next, and what happens to the work of one that dies.
 
-Pure bookkeeping over a :class:`Fleet` of workers, so that recovery can be tested without a cluster.
-A worker's death is nobody's result: its work is done again by a fresh worker, and since chunks
-keep their frames and every stage is deterministic, the clip ends the same. Work that was on a
-worker when it died is a suspect and runs alone from then on, first the chunk, then each of its
+Pure bookkeeping over a :class:`workers.fleet.Fleet`, so that recovery can be tested without a
+cluster. A worker's death is nobody's result: its work is done again by a fresh worker, and since
+chunks keep their frames and every stage is deterministic, the clip ends the same. Work that was on
+a worker when it died is a suspect and runs alone from then on, first the chunk, then each of its
 frames; a frame that has been on three deaths is left out and named.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from workers.errors import WorkerError
+from workers.fleet import ChunkLostError, DecodedChunk, Fleet, Stream, WorkerDiedError
 from workers.messages import PruneOptions, Segment
 from workers.pool import Progress
 
@@ -20,67 +21,6 @@ MAX_DEATHS = 3
 CHUNKS_PER_ENCODER = 2
 """Decoded chunks held for each encoder: one it works on and one that waits."""
 _MAX_REPLACEMENTS_IN_A_ROW = 10
-
-
-class WorkerDiedError(Exception):
-    """The process of a worker is gone; whatever it was doing has no result."""
-
-
-class ChunkLostError(Exception):
-    """A decoded chunk can no longer be had, because the machine that held it is gone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DecodedChunk:
-    """A handle on decoded frames, and which of them are meant: all unless it was split.
-
-    ``segment`` is what to decode to get it again; ``deaths`` how many workers died on it.
-    """
-
-    handle: Any
-    frame_indices: tuple[int, ...]
-    segment: Segment
-    warnings: tuple[str, ...] = ()
-    deaths: int = 0
-
-
-class Stream(Protocol):
-    """A decoder at work on a segment."""
-
-    def next(self) -> DecodedChunk | None:
-        """Return the next chunk, or None at the end; raises ``WorkerDiedError``."""
-
-    def cancel(self) -> None:
-        """Stop the decoder."""
-
-
-class Task(Protocol):
-    """An encoder at work on a chunk."""
-
-    def result(self) -> Any:
-        """Return a handle on the candidates; raises ``WorkerDiedError``, ``ChunkLostError``."""
-
-
-class Fleet(Protocol):
-    """Decoders and encoders, numbered from 0, each doing one thing after another."""
-
-    num_decoders: int
-    num_encoders: int
-
-    def decode(self, decoder: int, segment: Segment) -> Stream:
-        """Start a decoder on a segment."""
-
-    def submit(self, encoder: int, chunk: DecodedChunk, prune: PruneOptions) -> Task:
-        """Start or queue a chunk on an encoder."""
-
-    def wait(self, work: Sequence[Stream | Task]) -> Sequence[Stream | Task]:
-        """Block until some of the work has something to say, and return that."""
-
-    def replace_decoder(self, decoder: int) -> None:
-        """Put a fresh worker in the place of a dead one."""
-
-    def replace_encoder(self, encoder: int) -> None:
-        """Put a fresh worker in the place of a dead one."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

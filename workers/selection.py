@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 
 import numpy as np
 import torch
@@ -9,7 +10,13 @@ import torch
 from pruner import Novelty, water_fill
 from workers.arrays import unpack
 from workers.language import VisualSequence
-from workers.messages import BudgetOptions, Candidates, FrameSelection
+from workers.messages import (
+    BudgetOptions,
+    Candidates,
+    Float64Array,
+    FrameSelection,
+    Int64Array,
+)
 from workers.prompt import time_mark
 
 
@@ -29,7 +36,7 @@ class _Frame:
     def pts_seconds(self) -> float:
         return float(self.source.pts_seconds[self.row])
 
-    def features(self, picked: np.ndarray) -> torch.Tensor:
+    def features(self, picked: Int64Array) -> torch.Tensor:
         """Copy the features at these places of the frame's buying order."""
         return unpack(self.source.features[self.tokens.start + picked], self.source.dtype)
 
@@ -66,37 +73,41 @@ def select(
         floors=[1] * len(frames),
         caps=caps,
     ).tolist()
-    features, keep_indices, selections = [], [], []
-    for row, (frame, share) in enumerate(zip(frames, shares, strict=True)):
-        bought = frame.source.order[frame.tokens][:share]
-        picked = np.argsort(bought)
-        features.append(frame.features(picked))
-        keep_indices.append(bought[picked])
-        selections.append(
-            FrameSelection(
-                frame_index=frame.index,
-                pts_seconds=frame.pts_seconds,
-                num_base=frame.source.num_base,
-                rows=frame.source.rows,
-                columns=frame.source.columns,
-                keep_indices=bought[picked],
-                num_marker_tokens=marker_tokens[row],
-                base_informativeness=float(informativeness[row, 0]),
-                grid_informativeness=float(informativeness[row, 1]),
-                novelty=float(novelty[row]),
-                thumbnail_jpeg=frame.source.thumbnails[frame.row]
-                if frame.source.thumbnails
-                else b"",
-            )
-        )
+    bought = [frame.source.order[frame.tokens][:n] for frame, n in zip(frames, shares, strict=True)]
+    picked = [np.argsort(order) for order in bought]  # back to source order
+    kept = [order[places] for order, places in zip(bought, picked, strict=True)]
     first = frames[0].source
     sequence = VisualSequence(
-        features=tuple(features),
-        keep_indices=tuple(torch.from_numpy(indices) for indices in keep_indices),
+        features=tuple(f.features(places) for f, places in zip(frames, picked, strict=True)),
+        keep_indices=tuple(map(torch.from_numpy, kept)),
         marks=tuple(time_mark(f.pts_seconds) if options.time_marks else "" for f in frames),
         frame_length=first.num_base + first.rows * (first.columns + 1),
     )
-    return sequence, tuple(selections)
+    columns = zip(frames, kept, marker_tokens, informativeness, novelty, strict=True)
+    return sequence, tuple(starmap(_record, columns))
+
+
+def _record(
+    frame: _Frame,
+    keep_indices: Int64Array,
+    num_marker_tokens: int,
+    informativeness: Float64Array,
+    novelty: float,
+) -> FrameSelection:
+    source = frame.source
+    return FrameSelection(
+        frame_index=frame.index,
+        pts_seconds=frame.pts_seconds,
+        num_base=source.num_base,
+        rows=source.rows,
+        columns=source.columns,
+        keep_indices=keep_indices,
+        num_marker_tokens=num_marker_tokens,
+        base_informativeness=float(informativeness[0]),
+        grid_informativeness=float(informativeness[1]),
+        novelty=float(novelty),
+        thumbnail_jpeg=source.thumbnails[frame.row] if source.thumbnails else b"",
+    )
 
 
 def _frames(candidates: Sequence[Candidates]) -> list[_Frame]:
@@ -110,7 +121,7 @@ def _frames(candidates: Sequence[Candidates]) -> list[_Frame]:
     return frames
 
 
-def _novelty(frames: Sequence[_Frame]) -> np.ndarray:
+def _novelty(frames: Sequence[_Frame]) -> Float64Array:
     """Return what each frame's base candidates add to those of the frames before it."""
     state: Novelty | None = None
     values = []

@@ -4,18 +4,11 @@ Each works in-process or inside an actor; nothing here knows which.
 """
 
 import io
-import os
-import re
-import resource
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workers.errors import ModelError
 from workers.messages import (
     BudgetOptions,
     Candidates,
@@ -28,35 +21,8 @@ from workers.messages import (
     SamplingOptions,
     Segment,
     UInt8Array,
-    WorkerUsage,
 )
-
-if TYPE_CHECKING:
-    import torch
-
-
-class Stage:
-    """Keeps account of what a stage has used."""
-
-    def __init__(self) -> None:
-        # Both are read when torch is first imported. OpenMP's threads spin while they wait, which
-        # for long makes encoding ten times as slow on cores shared with other work (measured).
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-        # A matrix product must not depend on how many threads share it.
-        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-        self._seconds: dict[str, float] = {}
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def usage(self) -> WorkerUsage:
-        """Return busy seconds and peak memory so far."""
-        return WorkerUsage(seconds=dict(self._seconds), peak_memory_bytes=peak_memory_bytes())
+from workers.process import Stage, prepare_torch
 
 
 class DecodeStage(Stage):
@@ -227,31 +193,6 @@ class AnswerStage(Stage):
         )
 
 
-def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":
-    """Set this process' number of threads, and settle what ``"auto"`` means here.
-
-    Returns:
-        Device name and dtype: by default a GPU and bfloat16 where there is one, else the CPU and
-        float32.
-
-    Raises:
-        ModelError: a GPU is demanded and this process sees none.
-    """
-    import torch
-
-    if options.num_threads:
-        torch.set_num_threads(options.num_threads)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: no GPU can be used here; use --device cpu or auto")
-    name = options.dtype
-    if name == "auto":
-        name = "float32" if device == "cpu" else "bfloat16"
-    return device, getattr(torch, name)
-
-
 def make_thumbnail(frame: UInt8Array, width: int) -> bytes:
     """Return a frame (height, width, 3) as a JPEG at most ``width`` pixels across."""
     from PIL import Image
@@ -261,13 +202,3 @@ def make_thumbnail(frame: UInt8Array, width: int) -> bytes:
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=80)
     return data.getvalue()
-
-
-def peak_memory_bytes() -> int:
-    """Return this process' peak resident memory, shared pages included."""
-    status = Path("/proc/self/status")
-    if not status.exists():  # macOS, where ru_maxrss is in bytes
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Not ru_maxrss: a forked process starts with its parent's.
-    match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
-    return int(match[1]) * 1024 if match else 0

@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from workers.fleet import ChunkLostError, DecodedChunk, WorkerDiedError
 from workers.messages import PruneOptions, Segment, VideoIndex
-from workers.schedule import (
-    CHUNKS_PER_ENCODER,
-    MAX_DEATHS,
-    ChunkLostError,
-    DecodedChunk,
-    WorkerDiedError,
-    slice_segment,
-)
+from workers.schedule import CHUNKS_PER_ENCODER, MAX_DEATHS, slice_segment
 
 PRUNE = PruneOptions(num_keep=1, max_keep=1)
 Frames = tuple[int, ...]
