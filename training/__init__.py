@@ -1,1 +1,1 @@
-"""How the embedded checkpoint is made: clips with answers, the trainer, the measurement of what was learned."""
+"""How the embedded checkpoint is made: clips with answers, the trainer, the measurement."""

@@ -67,9 +67,7 @@ def _cuts(generator: np.random.Generator, num_frames: int, max_scenes: int) -> l
     return [0, *sorted(int(cut) for cut in inner), num_frames]
 
 
-def _texts(
-    generator: np.random.Generator, num_scenes: int, recipe: Recipe
-) -> list[str | None]:
+def _texts(generator: np.random.Generator, num_scenes: int, recipe: Recipe) -> list[str | None]:
     """Return each scene's plate, all different, with numbers more common than codes."""
     texts: list[str | None] = []
     for _ in range(num_scenes):
@@ -96,7 +94,7 @@ def _compose_scene(
     plate = _place_plate(generator, aspect, text) if text else None
     if plate:
         taken.append((plate.x, plate.y, plate.x + PLATE_WIDTH, plate.y + PLATE_HEIGHT))
-    shapes = []
+    shapes: list[Shape] = []
     wanted = int(generator.integers(1, recipe.max_shapes + 1))
     for _ in range(wanted):
         moving = not still and generator.random() < recipe.mover_chance and len(shapes) < 2

@@ -22,7 +22,8 @@ def h264_round_trip(pictures: list[Picture], crf: int) -> list[Picture]:
     buffer = io.BytesIO()
     height, width = pictures[0].shape[:2]
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=2, options={"crf": str(crf), "preset": "ultrafast"})
+        options = {"crf": str(crf), "preset": "ultrafast"}
+        stream = container.add_stream("libx264", rate=2, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.time_base = Fraction(1, 2)
@@ -30,8 +31,11 @@ def h264_round_trip(pictures: list[Picture], crf: int) -> list[Picture]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     buffer.seek(0)
-    with av.open(buffer) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(buffer, "r") as source:
+        decoded = [
+            np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            for frame in source.decode(video=0)
+        ]
     if len(decoded) != len(pictures):
         raise RuntimeError(f"frames lost on the way: {len(decoded) = } {len(pictures) = }")
     return decoded

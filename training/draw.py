@@ -12,8 +12,8 @@ from training.layout import ASPECTS
 from training.scene import Clip, Plate, Scene, Shape
 
 PLATE_ID = 255
-_DARK = (14, 14, 18)
-_BRIGHT = (246, 246, 246)
+_DARK = np.array([14, 14, 18], dtype=np.uint8)
+_BRIGHT = np.array([246, 246, 246], dtype=np.uint8)
 
 
 def frame_moments(num_frames: int, phase: float) -> list[float]:
@@ -67,7 +67,7 @@ def _draw_plate(picture: Picture, plate: Plate, scale: int) -> None:
     lit = np.kron(plate_pixels(plate.text), np.ones((scale, scale), dtype=bool))
     y, x = plate.y * scale, plate.x * scale
     region = picture[y : y + lit.shape[0], x : x + lit.shape[1]]
-    region[:] = np.where(lit[..., None], np.uint8(_BRIGHT), np.uint8(_DARK))
+    region[:] = np.where(lit[..., None], _BRIGHT, _DARK)
 
 
 def draw_shape(

@@ -27,7 +27,8 @@ _TOUCHED = 0.04
 class TokenLabels:
     """Labels of the 5 x 16 tokens of one picture, in the order of its tiles.
 
-    ``item``: index of the shape in its scene, -1 nothing, ``PLATE_ID`` the plate, ``IGNORE`` unclear.
+    ``item``: index of the shape in its scene, -1 nothing, ``PLATE_ID`` the plate, ``IGNORE`` not
+    clear.
     ``x``, ``y``: where the shape's centre is in the frame, in eighths of it. ``motion``: the way it
     moves, ``STILL`` if it does not. All but ``item`` and ``color`` are ``IGNORE`` off the shapes.
     """

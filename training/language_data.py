@@ -96,9 +96,7 @@ def clips_batch(
     return arrays
 
 
-def choose(
-    generator: np.random.Generator, questions: list[Question], count: int
-) -> list[Question]:
+def choose(generator: np.random.Generator, questions: list[Question], count: int) -> list[Question]:
     """Return up to ``count`` questions, taking the types in turn."""
     shuffled = [questions[index] for index in generator.permutation(len(questions))]
     by_type = [[q for q in shuffled if q.type == type_] for type_ in TYPES]
@@ -110,9 +108,11 @@ def choose(
 def sequence_labels(
     clip: Clip, moments: list[float]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return per token (frames, 5, 16) the way its shape moves, and on plates with a number
-    whether another number came earlier; ``IGNORE`` where the frames so far cannot tell.
-    """  # noqa: D205
+    """Return what the frames so far tell about each token (frames, 5, 16): its class numbers.
+
+    First the way its shape moves; then, where a tile shows a number, whether another number came
+    earlier. ``IGNORE`` where the frames so far cannot tell.
+    """
     motions, seens, before = [], [], -1
     for moment in moments:
         labels = label_tokens(clip, moment)

@@ -78,13 +78,15 @@ class LanguageStage:
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
-        """Return exact-match shares by type and number of frames, teacher-forced, never trained on."""
+        """Return exact-match shares by type and number of frames, on clips never trained on."""
         figures = {}
         for num_frames in _CHECK_FRAMES:
             right, types = [], []
             for number, aspect in enumerate(ASPECTS):
                 generator = np.random.default_rng([_CHECK_SEED, num_frames, number])
-                arrays = clips_batch(self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16)
+                arrays = clips_batch(
+                    self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16
+                )
                 batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
                 _, logits, _ = self._forward(batch)
                 right.append(_right(logits, batch["labels"]).flatten())
@@ -114,9 +116,7 @@ def _right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return ~wrong.any(-1)
 
 
-def _dense(
-    prefix: Prefix, probed: torch.Tensor, batch: Tensors
-) -> tuple[torch.Tensor, Labels]:
+def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.Tensor, Labels]:
     """Return the probed states of the picture tokens with their labels."""
     on_picture = prefix.token >= 0
     frame, token = prefix.frame[on_picture], prefix.token[on_picture]

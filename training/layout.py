@@ -1,7 +1,7 @@
 """The geometry of the tiny LLaVA-NeXT: tiles, patches, and where an image's tokens lie on it.
 
-One *unit* is one pixel of the high-resolution canvas (112 x 112 for a 2x2 grid of 56-pixel tiles).
-Clips are drawn in units times a whole ``scale``, so every clip size below fits the 2x2 grid exactly.
+One *unit* is one pixel of the high-resolution canvas (112 x 112: a 2x2 grid of 56-pixel tiles).
+Clips are drawn in units times a whole ``scale``, so every clip size below fits the grid exactly.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         if max(self.width, self.height) != CANVAS:
-            raise ValueError(f"a picture fills the canvas one way: {self.width = } {self.height = }")
+            raise ValueError(f"a picture must fill the canvas: {self.width = } {self.height = }")
 
     @property
     def left(self) -> int:

@@ -1,4 +1,4 @@
-"""python -m training.make_set --output clips --seed 7: draws clips as H.264 files, with questions."""
+"""python -m training.make_set --output clips --seed 7: draws H.264 clips with questions."""
 
 import argparse
 import json
@@ -59,7 +59,8 @@ def draw_set(
     for kind, (frames, aspect) in enumerate(kinds):
         for number in range(clips_per_kind):
             generator = np.random.default_rng([seed, 3, kind, number])
-            clip = compose_clip(generator, aspect, frames, Recipe(max_shapes=4 if frames < 3 else 3))
+            recipe = Recipe(max_shapes=4 if frames < 3 else 3)
+            clip = compose_clip(generator, aspect, frames, recipe)
             name = f"f{frames:02d}-{aspect.replace(':', 'x')}-{number:03d}.mp4"
             write_clip(clip, output / name)
             lines.extend(_lines(generator, clip, name, num_questions))

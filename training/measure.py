@@ -27,7 +27,9 @@ Tally = dict[tuple[str, int], list[int]]
 def sample_frames(path: Path, num_frames: int) -> list[Image.Image]:
     """Return ``num_frames`` pictures from the middles of equal parts of a clip."""
     with av.open(str(path)) as container:
-        pictures = [frame.to_image() for frame in container.decode(video=0)]
+        pictures = [
+            Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)
+        ]
     return [
         pictures[int((index + 0.5) * len(pictures) / num_frames)] for index in range(num_frames)
     ]
@@ -65,7 +67,7 @@ class Answerer:
         num_base = (
             model.config.vision_config.image_size // model.config.vision_config.patch_size
         ) ** 2
-        embeds = model.get_input_embeddings()(ids)
+        embeds: torch.Tensor = model.get_input_embeddings()(ids)
         is_image = ids == model.config.image_token_index
         embeds[is_image] = torch.cat(list(features))
         place = torch.cat([torch.arange(len(feature)) for feature in features])

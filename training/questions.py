@@ -1,4 +1,4 @@
-"""Questions about a clip with the answers its scenes imply, each asked only where it is unambiguous."""
+"""Questions about a clip, with answers: each is asked only where its scenes leave one answer."""
 
 from collections import Counter
 from collections.abc import Iterator

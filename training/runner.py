@@ -104,7 +104,7 @@ def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
         for group in optimizer.param_groups:
             group["lr"] = stage.schedule.peak * group["scale"] * stage.schedule.factor(step)
         loss, figures = stage.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         trained = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

@@ -1,4 +1,4 @@
-"""python -m training.train --folder runs/first: trains the embedded checkpoint; run again to resume."""
+"""python -m training.train --folder runs/first: trains a checkpoint; run again to resume."""
 
 import argparse
 import dataclasses
