@@ -38,8 +38,8 @@ def _stripes(generator: np.random.Generator, width: int, height: int) -> NDArray
     period = generator.uniform(0.06, 0.3) * width
     across, down = np.arange(width)[None, :], np.arange(height)[:, None]
     wave = np.sin((across * np.cos(angle) + down * np.sin(angle)) * 2 * np.pi / period)
-    shade: NDArray[np.float64] = np.where(wave > 0, 1.0, -1.0) * generator.uniform(6, 22)
-    return shade
+    height_of_wave = float(generator.uniform(6, 22))
+    return np.where(wave > 0, height_of_wave, -height_of_wave)
 
 
 def _checks(generator: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:

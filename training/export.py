@@ -14,14 +14,14 @@ from training.words import build_processor
 
 
 def load_run(run: Path) -> LlavaNextForConditionalGeneration:
-    """Return the model as the run's last saved state has it, finished or not."""
+    """Return the averaged model as the run's last saved state has it, finished or not."""
     plan: Plan = load_plan(run / "plan.json")
     model = build_model(
         build_processor().tokenizer, hidden_size=plan.hidden_size, vision_size=plan.vision_size,
         num_layers=plan.num_layers, num_vision_layers=plan.num_vision_layers,
     )  # fmt: skip
     state = torch.load(run / "language.pt", weights_only=True)["module"]
-    prefix = "model."
+    prefix = "average.module."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     model.load_state_dict(weights)
     return model.eval()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
 from training import attention
@@ -22,13 +23,18 @@ from training.runner import MakeBatch, Schedule, Tensors
 
 _CHECK_SEED = 1_000_003
 _CHECK_FRAMES = (1, 2, 4, 8)
-_CHECK_CLIPS = 8
+_CHECK_CLIPS = 6
 _WEIGHT_DECAY = 0.05
+_AVERAGE = 0.995
 
 
 @dataclass(kw_only=True)
 class LanguageStage:
-    """Cross entropy on the answers, and on what tokens half way up know of the frames before."""
+    """Cross entropy on the answers, and on what tokens half way up know of the frames before.
+
+    ``average`` follows the weights slowly, so that a run can be measured and exported while its
+    learning rate is still high.
+    """
 
     model: LlavaNextForConditionalGeneration
     tokenizer: PreTrainedTokenizerFast
@@ -39,24 +45,29 @@ class LanguageStage:
     name: str = "language"
     dense_weight: float = 0.5
     module: nn.Module = field(init=False)
+    average: AveragedModel = field(init=False)
 
     def __post_init__(self) -> None:
         attention.register()
         self.model.model.language_model.set_attn_implementation(attention.NAME)
-        self.module = nn.ModuleDict({"model": self.model, "heads": self.heads})
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGE))
+        self.average.requires_grad_(False)
+        parts = {"model": self.model, "heads": self.heads, "average": self.average}
+        self.module = nn.ModuleDict(parts)
 
     def groups(self) -> list[dict[str, Any]]:
         """The language model at full rate, the projector slower, the vision tower not at all."""
         tower = {id(weight) for weight in self.model.model.vision_tower.parameters()}
         projector = {id(w) for w in self.model.model.multi_modal_projector.parameters()}
-        rest = [w for w in self.module.parameters() if id(w) not in tower | projector]
+        trained = [weight for weight in self.module.parameters() if weight.requires_grad]
+        rest = [weight for weight in trained if id(weight) not in tower | projector]
         slow = list(self.model.model.multi_modal_projector.parameters())
         matrices = [weight for weight in rest if weight.dim() > 1]
         vectors = [weight for weight in rest if weight.dim() < 2]
         return [
             {"params": matrices, "weight_decay": _WEIGHT_DECAY, "scale": 1.0},
             {"params": vectors, "weight_decay": 0.0, "scale": 1.0},
-            {"params": slow, "weight_decay": 0.0, "scale": 0.3},
+            {"params": slow, "weight_decay": 0.0, "scale": 0.05},
         ]
 
     def make_batch(self) -> MakeBatch:
@@ -65,7 +76,7 @@ class LanguageStage:
 
     def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
         """Return the loss and the share of questions answered right."""
-        prefix, logits, probed = self._forward(batch)
+        prefix, logits, probed = self._forward(self.model, batch)
         labels = batch["labels"]
         answers = F.cross_entropy(logits, labels[labels != IGNORE])
         dense, figures = self.heads(*_dense(prefix, probed, batch))
@@ -74,11 +85,16 @@ class LanguageStage:
         figures["answers"] = answers.detach()
         figures["right"] = right[asked].float().mean()
         figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
+        figures |= _by_type(right, batch["types"])
         return answers + self.dense_weight * dense, figures
+
+    def after_step(self) -> None:
+        """Let the average follow."""
+        self.average.update_parameters(self.model)
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
-        """Return exact-match shares by type and number of frames, on clips never trained on."""
+        """Return the average's exact-match shares, on clips never trained on."""
         figures = {}
         for num_frames in _CHECK_FRAMES:
             right, types = [], []
@@ -88,7 +104,7 @@ class LanguageStage:
                     self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16
                 )
                 batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
-                _, logits, _ = self._forward(batch)
+                _, logits, _ = self._forward(self.average.module, batch)
                 right.append(_right(logits, batch["labels"]).flatten())
                 types.append(batch["types"].flatten())
             hits, kinds = torch.cat(right), torch.cat(types)
@@ -98,14 +114,16 @@ class LanguageStage:
             figures[f"all/{num_frames}"] = float(hits[kinds >= 0].float().mean())
         return figures
 
-    def _forward(self, batch: Tensors) -> tuple[Prefix, torch.Tensor, torch.Tensor]:
+    def _forward(
+        self, model: LlavaNextForConditionalGeneration, batch: Tensors
+    ) -> tuple[Prefix, torch.Tensor, torch.Tensor]:
         """Return the prefix, the logits at every answer token, and the probed states."""
         layout = Layout(*(int(side) for side in batch["size"]))
         opening, between = opening_ids(self.tokenizer), between_ids(self.tokenizer)
-        prefix = embed_prefix(self.model, batch["tiles"], layout, opening, between)
-        middle = len(self.model.model.language_model.layers) // 2
-        hidden, probed = run_language(self.model, prefix, batch["ids"], middle)
-        return prefix, self.model.lm_head(hidden[batch["labels"] != IGNORE]), probed
+        prefix = embed_prefix(model, batch["tiles"], layout, opening, between)
+        middle = len(model.model.language_model.layers) // 2
+        hidden, probed = run_language(model, prefix, batch["ids"], middle)
+        return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed
 
 
 def _right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -114,6 +132,12 @@ def _right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     wrong = torch.zeros_like(known)
     wrong[known] = logits.argmax(-1) != labels[known]
     return ~wrong.any(-1)
+
+
+def _by_type(right: torch.Tensor, types: torch.Tensor) -> Labels:
+    """Return the share of each type's questions that are answered right."""
+    present = [index for index in range(len(TYPES)) if bool((types == index).any())]
+    return {f"right/{TYPES[index]}": right[types == index].float().mean() for index in present}
 
 
 def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.Tensor, Labels]:

@@ -9,10 +9,10 @@ from typing import Any
 
 DEFAULT_MIXTURES: tuple[tuple[int, dict[int, float]], ...] = (
     (0, {1: 0.6, 2: 0.4}),
-    (600, {1: 0.35, 2: 0.35, 3: 0.3}),
-    (1200, {1: 0.25, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1}),
-    (2200, {1: 0.2, 2: 0.2, 3: 0.15, 4: 0.2, 6: 0.1, 8: 0.15}),
-    (3200, {1: 0.2, 2: 0.2, 3: 0.1, 4: 0.2, 6: 0.1, 8: 0.12, 16: 0.06, 32: 0.02}),
+    (500, {1: 0.3, 2: 0.35, 3: 0.35}),
+    (1000, {1: 0.25, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1}),
+    (1700, {1: 0.2, 2: 0.2, 3: 0.15, 4: 0.2, 6: 0.1, 8: 0.15}),
+    (2400, {1: 0.2, 2: 0.2, 3: 0.1, 4: 0.2, 6: 0.1, 8: 0.12, 16: 0.06, 32: 0.02}),
 )
 
 
@@ -29,14 +29,14 @@ class Plan:
     vision_size: int = 160
     num_layers: int = 6
     num_vision_layers: int = 5
-    vision_steps: int = 2400
-    vision_decay: int = 1500
+    vision_steps: int = 1900
+    vision_decay: int = 1000
     vision_peak: float = 1.5e-3
     vision_batch: int = 64
-    language_steps: int = 6000
-    language_decay: int = 5000
+    language_steps: int = 8000
+    language_decay: int = 6500
     language_peak: float = 1.2e-3
-    tokens_per_batch: int = 6000
+    tokens_per_batch: int = 4500
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 
 

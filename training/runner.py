@@ -59,6 +59,9 @@ class Stage(Protocol):
     def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
         """Return the loss to minimise and the figures to log."""
 
+    def after_step(self) -> None:
+        """Do what follows every change of the weights."""
+
     def check(self) -> dict[str, float]:
         """Return figures on held-out data."""
 
@@ -80,8 +83,8 @@ class _Numbered(Dataset[dict[str, NDArray[Any]]]):
 class Pace:
     """How often the loop logs, checks and saves; none of it changes the result."""
 
-    log_every: int = 20
-    check_every: int = 200
+    log_every: int = 5
+    check_every: int = 400
     save_seconds: float = 60.0
     num_workers: int = 1
     stop_after: int | None = None
@@ -109,6 +112,7 @@ def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
         norm = nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        stage.after_step()
         step += 1
         if step % pace.log_every == 0 or step == end:
             figures = {"loss": loss.detach(), "gradient_norm": norm, **figures}

@@ -61,6 +61,9 @@ class VisionStage:
             right["feature_norm"] = features.norm(dim=-1).mean()
         return loss, right
 
+    def after_step(self) -> None:
+        """Nothing: the stage ends on a learning rate of nothing."""
+
     @torch.no_grad()
     def check(self) -> dict[str, float]:
         """Return the same figures on 256 pictures never trained on."""
