@@ -47,8 +47,8 @@ def _checks(generator: np.random.Generator, width: int, height: int) -> NDArray[
     shift = int(generator.integers(0, side))
     across, down = (np.arange(width) + shift) // side, (np.arange(height) + shift) // side
     odd = (across[None, :] + down[:, None]) % 2
-    shade: NDArray[np.float64] = (odd - 0.5) * generator.uniform(10, 40)
-    return shade
+    step = float(generator.uniform(5, 20))
+    return np.where(odd > 0, step, -step)
 
 
 def _blobs(generator: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:
