@@ -110,14 +110,16 @@ def sequence_labels(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return what the frames so far tell about each token (frames, 5, 16): its class numbers.
 
-    First the way its shape moves; then, where a tile shows a number, whether another number came
-    earlier. ``IGNORE`` where the frames so far cannot tell.
+    First the way its shape moves, of base tokens, since only they know where they are; then, where
+    a tile shows a number, whether another number came earlier. ``IGNORE`` where the frames so far
+    cannot tell.
     """
     motions, seens, before = [], [], -1
     for moment in moments:
         labels = label_tokens(clip, moment)
         index, scene = clip.scene_at(moment)
-        motion = labels.motion if index == before else np.full_like(labels.motion, IGNORE)
+        told = (np.arange(5) == 0)[:, None] & (index == before)
+        motion = np.where(told, labels.motion, IGNORE)
         earlier = any(s.plate and s.plate.is_number for s in clip.scenes[:index])
         on_number = (labels.item == PLATE_ID) & (np.arange(5) > 0)[:, None]
         on_number = on_number & bool(scene.plate and scene.plate.is_number)

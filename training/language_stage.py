@@ -43,7 +43,7 @@ class LanguageStage:
     schedule: Schedule
     curriculum: Curriculum
     name: str = "language"
-    dense_weight: float = 0.5
+    dense_weight: float = 1.0
     module: nn.Module = field(init=False)
     average: AveragedModel = field(init=False)
 
