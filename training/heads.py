@@ -72,25 +72,36 @@ class SequenceHeads(nn.Module):
         self.motion = nn.Linear(hidden_size, len(DIRECTIONS) + 1)
         self.seen_number = nn.Linear(hidden_size, 2)
         self.log_frame = nn.Linear(hidden_size, 1)
+        self.is_base = nn.Linear(hidden_size, 2)
+        self.x = nn.Linear(hidden_size, NUM_BINS)
+        self.y = nn.Linear(hidden_size, NUM_BINS)
 
     def forward(self, hidden: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, Labels]:
         """Return the loss and the shares of tokens that are right.
 
         Args:
             hidden: Hidden states (n, hidden) of labelled visual tokens.
-            labels: ``motion``, ``seen_number`` (n) class numbers, ``log_frame`` (n) floats.
+            labels: ``motion``, ``seen_number``, ``is_base``, ``x``, ``y`` (n) class numbers,
+                ``log_frame`` (n) floats.
         """
         motion, seen = self.motion(hidden), self.seen_number(hidden)
         frame = self.log_frame(hidden)[:, 0]
+        base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
         miss = (frame - labels["log_frame"]).abs()
         loss = (
             _entropy(motion, labels["motion"])
             + 0.5 * _entropy(seen, labels["seen_number"])
             + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
+            + 0.5 * _entropy(base, labels["is_base"])
+            + 0.5 * _entropy(x, labels["x"])
+            + 0.5 * _entropy(y, labels["y"])
         )
         right = {
             "token_motion": _right(motion, labels["motion"], IGNORE),
             "token_seen": _right(seen, labels["seen_number"], IGNORE),
+            "token_base": _right(base, labels["is_base"], IGNORE),
+            "token_x": _right(x, labels["x"], IGNORE),
+            "token_y": _right(y, labels["y"], IGNORE),
             "token_frame_miss": miss.mean().detach(),
         }
         return loss, right

@@ -19,6 +19,7 @@ from training.scene import Clip
 
 Batch = dict[str, NDArray[np.generic]]
 Mixture = Mapping[int, float]
+SEEN = ("motion", "seen_number", "x", "y")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +64,19 @@ def clips_batch(
 
     Returns:
         ``tiles`` (clips, frames, 5, 3, 56, 56) uint8; ``ids`` and ``labels`` (clips, questions,
-        length); ``types`` (clips, questions), -1 where there is none; ``motion`` and
-        ``seen_number`` (clips, frames, 5, 16) for the dense labels; ``size`` (width, height).
+        length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
+        (clips, frames, 5, 16); ``size`` (width, height).
     """
     recipe = Recipe(max_shapes=4 if num_frames < 3 else 3)
-    batch: dict[str, list[NDArray[np.generic]]] = {"tiles": [], "motion": [], "seen_number": []}
+    batch: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("tiles", *SEEN)}
     chosen = []
     for _ in range(num_clips):
         clip = compose_clip(generator, aspect, num_frames, recipe)
         moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
         pictures = degrade(generator, frames_of(clip, moments))
         batch["tiles"].append(np.stack([tiles_of(p, layout_of(aspect)) for p in pictures]))
-        motion, seen = sequence_labels(clip, moments)
-        batch["motion"].append(motion)
-        batch["seen_number"].append(seen)
+        for name, labels in sequence_labels(clip, moments).items():
+            batch[name].append(labels)
         chosen.append(choose(generator, questions_of(clip), num_questions))
     arrays: Batch = {name: np.stack(parts) for name, parts in batch.items()}
     flat = [question for questions in chosen for question in questions]
@@ -105,16 +105,15 @@ def choose(generator: np.random.Generator, questions: list[Question], count: int
     return in_turn[:count]
 
 
-def sequence_labels(
-    clip: Clip, moments: list[float]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return what the frames so far tell about each token (frames, 5, 16): its class numbers.
+def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.int64]]:
+    """Return what the frames so far tell about each token: class numbers (frames, 5, 16).
 
-    First the way its shape moves, of base tokens, since only they know where they are; then, where
-    a tile shows a number, whether another number came earlier. ``IGNORE`` where the frames so far
-    cannot tell.
+    ``motion``: the way its shape moves, of base tokens, since only they see where they are.
+    ``seen_number``: where a tile shows a number, whether another number came earlier. ``x``, ``y``:
+    where in the frame its shape is. ``IGNORE`` where the frames so far cannot tell.
     """
-    motions, seens, before = [], [], -1
+    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SEEN}
+    before = -1
     for moment in moments:
         labels = label_tokens(clip, moment)
         index, scene = clip.scene_at(moment)
@@ -123,7 +122,8 @@ def sequence_labels(
         earlier = any(s.plate and s.plate.is_number for s in clip.scenes[:index])
         on_number = (labels.item == PLATE_ID) & (np.arange(5) > 0)[:, None]
         on_number = on_number & bool(scene.plate and scene.plate.is_number)
-        motions.append(motion)
-        seens.append(np.where(on_number, int(earlier), IGNORE))
+        seen = np.where(on_number, int(earlier), IGNORE)
+        for name, value in zip(SEEN, (motion, seen, labels.x, labels.y), strict=True):
+            rows[name].append(value)
         before = index
-    return np.stack(motions), np.stack(seens)
+    return {name: np.stack(values) for name, values in rows.items()}

@@ -15,7 +15,7 @@ from training import attention
 from training.forward import Prefix, embed_prefix, run_language
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
-from training.language_data import Curriculum, clips_batch, language_batch
+from training.language_data import SEEN, Curriculum, clips_batch, language_batch
 from training.layout import ASPECTS, SIDE, Layout
 from training.prompts import between_ids, opening_ids
 from training.questions import TYPES
@@ -147,6 +147,7 @@ def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.
     states = probed[:, on_picture]
     num_clips = states.shape[0]
     flat = {name: batch[name].view(num_clips, -1, 5 * SIDE * SIDE)[:, frame, token].flatten()
-            for name in ("motion", "seen_number")}  # fmt: skip
+            for name in SEEN}  # fmt: skip
+    flat["is_base"] = (token < SIDE * SIDE).long().expand(num_clips, -1).flatten()
     flat["log_frame"] = torch.log1p(frame.float()).expand(num_clips, -1).flatten()
     return states.flatten(0, 1), flat
