@@ -19,8 +19,8 @@ def test_every_shape_and_plate_has_tokens(aspect: str) -> None:
     for seed in range(10):
         drawn = clip(aspect, 1, seed)
         scene, labels = drawn.scenes[0], label_tokens(drawn, 0.5)
-        for resolution in (labels.item[:1], labels.item[1:]):
-            assert set(range(len(scene.shapes))) <= set(resolution.ravel().tolist())
+        # In the base a ring may cover too little of each of four patches.
+        assert set(range(len(scene.shapes))) <= set(labels.item[1:].ravel().tolist())
         assert (PLATE_ID in labels.item[1:]) == (scene.plate is not None)
 
 
