@@ -28,9 +28,9 @@ class Recipe:
     """How likely things are in a clip."""
 
     max_shapes: int = 4
-    plate_chance: float = 0.6
+    plate_chance: float = 0.75
     code_chance: float = 0.25
-    mover_chance: float = 0.5
+    mover_chance: float = 0.6
     max_scenes: int = 4
 
 
