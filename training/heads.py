@@ -86,10 +86,12 @@ class SequenceHeads(nn.Module):
         """
         motion, seen = self.motion(hidden), self.seen_number(hidden)
         frame = self.log_frame(hidden)[:, 0]
+        on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
         miss = (frame - labels["log_frame"]).abs()
         loss = (
-            _entropy(motion, labels["motion"])
+            _entropy(motion[on_base], labels["motion"][on_base])
+            + _entropy(motion[~on_base], labels["motion"][~on_base])
             + 0.5 * _entropy(seen, labels["seen_number"])
             + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
             + 0.5 * _entropy(base, labels["is_base"])
@@ -97,7 +99,8 @@ class SequenceHeads(nn.Module):
             + 0.5 * _entropy(y, labels["y"])
         )
         right = {
-            "token_motion": _right(motion, labels["motion"], IGNORE),
+            "base_motion": _right(motion[on_base], labels["motion"][on_base], IGNORE),
+            "tile_motion": _right(motion[~on_base], labels["motion"][~on_base], IGNORE),
             "token_seen": _right(seen, labels["seen_number"], IGNORE),
             "token_base": _right(base, labels["is_base"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),

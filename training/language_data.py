@@ -108,17 +108,16 @@ def choose(generator: np.random.Generator, questions: list[Question], count: int
 def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.int64]]:
     """Return what the frames so far tell about each token: class numbers (frames, 5, 16).
 
-    ``motion``: the way its shape moves, of base tokens, since only they see where they are.
-    ``seen_number``: where a tile shows a number, whether another number came earlier. ``x``, ``y``:
-    where in the frame its shape is. ``IGNORE`` where the frames so far cannot tell.
+    ``motion``: the way its shape moves, from the second frame of a scene on. ``seen_number``: where
+    a tile shows a number, whether another number came earlier. ``x``, ``y``: where in the frame its
+    shape is. ``IGNORE`` where the frames so far cannot tell.
     """
     rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SEEN}
     before = -1
     for moment in moments:
         labels = label_tokens(clip, moment)
         index, scene = clip.scene_at(moment)
-        told = (np.arange(5) == 0)[:, None] & (index == before)
-        motion = np.where(told, labels.motion, IGNORE)
+        motion = labels.motion if index == before else np.full_like(labels.motion, IGNORE)
         earlier = any(s.plate and s.plate.is_number for s in clip.scenes[:index])
         on_number = (labels.item == PLATE_ID) & (np.arange(5) > 0)[:, None]
         on_number = on_number & bool(scene.plate and scene.plate.is_number)
