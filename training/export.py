@@ -40,6 +40,7 @@ def write_checkpoint(
     stored = load_file(output / "model.safetensors")
     halves = {name: weight.half().contiguous() for name, weight in stored.items()}
     save_file(halves, output / "model.safetensors", metadata={"format": "pt"})
+    (output / "model.safetensors").chmod(0o644)
     config = json.loads((output / "config.json").read_text())
     config["dtype"] = "float32"
     (output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
