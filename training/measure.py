@@ -7,7 +7,7 @@ every frame, ``single`` only the middle frame.
 
 import argparse
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -90,16 +90,30 @@ def measure(answerer: Answerer, questions: Path, view: str) -> Tally:
     return tally
 
 
-def table(tally: Tally) -> str:
-    """Return a Markdown table: types down, numbers of frames across, right / asked in each cell."""
+def guesses(questions: Path) -> dict[str, float]:
+    """Return the share of each type that always saying its commonest answer gets right.
+
+    Of two named shapes one came first, so a guess at ``order`` is right half the time.
+    """
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for line in questions.read_text().splitlines():
+        asked = json.loads(line)
+        said[asked["type"]][asked["answers"][0]] += 1
+    shares = {name: max(count.values()) / count.total() for name, count in said.items()}
+    return shares | ({"order": 0.5} if "order" in shares else {})
+
+
+def table(tally: Tally, guess: dict[str, float]) -> str:
+    """Return a Markdown table: types down, numbers of frames across, share right (asked) in each."""
     lengths = sorted({num_frames for _, num_frames in tally})
-    head = ["type", *(f"{length} fr" for length in lengths), "all"]
+    head = ["type", *(f"{length} fr" for length in lengths), "all", "guess"]
     lines = [_row(head), _row(["---"] * len(head))]
     for name in (*TYPES, "all"):
         names = TYPES if name == "all" else (name,)
         cells = [[tally[n, length] for n in names if (n, length) in tally] for length in lengths]
         cells.append([count for cell in cells for count in cell])
-        lines.append(_row([name, *(_share(cell) for cell in cells)]))
+        guessed = f"{guess[name]:.2f}" if name in guess else ""
+        lines.append(_row([name, *(_share(cell) for cell in cells), guessed]))
     return "\n".join(lines) + "\n"
 
 
@@ -120,8 +134,10 @@ def main() -> None:
     parser.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS))
     options = parser.parse_args()
     answerer = Answerer(options.model)
+    questions = options.clips / "questions.jsonl"
     for view in options.views:
-        print(f"\n{view}\n\n" + table(measure(answerer, options.clips / "questions.jsonl", view)))
+        tally = measure(answerer, questions, view)
+        print(f"\n{view}\n\n{table(tally, guesses(questions))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 from training.export import write_checkpoint
 from training.make_set import draw_set
-from training.measure import VIEWS, Answerer, measure, table
+from training.measure import VIEWS, Answerer, guesses, measure, table
 from training.model import build_model
 from training.words import build_processor
 
@@ -60,7 +60,14 @@ def test_answering_a_set_counts_every_question_once(folder: Path, tmp_path: Path
     for view in VIEWS:
         tally = measure(answerer, questions, view)
         assert sum(count for _, count in tally.values()) == asked
-        assert "| all |" in table(tally)
+        assert "| all |" in table(tally, guesses(questions))
+
+
+def test_a_guess_is_the_share_of_the_commonest_answer(tmp_path: Path) -> None:
+    lines = [("color", "red"), ("color", "red"), ("color", "blue"), ("order", "red")]
+    text = "".join(json.dumps({"type": t, "answers": [a]}) + "\n" for t, a in lines)
+    (tmp_path / "questions.jsonl").write_text(text)
+    assert guesses(tmp_path / "questions.jsonl") == {"color": pytest.approx(2 / 3), "order": 0.5}
 
 
 def test_configuration_holds_no_absolute_path(folder: Path) -> None:
