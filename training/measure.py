@@ -104,7 +104,7 @@ def guesses(questions: Path) -> dict[str, float]:
 
 
 def table(tally: Tally, guess: dict[str, float]) -> str:
-    """Return a Markdown table: types down, numbers of frames across, share right (asked) in each."""
+    """Return a Markdown table of shares right (asked): types down, numbers of frames across."""
     lengths = sorted({num_frames for _, num_frames in tally})
     head = ["type", *(f"{length} fr" for length in lengths), "all", "guess"]
     lines = [_row(head), _row(["---"] * len(head))]
