@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from training.glyphs import CHARACTERS, DIGITS
 from training.labels import IGNORE, NO_SHAPE, NOTHING, NUM_BINS, NUM_KINDS
+from training.language_data import NUM_RANKS
+from training.questions import COUNTS
 from training.scene import DIRECTIONS
 
 Labels = dict[str, torch.Tensor]
@@ -70,7 +72,8 @@ class SequenceHeads(nn.Module):
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.motion = nn.Linear(hidden_size, len(DIRECTIONS) + 1)
-        self.seen_number = nn.Linear(hidden_size, 2)
+        self.number_rank = nn.Linear(hidden_size, NUM_RANKS)
+        self.num_shapes = nn.Linear(hidden_size, len(COUNTS))
         self.log_frame = nn.Linear(hidden_size, 1)
         self.is_base = nn.Linear(hidden_size, 2)
         self.x = nn.Linear(hidden_size, NUM_BINS)
@@ -81,10 +84,11 @@ class SequenceHeads(nn.Module):
 
         Args:
             hidden: Hidden states (n, hidden) of labelled visual tokens.
-            labels: ``motion``, ``seen_number``, ``is_base``, ``x``, ``y`` (n) class numbers,
-                ``log_frame`` (n) floats.
+            labels: ``motion``, ``number_rank``, ``num_shapes``, ``is_base``, ``x``, ``y`` (n) class
+                numbers, ``log_frame`` (n) floats.
         """
-        motion, seen = self.motion(hidden), self.seen_number(hidden)
+        motion, rank = self.motion(hidden), self.number_rank(hidden)
+        count = self.num_shapes(hidden)
         frame = self.log_frame(hidden)[:, 0]
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
@@ -92,7 +96,8 @@ class SequenceHeads(nn.Module):
         loss = (
             _entropy(motion[on_base], labels["motion"][on_base])
             + _entropy(motion[~on_base], labels["motion"][~on_base])
-            + 0.5 * _entropy(seen, labels["seen_number"])
+            + 0.5 * _entropy(rank, labels["number_rank"])
+            + 0.5 * _entropy(count, labels["num_shapes"])
             + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
             + 0.5 * _entropy(base, labels["is_base"])
             + 0.5 * _entropy(x, labels["x"])
@@ -101,7 +106,8 @@ class SequenceHeads(nn.Module):
         right = {
             "base_motion": _right(motion[on_base], labels["motion"][on_base], IGNORE),
             "tile_motion": _right(motion[~on_base], labels["motion"][~on_base], IGNORE),
-            "token_seen": _right(seen, labels["seen_number"], IGNORE),
+            "token_rank": _right(rank, labels["number_rank"], IGNORE),
+            "token_count": _right(count, labels["num_shapes"], IGNORE),
             "token_base": _right(base, labels["is_base"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),
             "token_y": _right(y, labels["y"], IGNORE),

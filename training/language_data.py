@@ -19,7 +19,8 @@ from training.scene import Clip
 
 Batch = dict[str, NDArray[np.generic]]
 Mixture = Mapping[int, float]
-SEEN = ("motion", "seen_number", "x", "y")
+SEEN = ("motion", "number_rank", "x", "y")
+NUM_RANKS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +66,20 @@ def clips_batch(
     Returns:
         ``tiles`` (clips, frames, 5, 3, 56, 56) uint8; ``ids`` and ``labels`` (clips, questions,
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
-        (clips, frames, 5, 16); ``size`` (width, height).
+        (clips, frames, 5, 16); ``num_shapes`` (clips, frames); ``size`` (width, height).
     """
     recipe = Recipe(max_shapes=4 if num_frames < 3 else 3)
-    batch: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("tiles", *SEEN)}
+    batch: dict[str, list[NDArray[np.generic]]] = {
+        name: [] for name in ("tiles", "num_shapes", *SEEN)
+    }
     chosen = []
     for _ in range(num_clips):
         clip = compose_clip(generator, aspect, num_frames, recipe)
         moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
         pictures = degrade(generator, frames_of(clip, moments))
         batch["tiles"].append(np.stack([tiles_of(p, layout_of(aspect)) for p in pictures]))
+        shown = [len(clip.scene_at(moment)[1].shapes) for moment in moments]
+        batch["num_shapes"].append(np.array(shown))
         for name, labels in sequence_labels(clip, moments).items():
             batch[name].append(labels)
         chosen.append(choose(generator, questions_of(clip), num_questions))
@@ -108,8 +113,8 @@ def choose(generator: np.random.Generator, questions: list[Question], count: int
 def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.int64]]:
     """Return what the frames so far tell about each token: class numbers (frames, 5, 16).
 
-    ``motion``: the way its shape moves, from the second frame of a scene on. ``seen_number``: where
-    a tile shows a number, whether another number came earlier. ``x``, ``y``: where in the frame its
+    ``motion``: the way its shape moves, from the second frame of a scene on. ``number_rank``: where
+    a tile shows a number, how many other numbers came earlier. ``x``, ``y``: where in the frame its
     shape is. ``IGNORE`` where the frames so far cannot tell.
     """
     rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SEEN}
@@ -118,11 +123,11 @@ def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.in
         labels = label_tokens(clip, moment)
         index, scene = clip.scene_at(moment)
         motion = labels.motion if index == before else np.full_like(labels.motion, IGNORE)
-        earlier = any(s.plate and s.plate.is_number for s in clip.scenes[:index])
+        earlier = sum(bool(s.plate and s.plate.is_number) for s in clip.scenes[:index])
         on_number = (labels.item == PLATE_ID) & (np.arange(5) > 0)[:, None]
         on_number = on_number & bool(scene.plate and scene.plate.is_number)
-        seen = np.where(on_number, int(earlier), IGNORE)
-        for name, value in zip(SEEN, (motion, seen, labels.x, labels.y), strict=True):
+        rank = np.where(on_number, min(earlier, NUM_RANKS - 1), IGNORE)
+        for name, value in zip(SEEN, (motion, rank, labels.x, labels.y), strict=True):
             rows[name].append(value)
         before = index
     return {name: np.stack(values) for name, values in rows.items()}

@@ -149,5 +149,8 @@ def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.
     flat = {name: batch[name].view(num_clips, -1, 5 * SIDE * SIDE)[:, frame, token].flatten()
             for name in SEEN}  # fmt: skip
     flat["is_base"] = (token < SIDE * SIDE).long().expand(num_clips, -1).flatten()
+    # A frame's last patch has seen the whole frame: it is asked for the number of shapes.
+    shapes = torch.where(token == token[-1], batch["num_shapes"][:, frame], IGNORE)
+    flat["num_shapes"] = shapes.flatten()
     flat["log_frame"] = torch.log1p(frame.float()).expand(num_clips, -1).flatten()
     return states.flatten(0, 1), flat
