@@ -1,0 +1,77 @@
+"""Attention of many questions behind one shared picture prefix: each sees the prefix and itself.
+
+One clip's visual tokens are the costly part of a prompt. Its questions are laid out behind them in
+blocks of one length; no block sees another, and positions start again at the end of the prefix in
+each, so every question gets exactly what it would get alone.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+NAME = "shared_prefix"
+_SHORT = 256
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    prefix_length: int,
+    num_questions: int,
+    **unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return the attention's output (batch, tokens, heads, size), in transformers' interface.
+
+    Args:
+        module: Unused.
+        query: (batch, heads, prefix_length + num_questions * length, size).
+        key: Like ``query``: there are no grouped heads.
+        value: Like ``query``.
+        attention_mask: Unused: the layout says it all.
+        scaling: Factor on the scores.
+        prefix_length: Tokens every question sees.
+        num_questions: Blocks behind them.
+        unused: What transformers passes besides.
+    """
+    own = slice(prefix_length, None)
+    shared = slice(None, prefix_length)
+    prefix = _causal(query[:, :, shared], key[:, :, shared], value[:, :, shared], scaling)
+    blocks = (num_questions, -1)
+    asked, keys, values = (part[:, :, own].unflatten(2, blocks) for part in (query, key, value))
+    length = asked.shape[3]
+    to_prefix = query[:, :, own] @ key[:, :, shared].transpose(-1, -2) * scaling
+    to_self = asked @ keys.transpose(-1, -2) * scaling
+    to_self = to_self.masked_fill(_future(length), float("-inf")).flatten(2, 3)
+    weights = torch.cat([to_prefix, to_self], dim=-1).softmax(dim=-1)
+    seen = weights[..., :prefix_length] @ value[:, :, shared]
+    said = weights[..., prefix_length:].unflatten(2, blocks) @ values
+    output = torch.cat([prefix, seen + said.flatten(2, 3)], dim=2)
+    return output.transpose(1, 2), None
+
+
+def _causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Return causal attention; written out where it is short, which is faster on a CPU."""
+    length = query.shape[2]
+    if length > _SHORT:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+    scores = query @ key.transpose(-1, -2) * scaling
+    return scores.masked_fill(_future(length), float("-inf")).softmax(dim=-1) @ value
+
+
+def _future(length: int) -> torch.Tensor:
+    return torch.ones(length, length, dtype=torch.bool).triu(1)
+
+
+def register() -> None:
+    """Make the attention known to transformers under ``NAME``."""
+    AttentionInterface.register(NAME, shared_prefix_attention)

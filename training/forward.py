@@ -1,0 +1,106 @@
+"""The model's forward pass in training: many questions per clip behind one visual prefix."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import LlavaNextForConditionalGeneration
+
+from training.layout import SIDE, Layout
+from training.model import vision_features
+from training.pixels import normalise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prefix:
+    """The embedded prompt up to the last picture, and where its visual tokens are."""
+
+    embeds: torch.Tensor
+    """(clips, length, hidden)."""
+    frame: torch.Tensor
+    """(length): the frame a visual token belongs to, -1 for text."""
+    token: torch.Tensor
+    """(length): tile * 16 + patch of a visual token, -1 for text and newline tokens."""
+
+
+def token_order(layout: Layout) -> torch.Tensor:
+    """Return tile * 16 + patch of every visual token of a picture in order, -1 for newlines."""
+    tiles = torch.arange(5 * SIDE * SIDE).view(5, SIDE, SIDE)
+    canvas = tiles[1:].view(2, 2, SIDE, SIDE).transpose(1, 2).reshape(2 * SIDE, 2 * SIDE)
+    rows = canvas[layout.skip_rows : layout.skip_rows + layout.rows]
+    shown = rows[:, layout.skip_columns : layout.skip_columns + layout.columns]
+    newlines = torch.full((layout.rows, 1), -1)
+    return torch.cat([tiles[0].flatten(), torch.cat([shown, newlines], dim=1).flatten()])
+
+
+def embed_prefix(
+    model: LlavaNextForConditionalGeneration,
+    tiles: torch.Tensor,
+    layout: Layout,
+    opening: list[int],
+    between: list[int],
+) -> Prefix:
+    """Return the embedded prefix of clips of equal length and size.
+
+    The vision tower is frozen here; the projector is not.
+
+    Args:
+        model: The model.
+        tiles: (clips, frames, 5, 3, 56, 56) uint8.
+        layout: The size all pictures share.
+        opening: Ids before the first picture.
+        between: Ids after every picture.
+    """
+    num_clips, num_frames = tiles.shape[:2]
+    features = vision_features(model, normalise(tiles).flatten(0, 2), frozen_tower=True)
+    features = features.view(num_clips, num_frames, 5 * SIDE * SIDE, -1)
+    order = token_order(layout)
+    newline = model.model.image_newline.expand(num_clips, num_frames, 1, -1)
+    # Index -1 reads the newline, which is put last.
+    pictures = torch.cat([features, newline], dim=2)[:, :, order]
+    embed = model.model.language_model.embed_tokens
+    start = embed(torch.tensor(opening)).expand(num_clips, -1, -1)
+    after = embed(torch.tensor(between)).expand(num_clips, num_frames, -1, -1)
+    body = torch.cat([pictures, after], dim=2).flatten(1, 2)
+    in_frame = torch.cat([order, torch.full((len(between),), -1)])
+    is_visual = torch.cat([torch.ones(len(order)), torch.zeros(len(between))]).bool()
+    frames = torch.arange(num_frames)[:, None].expand(-1, len(in_frame))
+    frames = torch.where(is_visual, frames, -1).flatten()
+    nothing = torch.full((len(opening),), -1)
+    return Prefix(
+        embeds=torch.cat([start, body], dim=1),
+        frame=torch.cat([nothing, frames]),
+        token=torch.cat([nothing, in_frame.repeat(num_frames)]),
+    )
+
+
+def run_language(
+    model: LlavaNextForConditionalGeneration, prefix: Prefix, ids: torch.Tensor, probe_layer: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return final hidden states of the questions, and the prefix's after ``probe_layer`` layers.
+
+    Args:
+        model: The model, its attention set to ``shared_prefix``.
+        prefix: What every question sees.
+        ids: Questions with answers (clips, questions, length).
+        probe_layer: How many layers the probed states have passed.
+
+    Returns:
+        (clips, questions, length, hidden), normalised; (clips, prefix length, hidden).
+    """
+    language = model.model.language_model
+    num_questions, length = ids.shape[1:]
+    prefix_length = prefix.embeds.shape[1]
+    hidden = torch.cat([prefix.embeds, language.embed_tokens(ids).flatten(1, 2)], dim=1)
+    asked = torch.arange(prefix_length, prefix_length + length).repeat(num_questions)
+    positions = torch.cat([torch.arange(prefix_length), asked])[None]
+    rotary = language.rotary_emb(hidden, positions)
+    probed = hidden
+    for number, layer in enumerate(language.layers, start=1):
+        hidden = layer(
+            hidden, attention_mask=None, position_embeddings=rotary, position_ids=positions,
+            prefix_length=prefix_length, num_questions=num_questions,
+        )  # fmt: skip
+        if number == probe_layer:
+            probed = hidden[:, :prefix_length]
+    hidden = language.norm(hidden[:, prefix_length:])
+    return hidden.unflatten(1, (num_questions, length)), probed

@@ -1,0 +1,133 @@
+"""Batches of clips with questions for the language stage; each a pure function of its number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from training.compose import Recipe, compose_clip
+from training.degrade import degrade
+from training.draw import PLATE_ID, frame_moments, frames_of
+from training.labels import IGNORE, label_tokens
+from training.layout import ASPECTS, layout_of
+from training.pixels import tiles_of
+from training.prompts import ask
+from training.questions import TYPES, Question, questions_of
+from training.scene import Clip
+
+Batch = dict[str, NDArray[np.generic]]
+Mixture = Mapping[int, float]
+SEEN = ("motion", "number_rank", "x", "y")
+NUM_RANKS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curriculum:
+    """How long the clips are: from each step on, the chances of every number of frames."""
+
+    mixtures: Sequence[tuple[int, Mapping[int, float]]]
+    tokens_per_batch: int = 6000
+    num_questions: int = 12
+
+    def mixture(self, step: int) -> Mixture:
+        """Return the chances that hold at ``step``."""
+        return [mixture for start, mixture in self.mixtures if step >= start][-1]
+
+
+def language_batch(
+    tokenizer: PreTrainedTokenizerFast, curriculum: Curriculum, seed: int, step: int
+) -> Batch:
+    """Return one batch of clips of one length and one aspect ratio."""
+    generator = np.random.default_rng([seed, 2, step])
+    mixture = curriculum.mixture(step)
+    chances = np.array(list(mixture.values()))
+    num_frames = int(generator.choice(list(mixture), p=chances / chances.sum()))
+    aspect = str(generator.choice(list(ASPECTS)))
+    prefix = num_frames * (layout_of(aspect).num_tokens + 1)
+    asked = curriculum.num_questions * 16
+    num_clips = max(2, min(32, curriculum.tokens_per_batch // (prefix + asked)))
+    return clips_batch(
+        tokenizer, generator, num_clips, num_frames, aspect, curriculum.num_questions
+    )
+
+
+def clips_batch(
+    tokenizer: PreTrainedTokenizerFast,
+    generator: np.random.Generator,
+    num_clips: int,
+    num_frames: int,
+    aspect: str,
+    num_questions: int,
+) -> Batch:
+    """Return ``num_clips`` clips with their questions.
+
+    Returns:
+        ``tiles`` (clips, frames, 5, 3, 56, 56) uint8; ``ids`` and ``labels`` (clips, questions,
+        length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
+        (clips, frames, 5, 16); ``num_shapes`` (clips, frames); ``size`` (width, height).
+    """
+    recipe = Recipe(max_shapes=4 if num_frames < 3 else 3)
+    batch: dict[str, list[NDArray[np.generic]]] = {
+        name: [] for name in ("tiles", "num_shapes", *SEEN)
+    }
+    chosen = []
+    for _ in range(num_clips):
+        clip = compose_clip(generator, aspect, num_frames, recipe)
+        moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
+        pictures = degrade(generator, frames_of(clip, moments))
+        batch["tiles"].append(np.stack([tiles_of(p, layout_of(aspect)) for p in pictures]))
+        shown = [len(clip.scene_at(moment)[1].shapes) for moment in moments]
+        batch["num_shapes"].append(np.array(shown))
+        for name, labels in sequence_labels(clip, moments).items():
+            batch[name].append(labels)
+        chosen.append(choose(generator, questions_of(clip), num_questions))
+    arrays: Batch = {name: np.stack(parts) for name, parts in batch.items()}
+    flat = [question for questions in chosen for question in questions]
+    asked = ask(tokenizer, flat, len(flat))
+    shape = (num_clips, num_questions, asked.ids.shape[1])
+    arrays["ids"] = np.full(shape, tokenizer.pad_token_id)
+    arrays["labels"] = np.full(shape, IGNORE)
+    arrays["types"] = np.full(shape[:2], -1)
+    row = 0
+    for clip_index, questions in enumerate(chosen):
+        for question_index, question in enumerate(questions):
+            arrays["ids"][clip_index, question_index] = asked.ids[row]
+            arrays["labels"][clip_index, question_index] = asked.labels[row]
+            arrays["types"][clip_index, question_index] = TYPES.index(question.type)
+            row += 1
+    arrays["size"] = np.array(ASPECTS[aspect])
+    return arrays
+
+
+def choose(generator: np.random.Generator, questions: list[Question], count: int) -> list[Question]:
+    """Return up to ``count`` questions, taking the types in turn."""
+    shuffled = [questions[index] for index in generator.permutation(len(questions))]
+    by_type = [[q for q in shuffled if q.type == type_] for type_ in TYPES]
+    turns = max(len(group) for group in by_type)
+    in_turn = [group[turn] for turn in range(turns) for group in by_type if turn < len(group)]
+    return in_turn[:count]
+
+
+def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.int64]]:
+    """Return what the frames so far tell about each token: class numbers (frames, 5, 16).
+
+    ``motion``: the way its shape moves, from the second frame of a scene on. ``number_rank``: where
+    a tile shows a number, how many other numbers came earlier. ``x``, ``y``: where in the frame its
+    shape is. ``IGNORE`` where the frames so far cannot tell.
+    """
+    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SEEN}
+    before = -1
+    for moment in moments:
+        labels = label_tokens(clip, moment)
+        index, scene = clip.scene_at(moment)
+        motion = labels.motion if index == before else np.full_like(labels.motion, IGNORE)
+        earlier = sum(bool(s.plate and s.plate.is_number) for s in clip.scenes[:index])
+        on_number = (labels.item == PLATE_ID) & (np.arange(5) > 0)[:, None]
+        on_number = on_number & bool(scene.plate and scene.plate.is_number)
+        rank = np.where(on_number, min(earlier, NUM_RANKS - 1), IGNORE)
+        for name, value in zip(SEEN, (motion, rank, labels.x, labels.y), strict=True):
+            rows[name].append(value)
+        before = index
+    return {name: np.stack(values) for name, values in rows.items()}

@@ -1,0 +1,156 @@
+"""Second stage: the language model learns to answer, always from the full prompt."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
+
+from training import attention
+from training.forward import Prefix, embed_prefix, run_language
+from training.heads import Labels, SequenceHeads
+from training.labels import IGNORE
+from training.language_data import SEEN, Curriculum, clips_batch, language_batch
+from training.layout import ASPECTS, SIDE, Layout
+from training.prompts import between_ids, opening_ids
+from training.questions import TYPES
+from training.runner import MakeBatch, Schedule, Tensors
+
+_CHECK_SEED = 1_000_003
+_CHECK_FRAMES = (1, 2, 4, 8)
+_CHECK_CLIPS = 6
+_WEIGHT_DECAY = 0.05
+_AVERAGE = 0.995
+
+
+@dataclass(kw_only=True)
+class LanguageStage:
+    """Cross entropy on the answers, and on what tokens half way up know of the frames before.
+
+    ``average`` follows the weights slowly, so that a run can be measured and exported while its
+    learning rate is still high.
+    """
+
+    model: LlavaNextForConditionalGeneration
+    tokenizer: PreTrainedTokenizerFast
+    heads: SequenceHeads
+    seed: int
+    schedule: Schedule
+    curriculum: Curriculum
+    name: str = "language"
+    dense_weight: float = 1.0
+    module: nn.Module = field(init=False)
+    average: AveragedModel = field(init=False)
+
+    def __post_init__(self) -> None:
+        attention.register()
+        self.model.model.language_model.set_attn_implementation(attention.NAME)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGE))
+        self.average.requires_grad_(False)
+        parts = {"model": self.model, "heads": self.heads, "average": self.average}
+        self.module = nn.ModuleDict(parts)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The language model at full rate, the projector slower, the vision tower not at all."""
+        tower = {id(weight) for weight in self.model.model.vision_tower.parameters()}
+        projector = {id(w) for w in self.model.model.multi_modal_projector.parameters()}
+        trained = [weight for weight in self.module.parameters() if weight.requires_grad]
+        rest = [weight for weight in trained if id(weight) not in tower | projector]
+        slow = list(self.model.model.multi_modal_projector.parameters())
+        matrices = [weight for weight in rest if weight.dim() > 1]
+        vectors = [weight for weight in rest if weight.dim() < 2]
+        return [
+            {"params": matrices, "weight_decay": _WEIGHT_DECAY, "scale": 1.0},
+            {"params": vectors, "weight_decay": 0.0, "scale": 1.0},
+            {"params": slow, "weight_decay": 0.0, "scale": 0.05},
+        ]
+
+    def make_batch(self) -> MakeBatch:
+        """Batches of clips with questions."""
+        return partial(language_batch, self.tokenizer, self.curriculum, self.seed)
+
+    def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
+        """Return the loss and the share of questions answered right."""
+        prefix, logits, probed = self._forward(self.model, batch)
+        labels = batch["labels"]
+        answers = F.cross_entropy(logits, labels[labels != IGNORE])
+        dense, figures = self.heads(*_dense(prefix, probed, batch))
+        right = _right(logits, labels)
+        asked = batch["types"] >= 0
+        figures["answers"] = answers.detach()
+        figures["right"] = right[asked].float().mean()
+        figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
+        figures |= _by_type(right, batch["types"])
+        return answers + self.dense_weight * dense, figures
+
+    def after_step(self) -> None:
+        """Let the average follow."""
+        self.average.update_parameters(self.model)
+
+    @torch.no_grad()
+    def check(self) -> dict[str, float]:
+        """Return the average's exact-match shares, on clips never trained on."""
+        figures = {}
+        for num_frames in _CHECK_FRAMES:
+            right, types = [], []
+            for number, aspect in enumerate(ASPECTS):
+                generator = np.random.default_rng([_CHECK_SEED, num_frames, number])
+                arrays = clips_batch(
+                    self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16
+                )
+                batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
+                _, logits, _ = self._forward(self.average.module, batch)
+                right.append(_right(logits, batch["labels"]).flatten())
+                types.append(batch["types"].flatten())
+            hits, kinds = torch.cat(right), torch.cat(types)
+            for index, name in enumerate(TYPES):
+                if bool((kinds == index).any()):
+                    figures[f"{name}/{num_frames}"] = float(hits[kinds == index].float().mean())
+            figures[f"all/{num_frames}"] = float(hits[kinds >= 0].float().mean())
+        return figures
+
+    def _forward(
+        self, model: LlavaNextForConditionalGeneration, batch: Tensors
+    ) -> tuple[Prefix, torch.Tensor, torch.Tensor]:
+        """Return the prefix, the logits at every answer token, and the probed states."""
+        layout = Layout(*(int(side) for side in batch["size"]))
+        opening, between = opening_ids(self.tokenizer), between_ids(self.tokenizer)
+        prefix = embed_prefix(model, batch["tiles"], layout, opening, between)
+        middle = len(model.model.language_model.layers) // 2
+        hidden, probed = run_language(model, prefix, batch["ids"], middle)
+        return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed
+
+
+def _right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return (clips, questions): whether every token of the answer is the likeliest one."""
+    known = labels != IGNORE
+    wrong = torch.zeros_like(known)
+    wrong[known] = logits.argmax(-1) != labels[known]
+    return ~wrong.any(-1)
+
+
+def _by_type(right: torch.Tensor, types: torch.Tensor) -> Labels:
+    """Return the share of each type's questions that are answered right."""
+    present = [index for index in range(len(TYPES)) if bool((types == index).any())]
+    return {f"right/{TYPES[index]}": right[types == index].float().mean() for index in present}
+
+
+def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.Tensor, Labels]:
+    """Return the probed states of the picture tokens with their labels."""
+    on_picture = prefix.token >= 0
+    frame, token = prefix.frame[on_picture], prefix.token[on_picture]
+    states = probed[:, on_picture]
+    num_clips = states.shape[0]
+    flat = {name: batch[name].view(num_clips, -1, 5 * SIDE * SIDE)[:, frame, token].flatten()
+            for name in SEEN}  # fmt: skip
+    flat["is_base"] = (token < SIDE * SIDE).long().expand(num_clips, -1).flatten()
+    # A frame's last patch has seen the whole frame: it is asked for the number of shapes.
+    shapes = torch.where(token == token[-1], batch["num_shapes"][:, frame], IGNORE)
+    flat["num_shapes"] = shapes.flatten()
+    flat["log_frame"] = torch.log1p(frame.float()).expand(num_clips, -1).flatten()
+    return states.flatten(0, 1), flat

@@ -1,0 +1,144 @@
+"""python -m training.measure --model workers/embedded --clips clips: accuracy, plain transformers.
+
+Every clip is decoded from its file, sampled, and put through ``AutoProcessor`` and ``generate``,
+one question at a time. Two controls take something away: ``base`` leaves only the base tokens of
+every frame, ``single`` only the middle frame.
+"""
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+from PIL import Image
+from transformers import AutoProcessor, LlavaNextForConditionalGeneration
+
+from training.questions import TYPES
+
+VIEWS = ("full", "base", "single")
+Tally = dict[tuple[str, int], list[int]]
+
+
+@lru_cache(maxsize=4)
+def sample_frames(path: Path, num_frames: int) -> list[Image.Image]:
+    """Return ``num_frames`` pictures from the middles of equal parts of a clip."""
+    with av.open(str(path)) as container:
+        pictures = [
+            Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)
+        ]
+    return [
+        pictures[int((index + 0.5) * len(pictures) / num_frames)] for index in range(num_frames)
+    ]
+
+
+class Answerer:
+    """A checkpoint that is asked about frames."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = LlavaNextForConditionalGeneration.from_pretrained(folder).eval()
+        self.processor = AutoProcessor.from_pretrained(folder)
+
+    @torch.inference_mode()
+    def answer(self, frames: list[Image.Image], question: str, *, base_only: bool = False) -> str:
+        """Return the greedy answer to ``question`` about ``frames``."""
+        content = [{"type": "image"}] * len(frames) + [{"type": "text", "text": question}]
+        prompt = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
+        inputs = self.processor(images=frames, text=prompt, return_tensors="pt")
+        if base_only:
+            embeds = self._base_embeds(inputs)
+            output = self.model.generate(inputs_embeds=embeds, max_new_tokens=5)[0]
+        else:
+            length = inputs["input_ids"].shape[1]
+            output = self.model.generate(**inputs, max_new_tokens=5)[0, length:]
+        return str(self.processor.tokenizer.decode(output, skip_special_tokens=True)).strip()
+
+    def _base_embeds(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the prompt's embeddings without high-resolution and newline tokens."""
+        model, ids = self.model, inputs["input_ids"][0]
+        features = model.model.get_image_features(
+            inputs["pixel_values"], inputs["image_sizes"]
+        ).pooler_output
+        num_base = (
+            model.config.vision_config.image_size // model.config.vision_config.patch_size
+        ) ** 2
+        embeds: torch.Tensor = model.get_input_embeddings()(ids)
+        is_image = ids == model.config.image_token_index
+        embeds[is_image] = torch.cat(list(features))
+        place = torch.cat([torch.arange(len(feature)) for feature in features])
+        kept = ~is_image
+        kept[is_image.nonzero()[:, 0][place < num_base]] = True
+        return embeds[kept][None]
+
+
+def measure(answerer: Answerer, questions: Path, view: str) -> Tally:
+    """Return right and asked, by question type and number of frames of the clip."""
+    tally: Tally = defaultdict(lambda: [0, 0])
+    for line in questions.read_text().splitlines():
+        asked = json.loads(line)
+        num_frames = asked["num_frames"] if view != "single" else 1
+        frames = sample_frames(questions.parent / asked["clip"], num_frames)
+        said = answerer.answer(frames, asked["question"], base_only=view == "base")
+        count = tally[asked["type"], asked["num_frames"]]
+        count[0] += said in asked["answers"]
+        count[1] += 1
+    return tally
+
+
+def guesses(questions: Path) -> dict[str, float]:
+    """Return the share of each type that always saying its commonest answer gets right.
+
+    Of two named shapes one came first, so a guess at ``order`` is right half the time.
+    """
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for line in questions.read_text().splitlines():
+        asked = json.loads(line)
+        said[asked["type"]][asked["answers"][0]] += 1
+    shares = {name: max(count.values()) / count.total() for name, count in said.items()}
+    return shares | ({"order": 0.5} if "order" in shares else {})
+
+
+def table(tally: Tally, guess: dict[str, float]) -> str:
+    """Return a Markdown table of shares right (asked): types down, numbers of frames across."""
+    lengths = sorted({num_frames for _, num_frames in tally})
+    head = ["type", *(f"{length} fr" for length in lengths), "all", "guess"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for name in (*TYPES, "all"):
+        names = TYPES if name == "all" else (name,)
+        cells = [[tally[n, length] for n in names if (n, length) in tally] for length in lengths]
+        cells.append([count for cell in cells for count in cell])
+        guessed = f"{guess[name]:.2f}" if name in guess else ""
+        lines.append(_row([name, *(_share(cell) for cell in cells), guessed]))
+    return "\n".join(lines) + "\n"
+
+
+def _share(counts: list[list[int]]) -> str:
+    right, asked = (sum(count[index] for count in counts) for index in (0, 1))
+    return f"{right / asked:.2f} ({asked})" if asked else ""
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Print one table per view."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--clips", type=Path, required=True, help="folder with questions.jsonl")
+    parser.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS))
+    options = parser.parse_args()
+    answerer = Answerer(options.model)
+    questions = options.clips / "questions.jsonl"
+    for view in options.views:
+        tally = measure(answerer, questions, view)
+        print(f"\n{view}\n\n{table(tally, guesses(questions))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

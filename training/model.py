@@ -1,0 +1,80 @@
+"""The tiny LLaVA-NeXT: transformers' own classes, small numbers."""
+
+import torch
+from torch import nn
+from transformers import (
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from training.layout import PATCH_SIZE, PINPOINTS, SIDE, TILE_SIZE
+from training.words import IMAGE_TOKEN, MAX_POSITIONS
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    hidden_size: int = 192,
+    vision_size: int = 160,
+    num_layers: int = 6,
+    num_vision_layers: int = 5,
+) -> LlavaNextForConditionalGeneration:
+    """Return an untrained model; its random state is torch's.
+
+    As in the real checkpoints the features are taken before the last vision layer, which
+    therefore stays untrained. ``rope_theta`` is large, so that half of every head hardly turns
+    over a whole clip and can match by content at any distance.
+    """
+    vision = CLIPVisionConfig(
+        hidden_size=vision_size, intermediate_size=3 * vision_size,
+        num_hidden_layers=num_vision_layers, num_attention_heads=vision_size // 32,
+        image_size=TILE_SIZE, patch_size=PATCH_SIZE, projection_dim=vision_size,
+        hidden_act="gelu",
+    )  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=2 * hidden_size,
+        num_hidden_layers=num_layers, num_attention_heads=hidden_size // 32,
+        num_key_value_heads=hidden_size // 32, max_position_embeddings=MAX_POSITIONS,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e8},
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=False,
+    )  # fmt: skip
+    config = LlavaNextConfig(
+        vision_config=vision, text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_grid_pinpoints=[list(point) for point in PINPOINTS],
+        image_seq_length=SIDE * SIDE, tie_word_embeddings=False,
+        projector_hidden_act="gelu", vision_feature_select_strategy="default",
+    )  # fmt: skip
+    model = LlavaNextForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, do_sample=False, max_new_tokens=8,
+    )  # fmt: skip
+    return model
+
+
+def vision_features(
+    model: LlavaNextForConditionalGeneration, pixels: torch.Tensor, *, frozen_tower: bool = False
+) -> torch.Tensor:
+    """Return projected features (tiles, 16, hidden) of pixels (tiles, 3, 56, 56).
+
+    The same numbers as ``get_image_features``; the last layer, whose output nobody reads, is
+    not run.
+    """
+    tower = model.model.vision_tower
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_tower):
+        hidden = tower.pre_layrnorm(tower.embeddings(pixels))
+        for layer in tower.encoder.layers[:-1]:
+            hidden = layer(hidden, attention_mask=None)
+    features: torch.Tensor = model.model.multi_modal_projector(hidden[:, 1:])
+    return features
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Return how many numbers are trained."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,58 @@
+"""The numbers of a training run."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEFAULT_MIXTURES: tuple[tuple[int, dict[int, float]], ...] = (
+    (0, {1: 0.6, 2: 0.4}),
+    (500, {1: 0.3, 2: 0.35, 3: 0.35}),
+    (1000, {1: 0.25, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1}),
+    (1400, {1: 0.15, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1, 8: 0.1}),
+    (1800, {1: 0.15, 2: 0.2, 3: 0.1, 4: 0.2, 6: 0.1, 8: 0.12, 16: 0.06, 32: 0.02}),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How large the model is and how long each stage runs.
+
+    Raising ``language_steps`` and ``language_decay`` together prolongs a run that was stopped
+    before its learning rate began to decline.
+    """
+
+    seed: int = 0
+    hidden_size: int = 192
+    vision_size: int = 160
+    num_layers: int = 6
+    num_vision_layers: int = 5
+    vision_steps: int = 1900
+    vision_decay: int = 1000
+    vision_peak: float = 1.5e-3
+    vision_batch: int = 64
+    language_steps: int = 6000
+    language_decay: int = 4500
+    language_peak: float = 1.2e-3
+    tokens_per_batch: int = 4500
+    mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
+
+
+def load_plan(path: Path) -> Plan:
+    """Return the default plan with the fields that a JSON file names replaced.
+
+    Raises:
+        ValueError: A field is unknown.
+    """
+    given: dict[str, Any] = json.loads(path.read_text())
+    known = {field.name for field in dataclasses.fields(Plan)}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"no such field in a plan: {unknown = } {sorted(known) = }")
+    if "mixtures" in given:
+        given["mixtures"] = [
+            (int(start), {int(frames): float(chance) for frames, chance in mixture.items()})
+            for start, mixture in given["mixtures"]
+        ]
+    return dataclasses.replace(Plan(), **given)

@@ -1,0 +1,175 @@
+"""The training loop of one stage: resumable after a kill at any moment, equal to an unbroken run.
+
+A batch is a pure function of its number and the seed, so the state on disk is the weights, the
+optimizer's moments and the number of steps done. It is written to a temporary file and renamed.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+Tensors = dict[str, torch.Tensor]
+MakeBatch = Callable[[int], dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Learning rate over the steps of a stage: warm-up, level, then a straight line to nothing.
+
+    ``decay_from`` is the step at which the decline begins; it may be brought forward in a run
+    under way, without changing what was done before.
+    """
+
+    peak: float
+    warmup: int
+    steps: int
+    decay_from: int
+
+    def factor(self, step: int) -> float:
+        """Return the share of ``peak`` used at ``step``."""
+        up = min((step + 1) / max(self.warmup, 1), 1.0)
+        down = (self.steps - step) / max(self.steps - self.decay_from, 1)
+        return up * min(max(down, 0.0), 1.0)
+
+
+class Stage(Protocol):
+    """What a stage gives the loop."""
+
+    name: str
+    schedule: Schedule
+    module: nn.Module
+    """Everything that is saved; what is trained is in ``groups``."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return AdamW's parameter groups; ``scale`` multiplies the schedule's peak."""
+
+    def make_batch(self) -> MakeBatch:
+        """Return a picklable function from a step number to the arrays of its batch."""
+
+    def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
+        """Return the loss to minimise and the figures to log."""
+
+    def after_step(self) -> None:
+        """Do what follows every change of the weights."""
+
+    def check(self) -> dict[str, float]:
+        """Return figures on held-out data."""
+
+
+class _Numbered(Dataset[dict[str, NDArray[Any]]]):
+    """Batches from ``start`` up to ``end``, by number."""
+
+    def __init__(self, make_batch: MakeBatch, start: int, end: int) -> None:
+        self._make_batch, self._start, self._end = make_batch, start, end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
+        return self._make_batch(self._start + index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often the loop logs, checks and saves; none of it changes the result."""
+
+    log_every: int = 5
+    check_every: int = 400
+    save_seconds: float = 60.0
+    num_workers: int = 1
+    stop_after: int | None = None
+    """Stop, state saved, once this many steps of the stage are done."""
+
+
+def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
+    """Train ``stage`` to its end, from where its state in ``folder`` left off.
+
+    Returns:
+        Whether the stage is finished, rather than stopped by ``pace.stop_after``.
+    """
+    optimizer = torch.optim.AdamW(stage.groups(), betas=(0.9, 0.98), lr=stage.schedule.peak)
+    state_path, log_path = folder / f"{stage.name}.pt", folder / f"{stage.name}.jsonl"
+    step = _restore(stage, optimizer, state_path)
+    _cut_log(log_path, step)
+    end = min(stage.schedule.steps, pace.stop_after or stage.schedule.steps)
+    saved_at = time.monotonic()
+    for batch in _loader(stage.make_batch(), step, end, pace.num_workers):
+        for group in optimizer.param_groups:
+            group["lr"] = stage.schedule.peak * group["scale"] * stage.schedule.factor(step)
+        loss, figures = stage.loss(batch)
+        loss.backward()
+        trained = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        stage.after_step()
+        step += 1
+        if step % pace.log_every == 0 or step == end:
+            figures = {"loss": loss.detach(), "gradient_norm": norm, **figures}
+            _log(log_path, step, {name: float(value) for name, value in figures.items()})
+        if step % pace.check_every == 0 or step == stage.schedule.steps:
+            _log(log_path, step, {f"check/{name}": v for name, v in stage.check().items()})
+        if time.monotonic() - saved_at > pace.save_seconds or step == end:
+            _save(stage, optimizer, state_path, step)
+            saved_at = time.monotonic()
+    return step >= stage.schedule.steps
+
+
+def _loader(make_batch: MakeBatch, start: int, end: int, num_workers: int) -> DataLoader[Any]:
+    dataset = _Numbered(make_batch, start, end)
+    if not num_workers:
+        return DataLoader(dataset, batch_size=None)
+    return DataLoader(
+        dataset, batch_size=None, num_workers=num_workers, prefetch_factor=6,
+        multiprocessing_context="spawn",
+    )  # fmt: skip
+
+
+def _restore(stage: Stage, optimizer: torch.optim.Optimizer, path: Path) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    stage.module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _save(stage: Stage, optimizer: torch.optim.Optimizer, path: Path, step: int) -> None:
+    state = {
+        "module": stage.module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+    }
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _log(path: Path, step: int, figures: dict[str, float]) -> None:
+    rounded = {name: float(np.format_float_positional(v, 4, fractional=False))
+               for name, v in figures.items()}  # fmt: skip
+    line = {"step": step, "seconds": round(time.time()), **rounded}
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop log lines of steps that were lost with the kill and are done again."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    path.write_text("".join(kept))

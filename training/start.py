@@ -1,0 +1,118 @@
+"""Where training starts from: whitened patches, and word vectors that match what tokens show."""
+
+import math
+
+import torch
+from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
+
+from training.glyphs import CHARACTERS
+from training.heads import VisionHeads
+from training.labels import IGNORE, NUM_BINS
+from training.model import vision_features
+from training.pixels import normalise
+from training.scene import COLORS, SHAPES
+from training.vision_data import LABELS, vision_batch
+from training.words import single_token
+
+NORM = 3.5
+"""Length of visual and word vectors when the language stage begins."""
+_FLOOR = 3e-2
+_NAMES: dict[str, tuple[str, ...]] = {
+    "color": tuple(COLORS), "shape": SHAPES, "first_character": tuple(CHARACTERS),
+}  # fmt: skip
+
+
+@torch.no_grad()
+def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
+    """Set the patch embedding to the whitened, randomly turned leading components of patches."""
+    tower = model.model.vision_tower
+    convolution = tower.embeddings.patch_embedding
+    side, width = convolution.kernel_size[0], convolution.out_channels
+    tiles = normalise(torch.from_numpy(vision_batch(seed, 10**6, 256)["tiles"]))
+    patches = tiles.flatten(0, 1).unfold(2, side, side).unfold(3, side, side)
+    patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
+    mean = patches.mean(0)
+    covariance = torch.cov((patches - mean).T)
+    values, vectors = torch.linalg.eigh(covariance.double())
+    leading = vectors[:, -width:] / (values[-width:].clamp(min=0) + _FLOOR).sqrt()
+    turn = torch.linalg.qr(torch.randn(width, width, dtype=torch.double))[0]
+    weight = (leading @ turn).T.float()
+    convolution.weight.copy_(weight.view_as(convolution.weight))
+    positions = tower.embeddings.position_embedding.weight
+    positions.normal_(std=0.3)
+    positions[1:] -= weight @ mean
+
+
+@torch.no_grad()
+def copy_attended(model: LlavaNextForConditionalGeneration) -> None:
+    """Set every attention to start by looking for what is alike and copying it.
+
+    Query and key projections start equal, value and output projections as each other's
+    transpose. Nothing is tied: training may undo it.
+    """
+    for layer in model.model.language_model.layers:
+        attention = layer.self_attn
+        size = attention.q_proj.weight.shape[0]
+        alike = torch.linalg.qr(torch.randn(size, size))[0]
+        attention.q_proj.weight.copy_(1.2 * alike)
+        attention.k_proj.weight.copy_(alike + torch.randn(size, size) * 0.3 / math.sqrt(size))
+        turn = torch.linalg.qr(torch.randn(size, size))[0]
+        attention.v_proj.weight.copy_(0.5 * turn)
+        attention.o_proj.weight.copy_(0.5 * turn.T)
+
+
+@torch.no_grad()
+def match_words(
+    model: LlavaNextForConditionalGeneration,
+    heads: VisionHeads,
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+) -> None:
+    """Centre and scale the projected features, and point the words at what they name.
+
+    A word's input vector becomes the mean feature of the tokens that show it, its output vector
+    the direction in which the vision stage's head finds it. The mean between tokens with and
+    without something on them is taken off all features, through the projector's bias.
+    """
+    batch = vision_batch(seed, 2 * 10**6, 256)
+    labels = {name: torch.from_numpy(batch[name]) for name in LABELS}
+    tiles = torch.from_numpy(batch["tiles"])
+    features = vision_features(model, normalise(tiles).flatten(0, 1)).view(256, 5, 16, -1)
+    shown, empty = labels["item"] >= 0, labels["item"] == -1
+    center = (features[shown].mean(0) + features[empty].mean(0)) / 2
+    factor = NORM / (features[shown] - center).norm(dim=-1).mean()
+    projector = model.model.multi_modal_projector.linear_2
+    projector.weight.mul_(factor)
+    projector.bias.sub_(center).mul_(factor)
+    features = (features - center) * factor
+
+    embed, head = model.model.language_model.embed_tokens.weight, model.lm_head.weight
+    size = embed.shape[1]
+    embed.normal_(std=NORM / math.sqrt(size))
+    head.normal_(std=0.5 / math.sqrt(size))
+    model.model.image_newline.normal_(std=NORM / math.sqrt(size))
+    for name, words in _NAMES.items():
+        label, known = labels[name], _known(name, labels)
+        overall = features[known].mean(0)
+        for number, word in enumerate(words):
+            token = single_token(tokenizer, word)
+            mean = features[known & (label == number)].mean(0) - overall
+            found = getattr(heads, name).weight[number] - getattr(heads, name).weight.mean(0)
+            embed[token] = 0.5 * embed[token] + NORM * mean / mean.norm()
+            head[token] = found / found.norm() * 1.0
+    for name, (low, high) in {"x": ("left", "right"), "y": ("top", "bottom")}.items():
+        weight = getattr(heads, name).weight
+        found = weight[NUM_BINS // 2 :].mean(0) - weight[: NUM_BINS // 2].mean(0)
+        found = found / found.norm()
+        for word, sign in ((low, -1.0), (high, 1.0)):
+            token = single_token(tokenizer, word)
+            embed[token] += sign * NORM / 2 * found
+            head[token] = sign * found
+
+
+def _known(name: str, labels: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the tokens that show something nameable of this kind."""
+    known = (labels[name] != IGNORE) & (labels[name] < len(_NAMES[name]))
+    if name == "first_character":
+        known[:, 0] = False
+    return known

@@ -1,0 +1,94 @@
+"""python -m training.train --folder runs/first: trains a checkpoint; run again to resume."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
+
+from training.heads import SequenceHeads, VisionHeads
+from training.language_data import Curriculum
+from training.language_stage import LanguageStage
+from training.model import build_model
+from training.plan import Plan, load_plan
+from training.runner import Pace, Schedule, run_stage
+from training.start import copy_attended, match_words, whiten_patches
+from training.vision_stage import VisionStage
+from training.words import build_processor
+
+
+def prepare(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlavaNextForConditionalGeneration:
+    """Return the untrained model of a plan: float32, products in bfloat16 where that is faster."""
+    torch.set_float32_matmul_precision("medium")
+    torch.manual_seed(plan.seed)
+    model = build_model(
+        tokenizer, hidden_size=plan.hidden_size, vision_size=plan.vision_size,
+        num_layers=plan.num_layers, num_vision_layers=plan.num_vision_layers,
+    )  # fmt: skip
+    model.set_attn_implementation("eager")
+    whiten_patches(model, plan.seed)
+    return model
+
+
+def vision_stage(plan: Plan, model: LlavaNextForConditionalGeneration) -> VisionStage:
+    """Return the first stage of a plan."""
+    schedule = Schedule(
+        peak=plan.vision_peak, warmup=100, steps=plan.vision_steps, decay_from=plan.vision_decay
+    )
+    heads = VisionHeads(plan.hidden_size)
+    return VisionStage(
+        model=model, heads=heads, seed=plan.seed, schedule=schedule,
+        num_pictures=plan.vision_batch,
+    )  # fmt: skip
+
+
+def language_stage(
+    plan: Plan,
+    model: LlavaNextForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    vision_heads: VisionHeads,
+) -> LanguageStage:
+    """Return the second stage of a plan, begun from what the first one found."""
+    torch.manual_seed(plan.seed + 1)
+    copy_attended(model)
+    match_words(model, vision_heads, tokenizer, plan.seed)
+    schedule = Schedule(
+        peak=plan.language_peak, warmup=60, steps=plan.language_steps,
+        decay_from=plan.language_decay,
+    )  # fmt: skip
+    curriculum = Curriculum(mixtures=plan.mixtures, tokens_per_batch=plan.tokens_per_batch)
+    return LanguageStage(
+        model=model, tokenizer=tokenizer, heads=SequenceHeads(plan.hidden_size),
+        seed=plan.seed, schedule=schedule, curriculum=curriculum,
+    )  # fmt: skip
+
+
+def train(plan: Plan, folder: Path, pace: Pace) -> LlavaNextForConditionalGeneration | None:
+    """Run every stage that is not finished yet; return the model, or None where stopped early."""
+    tokenizer = build_processor().tokenizer
+    model = prepare(plan, tokenizer)
+    first = vision_stage(plan, model)
+    if not run_stage(first, folder, pace):
+        return None
+    second = language_stage(plan, model, tokenizer, first.heads)
+    return model if run_stage(second, folder, pace) else None
+
+
+def main() -> None:
+    """Train in a folder, from where it left off."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--plan", type=Path, help="JSON file that replaces parts of the plan")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    plan = load_plan(options.plan) if options.plan else Plan()
+    (options.folder / "plan.json").write_text(json.dumps(dataclasses.asdict(plan), indent=1))
+    train(plan, options.folder, Pace())
+
+
+if __name__ == "__main__":
+    main()

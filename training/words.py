@@ -1,0 +1,99 @@
+"""The tokenizer, the chat template and the processor of the tiny checkpoint."""
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor, PreTrainedTokenizerFast
+
+from training.glyphs import CHARACTERS
+from training.layout import PATCH_SIZE, PINPOINTS, TILE_SIZE
+from training.pixels import MEAN, STD
+from training.questions import COUNTS, PARTS
+from training.scene import COLORS, DIRECTIONS, SHAPES
+
+MAX_POSITIONS = 4096
+IMAGE_TOKEN = "<image>"
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ 'USER: ' if message['role'] == 'user' else ' ASSISTANT:' }}"
+    "{% if message['content'] is string %}"
+    "{{ message['content'] if message['role'] == 'user' else ' ' + message['content'] }}"
+    "{% else %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}"
+    "{{ part['text'] if message['role'] == 'user' else ' ' + part['text'] }}"
+    "{% endfor %}"
+    "{% endif %}"
+    "{{ eos_token if message['role'] == 'assistant' else '' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
+)
+_SENTENCES = (
+    "USER: what ASSISTANT: what", "what color is the", "what shape is the object?", "move?",
+    "how many shapes are there?", "what number is shown?", "what code is shown?", "number?",
+    "is the object on the left or right?", "is the object at the top or bottom?",
+    "which way does the object move?", "which came first, the or the object?",
+    "in which part of the clip is the object?", "what is the first number?", "last number?",
+)  # fmt: skip
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE in which every word of the questions and answers is one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    words = [*COLORS, *SHAPES, *DIRECTIONS, *COUNTS, *PARTS, "top", "bottom"]
+    corpus = [*_SENTENCES, *(f" {word}" for word in words), *(f"{word}?" for word in SHAPES)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        min_frequency=1,
+        special_tokens=["<unk>", "<s>", "</s>", "<pad>", IMAGE_TOKEN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([line for line in corpus for _ in range(4)], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        model_max_length=MAX_POSITIONS,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        extra_special_tokens={"image_token": IMAGE_TOKEN},
+    )
+    fast.add_tokens([AddedToken(IMAGE_TOKEN, special=True)], special_tokens=True)
+    return fast
+
+
+def build_processor() -> LlavaNextProcessor:
+    """Return the processor: the real model's, with small tiles."""
+    image_processor = LlavaNextImageProcessorPil(
+        size={"shortest_edge": TILE_SIZE},
+        crop_size={"height": TILE_SIZE, "width": TILE_SIZE},
+        image_grid_pinpoints=[list(point) for point in PINPOINTS],
+        image_mean=list(MEAN),
+        image_std=list(STD),
+    )
+    return LlavaNextProcessor(
+        image_processor=image_processor,
+        tokenizer=build_tokenizer(),
+        patch_size=PATCH_SIZE,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def single_token(tokenizer: PreTrainedTokenizerFast, word: str) -> int:
+    """Return the id of ``word`` with the space before it, or of a character without one."""
+    text = word if word in CHARACTERS else f" {word}"
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) != 1:
+        raise ValueError(f"not one token: {word = } {ids = }")
+    return int(ids[0])
