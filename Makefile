@@ -10,7 +10,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/python -m streaming.demo
+	$(VENV)/bin/python -m training.demo
 
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -m 'not slow'

@@ -1,5 +1,7 @@
 """Peak memory of every process as the number of frames grows, at one budget.
 
+The checkpoint has random weights, and the token counts of the real ones (336 px tiles).
+
 Run: python -m benchmarks.memory [--frames 16 64 256] [--budget 512] [--json PATH]
 """
 
@@ -11,15 +13,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clip import draw_clip
 from benchmarks.hardware import describe_hardware
-from streaming.demo import draw_clip
+from benchmarks.random_checkpoint import write_checkpoint
 
 
-def measure(clip: Path, executor: str, num_frames: int, budget: int) -> dict[str, Any]:
+def measure(clip: Path, model: Path, executor: str, num_frames: int, budget: int) -> dict[str, Any]:
     """Run ``streaming.ask`` in a process of its own and return what it prints."""
     command = [sys.executable, "-m", "streaming.ask", str(clip), "What moves?", "--json"]
     command += ["--executor", executor, "--num-frames", str(num_frames), "--budget", str(budget)]
-    command += ["--max-new-tokens", "8"]
+    command += ["--model", str(model), "--max-new-tokens", "8"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     answer = json.loads(done.stdout)
     if answer["num_frames"] != num_frames or answer["num_visual_tokens"] > budget:
@@ -38,9 +41,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
         draw_clip(clip, duration_seconds=20)
+        model = Path(folder, "model")
+        write_checkpoint(model)
         for executor in ("local", "ray"):
             for num_frames in arguments.frames:
-                answer = measure(clip, executor, num_frames, arguments.budget)
+                answer = measure(clip, model, executor, num_frames, arguments.budget)
                 results[f"{executor} {num_frames}"] = answer["peak_memory_bytes"]
     print(describe_hardware())
     print(f"\n| process | {' | '.join(f'{n} frames' for n in arguments.frames)} |")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.clip import draw_clip
 from benchmarks.hardware import describe_hardware
 from streaming.config import Options
-from streaming.demo import draw_clip
 from streaming.pipeline import open_pool
 from streaming.plan import open_source, plan_clip
 from workers.messages import Candidates, FrameChunk, ModelOptions, PruneOptions

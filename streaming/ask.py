@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
     started = time.perf_counter()
     source = open_source(arguments.video, options)
     if options.model == EMBEDDED:
-        _say("the embedded model has random weights: its answers carry no meaning")
+        _say("the embedded model is tiny: it knows drawn clips of shapes and numbers, no real ones")
     answers = []
     with open_pool(options) as pool, _Bars() as bars:
         clip = watch(

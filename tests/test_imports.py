@@ -40,7 +40,6 @@ def test_there_is_something_to_look_at() -> None:
     for package in PACKAGES:
         assert len(files_of(package)) > 3
     assert "workers.errors" in imported_modules(ROOT / "workers" / "checkpoint.py")
-    assert "workers.embedded" in imported_modules(ROOT / "workers" / "checkpoint.py")
 
 
 @pytest.mark.parametrize("path", files_of("pruner"), ids=lambda path: path.name)

@@ -41,9 +41,7 @@ def locate(model: str) -> str:
         ModelError: neither a folder nor shaped like a hub name.
     """
     if model == EMBEDDED:
-        from workers.embedded import embedded_checkpoint
-
-        return str(embedded_checkpoint())
+        return str(Path(__file__).with_name("embedded"))
     if (model and Path(model).is_dir()) or re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         return model
     raise ModelError(

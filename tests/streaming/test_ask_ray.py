@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.demo import draw_clip
+from benchmarks.clip import draw_clip
 
 pytestmark = pytest.mark.slow
 

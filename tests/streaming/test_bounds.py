@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.demo import draw_clip
+from benchmarks.clip import draw_clip
 
 MEBIBYTE = 2**20
 

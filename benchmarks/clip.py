@@ -1,11 +1,7 @@
-"""Draw a short clip and ask two questions of it: ``python -m streaming.demo``, or ``make demo``."""
+"""A clip to measure on."""
 
-import sys
 from pathlib import Path
 
-from streaming import ask
-
-_FOLDER = Path("out")
 _RATE, _WIDTH, _HEIGHT = 15, 640, 360
 
 
@@ -33,22 +29,3 @@ def draw_clip(path: Path, *, duration_seconds: int = 12) -> None:
             draw.text((_WIDTH - 120, _HEIGHT - 50), f"{number // _RATE:02d}", "black", font_size=32)
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
-
-
-def main() -> int:
-    """Draw the clip, show the command as a user would type it, and run it."""
-    _FOLDER.mkdir(exist_ok=True)
-    clip, report = _FOLDER / "demo.mp4", _FOLDER / "demo.html"
-    draw_clip(clip)
-    arguments = [str(clip), "What moves across the picture?", "Which number is shown last?"]
-    arguments += ["--num-frames", "16", "--keep-ratio", "0.1", "--max-new-tokens", "24"]
-    arguments += ["--report", str(report)]
-    print("$ python -m streaming.ask", " ".join(map(repr, arguments)), file=sys.stderr)
-    status = ask.main(arguments)
-    if status == 0:
-        print(f"what the model was shown: {report}", file=sys.stderr)
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

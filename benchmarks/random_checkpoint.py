@@ -1,12 +1,5 @@
-"""The embedded default: a small LLaVA-NeXT that needs no download.
+"""A LLaVA-NeXT with random weights, of any geometry: the real token counts without real weights."""
 
-Its weights are random, from a fixed seed: it takes the whole path of a real checkpoint, with the
-real 336 px tiles and token counts, and its answers carry no meaning. It is made on first use, in
-the user's cache folder, and is the same on every machine.
-"""
-
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +11,8 @@ CHAT_TEMPLATE = (
     "{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
+_PATCH_SIZE = 14
+_PINPOINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))  # in tiles, as the real checkpoints have
 _WORDS = """
 a about above after all an and animal answer appears at away background before behind below beside
 between black blue bottom bright brown building car cat child circle city clip close color corner
@@ -29,23 +24,6 @@ square standing stone street table tall text the then there thing three to top t
 triangle turning two under up video view walking wall water wheel white window with woman wood
 yellow yes zero
 """
-
-
-def embedded_checkpoint() -> Path:
-    """Return the folder of the embedded checkpoint, making it where it does not exist yet."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "mr-stream" / "embedded-random-1"
-    if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            made = Path(scratch, "checkpoint")
-            write_checkpoint(made)
-            try:
-                made.rename(folder)
-            except OSError:  # another worker was faster: its folder is the same
-                if not (folder / "config.json").is_file():
-                    raise
-    return folder
 
 
 def write_checkpoint(
@@ -69,30 +47,50 @@ def write_checkpoint(
         context_length: positions the language model has.
         seed: of the weights.
     """
-    import torch
-    from transformers import (
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaNextConfig,
-        LlavaNextForConditionalGeneration,
-        LlavaNextImageProcessorPil,
-        LlavaNextProcessor,
-    )
+    from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     tokenizer = _make_tokenizer()
-    pinpoints = [
-        [a * tile_size, b * tile_size] for a, b in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
-    ]
-    config = LlavaNextConfig(
+    pinpoints = [[a * tile_size, b * tile_size] for a, b in _PINPOINTS]
+    config = _make_config(
+        tokenizer, tile_size, vision_size, text_size, num_layers, context_length, pinpoints
+    )
+    _make_model(config, tokenizer, seed).save_pretrained(folder)
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessorPil(
+            size={"shortest_edge": tile_size},
+            crop_size={"height": tile_size, "width": tile_size},
+            image_grid_pinpoints=pinpoints,
+        ),
+        tokenizer=tokenizer,
+        patch_size=_PATCH_SIZE,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+    processor.save_pretrained(folder)
+
+
+def _make_config(
+    tokenizer: Any,
+    tile_size: int,
+    vision_size: int,
+    text_size: int,
+    num_layers: int,
+    context_length: int,
+    pinpoints: list[list[int]],
+) -> Any:
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig
+
+    return LlavaNextConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=vision_size,
             intermediate_size=2 * vision_size,
             num_hidden_layers=num_layers,
             num_attention_heads=4,
             image_size=tile_size,
-            patch_size=14,
+            patch_size=_PATCH_SIZE,
         ),
         text_config=LlamaConfig(
             hidden_size=text_size,
@@ -108,8 +106,14 @@ def write_checkpoint(
         ),
         image_grid_pinpoints=pinpoints,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(tile_size // 14) ** 2,
+        image_seq_length=(tile_size // _PATCH_SIZE) ** 2,
     )
+
+
+def _make_model(config: Any, tokenizer: Any, seed: int) -> Any:
+    import torch
+    from transformers import LlavaNextForConditionalGeneration
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlavaNextForConditionalGeneration(config)
@@ -117,20 +121,7 @@ def write_checkpoint(
         _silence_bytes(model, tokenizer)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    processor = LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessorPil(
-            size={"shortest_edge": tile_size},
-            crop_size={"height": tile_size, "width": tile_size},
-            image_grid_pinpoints=pinpoints,
-        ),
-        tokenizer=tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
-    )
-    processor.save_pretrained(folder)
+    return model
 
 
 def _make_tokenizer() -> Any:

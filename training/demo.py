@@ -1,0 +1,67 @@
+"""python -m training.demo, or make demo: a drawn clip, four questions, and the true answers."""
+
+import dataclasses
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from streaming.ask import summarize
+from streaming.config import Options
+from streaming.pipeline import ask, open_pool, watch
+from streaming.plan import open_source
+from streaming.report import write_report
+from streaming.result import Answer
+from training.compose import Recipe, compose_clip
+from training.make_set import write_clip
+from training.questions import Question, questions_of
+from training.scene import Clip
+
+_FOLDER = Path("out")
+_TYPES = ("color", "number", "motion", "order")
+_NUM_FRAMES, _DURATION_SECONDS, _KEEP_RATIO = 8, 20.0, 0.1
+
+
+def choose_clip(seed: int) -> tuple[Clip, list[Question]]:
+    """Return the first clip of this seed that has a question of every type, and one of each."""
+    generator = np.random.default_rng(seed)
+    while True:
+        clip = compose_clip(generator, "16:9", _NUM_FRAMES, Recipe(max_shapes=3))
+        by_type = {question.type: question for question in questions_of(clip)}
+        if all(name in by_type for name in _TYPES):
+            clip = dataclasses.replace(clip, duration_seconds=_DURATION_SECONDS)
+            return clip, [by_type[name] for name in _TYPES]
+
+
+def main() -> None:
+    """Draw, ask at 90 % pruning, and print what was answered beside what is true."""
+    _FOLDER.mkdir(exist_ok=True)
+    video, report = _FOLDER / "demo.mp4", _FOLDER / "demo.html"
+    clip, questions = choose_clip(seed=20)
+    write_clip(clip, video)
+    texts = [question.text for question in questions]
+    command = ["python", "-m", "streaming.ask", str(video), *texts]
+    command += ["--num-frames", str(_NUM_FRAMES), "--keep-ratio", str(_KEEP_RATIO)]
+    print("$", shlex.join([*command, "--report", str(report)]), file=sys.stderr)
+    options = Options(num_frames=_NUM_FRAMES, keep_ratio=_KEEP_RATIO)
+    started = time.perf_counter()
+    source = open_source(str(video), options)
+    answers: list[Answer] = []
+    with open_pool(options) as pool:
+        watched = watch(pool, source, options, texts, started=started, thumbnail_width=448)
+        for text in texts:
+            pieces = ask(pool, watched, options, text)
+            answers += [piece for piece in pieces if isinstance(piece, Answer)]
+    write_report(report, answers)
+    print(summarize(answers[0]), file=sys.stderr)
+    width = max(map(len, texts))
+    print(f"{'question':{width}}  {'answer':10}  true")
+    for question, answer in zip(questions, answers, strict=True):
+        print(f"{question.text:{width}}  {answer.answer:10}  {question.answer}")
+    print(f"what the model was shown: {report}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
