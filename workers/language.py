@@ -125,7 +125,7 @@ class LanguageModel:
         for segment, features in zip(prompt.frame_segments, self._clip.features, strict=True):
             parts.append(embed(torch.tensor(segment, dtype=torch.int64, device=self._device)))
             parts.append(features.to(self._device, self._dtype))
-        self._cache = DynamicCache(config=self._model.config)
+        self._cache = DynamicCache()  # whole layers: a sliding window's could not be cut back
         self._model(
             inputs_embeds=torch.cat(parts)[None],
             position_ids=self._positions[None].to(self._device),
