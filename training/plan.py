@@ -33,8 +33,8 @@ class Plan:
     vision_decay: int = 1000
     vision_peak: float = 1.5e-3
     vision_batch: int = 64
-    language_steps: int = 6000
-    language_decay: int = 4500
+    language_steps: int = 5000
+    language_decay: int = 1500
     language_peak: float = 1.2e-3
     tokens_per_batch: int = 4500
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
