@@ -2,7 +2,7 @@
 
 The checkpoint has random weights, and the token counts of the real ones (336 px tiles).
 
-Run: python -m benchmarks.memory [--frames 16 64 256] [--budget 512] [--json PATH]
+Run: python -m benchmarks.memory [--frames 16 64 256 1024] [--budget 2048] [--json PATH]
 """
 
 import argparse
@@ -33,14 +33,14 @@ def measure(clip: Path, model: Path, executor: str, num_frames: int, budget: int
 def main() -> None:
     """Measure, and print a Markdown table in MiB."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
-    parser.add_argument("--budget", type=int, default=512)
+    parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256, 1024])
+    parser.add_argument("--budget", type=int, default=2048)
     parser.add_argument("--json", metavar="PATH")
     arguments = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
-        draw_clip(clip, duration_seconds=20)
+        draw_clip(clip, duration_seconds=max(arguments.frames) // 15 + 1)
         model = Path(folder, "model")
         write_checkpoint(model)
         for executor in ("local", "ray"):

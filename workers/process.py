@@ -1,5 +1,6 @@
 """The process a stage runs in: its threads, its device and what it has used."""
 
+import ctypes
 import os
 import re
 import resource
@@ -63,6 +64,18 @@ def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":
     if name == "auto":
         name = "float32" if device == "cpu" else "bfloat16"
     return device, getattr(torch, name)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, where the C library is one that holds on to it.
+
+    Small results that stay stand between the large blocks that were freed around them, and glibc
+    neither reuses nor returns these by itself: resident memory grew by more than a picture with
+    each frame (measured), with nothing left alive. Cost: about a millisecond.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def peak_memory_bytes() -> int:

@@ -22,7 +22,7 @@ from workers.messages import (
     Segment,
     UInt8Array,
 )
-from workers.process import Stage, prepare_torch
+from workers.process import Stage, prepare_torch, release_memory
 
 
 class DecodeStage(Stage):
@@ -63,6 +63,11 @@ class EncodeStage(Stage):
         Returns:
             The first ``prune.max_keep`` tokens of each frame's ranking.
         """
+        candidates = self._encode(chunk, prune)
+        release_memory()  # its features are gone by now
+        return candidates
+
+    def _encode(self, chunk: FrameChunk, prune: PruneOptions) -> Candidates:
         import torch
 
         from pruner import rank_frames
