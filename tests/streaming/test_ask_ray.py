@@ -86,24 +86,40 @@ def test_a_cluster_that_is_too_small_is_one_line(command: list[str], cluster: st
     )
 
 
+def read_until(process: subprocess.Popen[bytes], text: bytes) -> None:
+    """Read a process' stderr until the text has come."""
+    assert process.stderr is not None
+    seen = b""
+    while text not in seen:
+        piece = os.read(process.stderr.fileno(), 65536)
+        assert piece, seen
+        seen += piece
+
+
 @pytest.mark.parametrize(
-    ("send", "number", "delay_seconds"),
-    [(os.killpg, signal.SIGINT, 2), (os.killpg, signal.SIGINT, 14), (os.kill, signal.SIGTERM, 14)],
+    ("send", "number", "moment", "delay_seconds"),
+    [
+        (os.killpg, signal.SIGINT, b"the embedded model is tiny", 1),
+        (os.killpg, signal.SIGINT, b"encode:", 0),
+        (os.kill, signal.SIGTERM, b"encode:", 0),
+    ],
     ids=["ctrl-c while Ray starts", "ctrl-c", "terminated"],
 )
 def test_an_interrupted_run_leaves_nothing_behind(
-    command: list[str],
+    clip: Path,
     send: Callable[[int, int], None],
     number: signal.Signals,
-    delay_seconds: int,
+    moment: bytes,
+    delay_seconds: float,
 ) -> None:
     process = subprocess.Popen(
-        [*command, "--num-frames", "288", "--frames-per-chunk", "1"],
+        [sys.executable, "-m", "streaming.ask", str(clip), "What?", "--num-frames", "288"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    read_until(process, moment)
     time.sleep(delay_seconds)
     send(process.pid, number)
     stdout, stderr = process.communicate(timeout=60)
