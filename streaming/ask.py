@@ -52,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, terminate)
     output = sys.stdout
     try:
+        parsed = _parse(arguments)
         with redirect_stdout(sys.stderr):  # whatever a library prints is no answer
-            _run(_parse(arguments), output)
+            _run(parsed, output)
         output.flush()
     except InputError as error:
         return _fail(str(error), 2)
