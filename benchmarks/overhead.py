@@ -11,6 +11,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,12 @@ class NullEncoder(EncodeStage):
     def __init__(self, options: ModelOptions) -> None:
         Stage.__init__(self)
 
-    def encode(self, chunk: FrameChunk, prune: PruneOptions) -> Candidates:
-        """Return ``prune.max_keep`` tokens of zeros for each frame."""
-        num_frames, num_kept = len(chunk.frames), prune.max_keep
+    def encode(self, chunk: FrameChunk, prunings: Sequence[PruneOptions]) -> tuple[Candidates, ...]:
+        """Return ``max_keep`` tokens of zeros for each frame and pruning."""
+        return tuple(self._zeros(chunk, prune.max_keep) for prune in prunings)
+
+    def _zeros(self, chunk: FrameChunk, num_kept: int) -> Candidates:
+        num_frames = len(chunk.frames)
         return Candidates(
             frame_indices=chunk.frame_indices,
             pts_seconds=chunk.pts_seconds,
@@ -61,7 +65,7 @@ def measure(clip: Path, options: Options) -> dict[str, float]:
         plan = plan_clip(source, options, ["?"], pool.measure, num_segments=2, thumbnail_width=0)
         started = time.perf_counter()
         num_encoded = sum(
-            progress.num_encoded for progress in pool.encode(plan.segments, plan.prune)
+            progress.num_encoded for progress in pool.encode(plan.segments, [plan.prune])
         )
         done = time.perf_counter()
     if num_encoded != plan.num_frames:

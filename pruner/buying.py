@@ -78,12 +78,7 @@ class BuyingPlan:
         grid_tokens = layout.grid_indices().to(device)[self.grid_order]
         ranked = torch.cat((rank_tokens(base_scores), grid_tokens), dim=1)  # (F, N) by slot
         tokens = ranked.gather(1, self.slots)  # (F, N) by purchase
-        order = tokens.new_empty(tokens.shape[0], layout.num_tokens + 1)
-        order.scatter_(1, self.positions, tokens)
-        newlines = layout.num_base + (layout.row_of(tokens) + 1) * (layout.columns + 1) - 1
-        after = torch.where(self.opens_row, self.positions + 1, layout.num_tokens)
-        order.scatter_(1, after, newlines)  # purchases without a newline write the spare column
-        return order[:, :-1]
+        return _place(tokens, self.positions, self.opens_row, layout)
 
 
 def plan_purchases(grid_scores: Tensor, base_share: Tensor, layout: FrameLayout) -> BuyingPlan:
@@ -118,19 +113,14 @@ def plan_purchases(grid_scores: Tensor, base_share: Tensor, layout: FrameLayout)
     slots = torch.where(is_base, bought_base[:, :-1], num_base + bought_grid[:, :-1])
 
     # The first token of each row in the ranking pays for the newline of that row.
-    rank = torch.empty_like(grid_order)
-    rank.scatter_(1, grid_order, torch.arange(num_grid, device=device).expand_as(grid_order))
     opens = torch.zeros(num_frames, num_base + num_grid, dtype=torch.bool, device=device)
-    if layout.rows > 0:
-        first = rank.view(num_frames, layout.rows, layout.columns).amin(dim=2)  # (F, rows)
-        opens.scatter_(1, num_base + first, True)
+    opens.scatter_(1, num_base + _first_of_rows(_ranks(grid_order), layout), True)
     opens_row = opens.gather(1, slots)
-    newlines_before = opens_row.cumsum(dim=1) - opens_row.long()
     return BuyingPlan(
         layout=layout,
         grid_order=grid_order,
         slots=slots,
-        positions=count[:-1] + newlines_before,
+        positions=_positions(opens_row),
         opens_row=opens_row,
     )
 
@@ -161,3 +151,68 @@ def buying_order(
     if shape != expected:
         raise ValueError(f"base scores do not fit: {shape = }, {expected = }")
     return plan_purchases(grid_scores, base_share, layout).order(base_scores)
+
+
+def joint_order(scores: Tensor, layout: FrameLayout, *, num_frames: int = 1) -> Tensor:
+    """Order in which a growing share buys tokens that are ranked without regard to resolution.
+
+    For scores that mean the same in both resolutions, and with `num_frames` in several frames: a
+    budget for all of them, spent where the scores are highest. Newlines as in `buying_order`.
+
+    Args:
+        scores: (F, K (N1 + N2)), for each frame base then grid row-major, finite and at least 0.
+        layout: the layout of all frames.
+        num_frames: K, consecutive frames that are ranked together.
+
+    Returns:
+        (F, K num_tokens) int64, a permutation: flat index, plus num_tokens for each frame before in
+        the row. A share of S keeps the first S. Content tokens enter in descending score, ties by
+        ascending index. Cost: O(F K N log(K N)).
+
+    Raises:
+        ValueError: scores that do not fit the layout.
+    """
+    num_content, shape = layout.num_base + layout.num_grid, tuple(scores.shape)
+    if shape[1:] != (num_frames * num_content,):
+        raise ValueError(f"scores do not fit: {shape = }, {num_frames = }, {num_content = }")
+    order, device = rank_tokens(scores), scores.device
+    ranks = _ranks(order).unflatten(1, (num_frames, num_content))
+    opens_row = torch.zeros_like(order, dtype=torch.bool)
+    first = _first_of_rows(ranks[:, :, layout.num_base :], layout)  # (F, K, rows)
+    opens_row.scatter_(1, first.flatten(1), True)
+    flat = torch.cat((torch.arange(layout.num_base), layout.grid_indices())).to(device)
+    frame, content = order // num_content, order % num_content
+    tokens = frame * layout.num_tokens + flat[content]
+    return _place(tokens, _positions(opens_row), opens_row, layout)
+
+
+def _ranks(order: Tensor) -> Tensor:
+    """Place of each token in an order (F, N): the inverse permutation."""
+    places = torch.arange(order.shape[1], device=order.device)
+    return torch.empty_like(order).scatter_(1, order, places.expand_as(order))
+
+
+def _first_of_rows(grid_ranks: Tensor, layout: FrameLayout) -> Tensor:
+    """Least rank in each grid row, (..., rows * columns) -> (..., rows)."""
+    by_row: Tensor = grid_ranks.unflatten(-1, (layout.rows, max(layout.columns, 1)))
+    return by_row.amin(dim=-1)
+
+
+def _positions(opens_row: Tensor) -> Tensor:
+    """Place of each purchase (F, N) in the order once newlines are counted."""
+    purchases = torch.arange(opens_row.shape[1], device=opens_row.device)
+    return purchases + opens_row.cumsum(dim=1) - opens_row.long()
+
+
+def _place(tokens: Tensor, positions: Tensor, opens_row: Tensor, layout: FrameLayout) -> Tensor:
+    """Write purchases (F, K N) to their positions, and the newline of a row behind its opener."""
+    num_frames = tokens.shape[1] // (layout.num_base + layout.num_grid)
+    length = num_frames * layout.num_tokens
+    order = tokens.new_empty(tokens.shape[0], length + 1)
+    order.scatter_(1, positions, tokens)
+    flat = tokens % layout.num_tokens
+    after_row = layout.num_base + (layout.row_of(flat) + 1) * (layout.columns + 1) - 1
+    after = torch.where(opens_row, positions + 1, length)
+    # Purchases without a newline write the spare column.
+    order.scatter_(1, after, tokens - flat + after_row)
+    return order[:, :-1]

@@ -138,7 +138,7 @@ def score_frames(
     base_nodes, grid_nodes = make_nodes(base), make_nodes(grid.flatten(1, 2))
     base_intra, base_degrees = _propagate(base_nodes, settings, reference)
     grid_scores, grid_degrees = _propagate(grid_nodes, settings, reference)
-    informativeness = torch.stack((_mean(base_nodes.norms), _mean(grid_nodes.norms)), dim=1)
+    informativeness = _mean_norms(base_nodes, grid_nodes)
     total = informativeness.sum(dim=1)
     share = torch.where(total > 0, informativeness[:, 0] / total, 0.5)
     plan = plan_purchases(grid_scores, share, layout)
@@ -185,6 +185,15 @@ def _propagate(nodes: Nodes, settings: Settings, reference: bool) -> tuple[Tenso
         half_precision_degree=settings.half_precision_degree,
         reference=reference,
     )
+
+
+def mean_norms(base: Tensor, grid: Tensor) -> Tensor:
+    """Mean L2 norm of base (F, N1, D) and of grid (F, rows, columns, D) tokens, (F, 2) float64."""
+    return _mean_norms(make_nodes(base), make_nodes(grid.flatten(1, 2)))
+
+
+def _mean_norms(base: Nodes, grid: Nodes) -> Tensor:
+    return torch.stack((_mean(base.norms), _mean(grid.norms)), dim=1)
 
 
 def _mean(norms: Tensor) -> Tensor:

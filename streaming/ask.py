@@ -6,68 +6,30 @@ run failed; 2 usage; 130 interrupted, 143 terminated.
 
 import argparse
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
-from streaming.config import Options, add_flags, read_options, suggest
+from streaming.command import Parser, leave, run_command, say
+from streaming.config import Options, add_flags, read_options
 from streaming.pipeline import WatchedClip, ask, open_pool, watch
 from streaming.plan import open_source
 from streaming.result import Answer
 from workers.checkpoint import EMBEDDED
-from workers.errors import InputError, StreamError
+from workers.errors import InputError
 from workers.pool import Pool, Progress
 
 _THUMBNAIL_WIDTH = 448
 _FALLBACK_QUESTION = "What happens in this video, and in which order? Describe it in detail."
 
 
-class Parser(argparse.ArgumentParser):
-    """Names the nearest valid option, and says so in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        unknown = message.removeprefix("unrecognized arguments: ").split()
-        options = [name for action in self._actions for name in action.option_strings]
-        hint = suggest(unknown[0].split("=")[0], options) if unknown else ""
-        raise InputError(message + (hint if message.startswith("unrecognized") else ""))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    terminated: list[int] = []
-
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        terminated.append(number)
-        raise KeyboardInterrupt  # the one exception that comes through Ray as it is
-
-    signal.signal(signal.SIGTERM, terminate)
-    output = sys.stdout
-    try:
-        parsed = _parse(arguments)
-        with redirect_stdout(sys.stderr):  # whatever a library prints is no answer
-            _run(parsed, output)
-        output.flush()
-    except InputError as error:
-        return _fail(str(error), 2)
-    except StreamError as error:
-        return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        if terminated:
-            return _fail("terminated", 128 + terminated[0])
-        return _fail("interrupted", 130)
-    except BrokenPipeError:  # whoever read the answers has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-        return 1
-    return 0
+    return run_command(_parse, _run, arguments)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,7 +57,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
     started = time.perf_counter()
     source = open_source(arguments.video, options)
     if options.model == EMBEDDED:
-        _say("the embedded model is tiny: it knows drawn clips of shapes and numbers, no real ones")
+        say("the embedded model is tiny: it knows drawn clips of shapes and numbers, no real ones")
     answers = []
     with open_pool(options) as pool, _Bars() as bars:
         clip = watch(
@@ -109,7 +71,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
         )
         bars.close()
         for warning in clip.warnings:
-            _say(warning)
+            say(warning)
         for question in _questions(arguments):
             answer = _answer(pool, clip, options, question, output, as_json=arguments.json)
             answers.append(answer)
@@ -139,7 +101,7 @@ def _answer(
     for piece in ask(pool, clip, options, question):
         if isinstance(piece, Answer):
             print(json.dumps(piece.to_json()) if as_json else "", file=output, flush=True)
-            _say(summarize(piece))
+            say(summarize(piece))
             return piece
         if not as_json:
             print(piece.lstrip() if blank else piece, end="", file=output, flush=True)
@@ -186,17 +148,5 @@ class _Bars:
         self.close()
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _fail(text: str, status: int) -> int:
-    _say(f"error: {' '.join(text.split())}")
-    return status
-
-
 if __name__ == "__main__":
-    status = main()
-    if status >= 128:  # Ray interrupted while it starts can crash the interpreter's way out
-        os._exit(status)
-    sys.exit(status)
+    leave(main())

@@ -12,6 +12,10 @@ import yaml
 
 from workers.errors import InputError
 
+PRUNERS = (
+    "none", "uniform", "random", "tome", "fastv", "gprune", "mr_pruner", "evs", "vidcom2",
+)  # fmt: skip
+
 
 def _option(default: Any, text: str, **settings: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": text, **settings})
@@ -33,9 +37,16 @@ class Options:
         None, "visual tokens for the whole clip (default: what the context leaves, at most 4096)"
     )
     keep_ratio: float | None = _option(None, "fraction of the visual tokens, instead of --budget")
+    pruner: str = _option("mr_pruner", "which tokens to keep", choices=PRUNERS)
+    shares: str = _option(
+        "informative",
+        "of frames in the budget: by their mean feature norm, or equal",
+        choices=("informative", "equal"),
+    )
     headroom: float = _option(4.0, "most a frame may get, in equal shares of the budget")
     novelty: bool = _option(False, "weigh frames also by what they add to those before")
     time_marks: bool = _option(False, "put each frame's time before it, paid from the budget")
+    base_only: bool = _option(False, "see frames at low resolution only, without tiles")
     position_ids: str = _option(
         "compact", "positions of kept tokens in the model", choices=("compact", "original")
     )
@@ -43,10 +54,17 @@ class Options:
     pruner_cross_similarity: float = _option(0.5, "the same between the resolutions")
     pruner_temperature: float = _option(0.03, "softmax temperature of the token graph")
     pruner_beta: float = _option(0.5, "weight of the cross-resolution term")
-    pruner_steps: int = _option(1, "propagation steps on the token graph")
+    pruner_steps: int | None = _option(
+        None, "propagation steps on the token graph (default: 1, for gprune 5)"
+    )
+    cross_resolution: bool = _option(True, "let base tokens stand in for pruned grid tokens")
+    pruner_half_precision_degree: bool = _option(
+        False, "count neighbours as the published half-precision run did"
+    )
+    fastv_layer: int = _option(2, "layers of the language model before FastV prunes")
     max_new_tokens: int = _option(128, "longest answer")
     temperature: float = _option(0.0, "0 answers greedily; above, answers are drawn")
-    seed: int = _option(0, "of drawn answers")
+    seed: int = _option(0, "of drawn answers, and of --pruner random")
     device: str = _option("auto", "'auto', 'cpu' or 'cuda'", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(
         "auto",
@@ -69,6 +87,7 @@ class Options:
             "num_frames",
             "budget",
             "headroom",
+            "fastv_layer",
             "max_new_tokens",
             "num_decoders",
             "num_encoders",
@@ -80,12 +99,14 @@ class Options:
                 raise InputError(f"{flag(name)} {value:g}: must be at least 1")
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise InputError(f"--keep-ratio {self.keep_ratio:g}: must be above 0 and at most 1")
-        for name in ("temperature", "pruner_beta", "pruner_steps"):
-            if getattr(self, name) < 0:
+        for name in ("temperature", "pruner_beta", "pruner_steps", "seed"):
+            if (getattr(self, name) or 0) < 0:
                 raise InputError(f"{flag(name)} {getattr(self, name):g}: must not be negative")
         for name in ("pruner_temperature", "pruner_similarity", "pruner_cross_similarity"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{flag(name)} {getattr(self, name):g}: must be above 0")
+        if self.pruner == "none" and (self.budget or self.keep_ratio):
+            raise InputError("--pruner none keeps every token: leave out --budget and --keep-ratio")
         for first, second in (("num_frames", "fps"), ("budget", "keep_ratio")):
             if getattr(self, first) is not None and getattr(self, second) is not None:
                 raise InputError(f"give {flag(first)} or {flag(second)}, not both")
@@ -96,12 +117,15 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add one flag for each option, and ``--config`` for a file of them."""
+def add_flags(parser: argparse.ArgumentParser, *, without: Sequence[str] = ()) -> None:
+    """Add one flag for each option but those ``without``, and ``--config`` for a file of them."""
     parser.add_argument("--config", metavar="FILE", help="YAML file of options; flags win over it")
     for field in dataclasses.fields(Options):
+        if field.name in without:
+            continue
         default = f" (default: {field.default})" if field.default not in (None, False) else ""
         text = field.metadata["help"] + default
+        default = " (default)" if field.default is True else default
         if field.type is bool:
             parser.add_argument(
                 flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text
@@ -124,7 +148,7 @@ def read_options(arguments: argparse.Namespace) -> Options:
     """
     values = _read_file(arguments.config) if arguments.config else {}
     for field in dataclasses.fields(Options):
-        given = getattr(arguments, field.name)
+        given = getattr(arguments, field.name, None)
         if given is not None:
             values[field.name] = given
     return Options(**values)
@@ -161,21 +185,23 @@ def _read_file(path: str) -> dict[str, Any]:
             raise InputError(
                 f"--config {path}: unknown option {name!r}{suggest(str(name), list(fields))}"
             )
-        checked[name] = _check(path, fields[name], value)
+        checked[name] = check_value(f"--config {path}", fields[name], value)
     return checked
 
 
-def _check(path: str, field: Any, value: Any) -> Any:
-    """Return a value from the file if it is of the option's kind."""
+def check_value(source: str, field: Any, value: Any) -> Any:
+    """Return a value if it is of the option's kind.
+
+    Raises:
+        InputError: it is not; the message begins with ``source``.
+    """
     kind = _plain_type(field.type)
     if kind is float and type(value) is int:
         value = float(value)
     optional = value is None and field.default is None
     if not optional and type(value) is not kind:
-        raise InputError(
-            f"--config {path}: {field.name} must be of type {kind.__name__}, not {value!r}"
-        )
+        raise InputError(f"{source}: {field.name} must be of type {kind.__name__}, not {value!r}")
     choices = field.metadata.get("choices")
     if choices and value not in choices:
-        raise InputError(f"--config {path}: {field.name} {value!r} is none of {', '.join(choices)}")
+        raise InputError(f"{source}: {field.name} {value!r} is none of {', '.join(choices)}")
     return value

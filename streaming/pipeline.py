@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streaming.config import Options
 from streaming.plan import ClipPlan, Source, plan_clip
@@ -17,12 +17,23 @@ from workers.process import peak_memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WatchedClip:
-    """A clip whose bounded visual sequence the language model holds.
+class EncodedClip:
+    """A clip whose candidates the workers hold, pruned in one or several ways.
 
     ``started`` is ``time.perf_counter()`` when work on it began; ``start_seconds`` how long it took
     from then until the workers were up.
     """
+
+    source: Source
+    plans: tuple[ClipPlan, ...]
+    warnings: tuple[str, ...]
+    started: float
+    start_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WatchedClip:
+    """A clip whose bounded visual sequence the language model holds; see ``EncodedClip``."""
 
     source: Source
     plan: ClipPlan
@@ -39,7 +50,6 @@ def open_pool(options: Options, makers: StageMakers | None = None) -> Iterator[P
         model=options.model,
         device=options.device,
         dtype=options.dtype,
-        compact_positions=options.position_ids == "compact",
         num_threads=_num_threads(options),
     )
     pool: Pool
@@ -99,27 +109,72 @@ def watch(
         options,
         questions,
         pool.measure,
-        num_segments=options.num_decoders if options.executor == "ray" else 1,
+        num_segments=num_segments(options),
         thumbnail_width=thumbnail_width,
     )
+    return choose(pool, encode(pool, source, [plan], started=started, show=show), 0)
+
+
+def num_segments(options: Options) -> int:
+    """Return into how many parts a clip is cut, each read by one decoder."""
+    return options.num_decoders if options.executor == "ray" else 1
+
+
+def encode(
+    pool: Pool,
+    source: Source,
+    plans: Sequence[ClipPlan],
+    *,
+    started: float,
+    show: Callable[[Progress, int], None] = lambda progress, num_frames: None,
+) -> EncodedClip:
+    """Decode and encode a clip once, and prune it in every way that was planned.
+
+    Args:
+        pool: started.
+        source: the clip.
+        plans: all of the same frames.
+        started: ``time.perf_counter()`` when work on the clip began.
+        show: told of progress and of the number of frames in all.
+
+    Raises:
+        VideoDecodeError: not one of the sampled frames could be used.
+    """
     start_seconds = time.perf_counter() - started
+    prunings = list(dict.fromkeys(plan.prune for plan in plans))
     warnings = []
     num_encoded = 0
-    for progress in pool.encode(plan.segments, plan.prune):
-        show(progress, plan.num_frames)
+    for progress in pool.encode(plans[0].segments, prunings):
+        show(progress, plans[0].num_frames)
         warnings += [(progress.frame_index, text) for text in progress.warnings]
         num_encoded += progress.num_encoded
     texts = (*source.index.warnings, *(text for _, text in sorted(warnings)))
     if not num_encoded:
         reason = texts[-1] if texts else "the decoder gave no pictures"
         raise VideoDecodeError(f"{source.index.path}: no frame could be used ({reason})")
-    return WatchedClip(
+    pruned = [
+        replace(plan, budget=replace(plan.budget, pruning=prunings.index(plan.prune)))
+        for plan in plans
+    ]
+    return EncodedClip(
         source=source,
-        plan=plan,
-        frames=pool.select(plan.budget),
+        plans=tuple(pruned),
         warnings=texts,
         started=started,
         start_seconds=start_seconds,
+    )
+
+
+def choose(pool: Pool, clip: EncodedClip, which: int) -> WatchedClip:
+    """Hand the language model the bounded visual sequence of one of the plans."""
+    plan = clip.plans[which]
+    return WatchedClip(
+        source=clip.source,
+        plan=plan,
+        frames=pool.select(plan.budget),
+        warnings=clip.warnings,
+        started=clip.started,
+        start_seconds=clip.start_seconds,
     )
 
 
@@ -156,6 +211,10 @@ def _record(
         for stage, value in usage.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     seconds |= answer.seconds
+    frames = clip.frames
+    if answer.keep_indices is not None:
+        chosen = zip(frames, answer.keep_indices, strict=True)
+        frames = tuple(replace(frame, keep_indices=kept) for frame, kept in chosen)
     memory = {name: usage.peak_memory_bytes for name, usage in usages.items()}
     if options.executor == "ray":
         memory = {"driver": peak_memory_bytes()} | memory
@@ -167,7 +226,7 @@ def _record(
         budget=clip.plan.budget.budget,
         num_unpruned_tokens=clip.plan.num_unpruned_tokens,
         num_text_tokens=answer.num_text_tokens - sum(f.num_marker_tokens for f in clip.frames),
-        frames=clip.frames,
+        frames=frames,
         seconds=seconds,
         elapsed_seconds=elapsed_seconds,
         peak_memory_bytes=memory,

@@ -21,6 +21,8 @@ from workers.video import cut_segments, index_video
 
 DEFAULT_NUM_FRAMES = 32
 DEFAULT_BUDGET = 4096
+RANKED = ("uniform", "random", "gprune", "mr_pruner")
+"""Methods that choose inside one frame; all others are handed every token of the clip."""
 _CHUNK_BYTES = 64 * 1024**2
 
 Measure = Callable[[Sequence[str], Sequence[float]], PromptCost]
@@ -73,6 +75,8 @@ def open_source(video: str, options: Options) -> Source:
         end_seconds=options.end,
     )
     geometry = read_geometry(read_config(locate(options.model)))
+    if options.base_only:
+        geometry = geometry.without_grid()
     return Source(
         index=index,
         frame_indices=frame_indices,
@@ -101,16 +105,17 @@ def plan_clip(
     """
     length = source.geometry.num_tokens
     frames = source.frame_indices
-    if options.keep_ratio is None:
+    if options.keep_ratio is None and options.pruner != "none":
         frames = thin_frames(frames, options.budget or DEFAULT_BUDGET)
     cost = measure(questions, source.pts_seconds(frames) if options.time_marks else [])
     mark = max(cost.num_marker_tokens, default=0)
     frames, budget = _settle_budget(options, frames, cost, length, mark)
     marks = mark * len(frames)
-    available = min(budget, length * len(frames) + marks)
+    available = length * len(frames) + marks
+    if options.pruner != "fastv":  # its first layers see every token
+        available = min(budget, available)
     _check_context(cost, options, len(frames), available, length, mark)
-    visual = max(budget - marks, len(frames))
-    num_keep = min(length, visual // len(frames))
+    share = max(budget - marks, len(frames)) / len(frames)
     chunk = max(1, min(options.frames_per_chunk, _CHUNK_BYTES // source.index.frame_bytes))
     return ClipPlan(
         segments=tuple(
@@ -123,26 +128,55 @@ def plan_clip(
             )
         ),
         prune=PruneOptions(
-            num_keep=num_keep,
-            max_keep=min(length, math.ceil(options.headroom * visual / len(frames))),
+            num_keep=min(length, int(share)),
+            max_keep=_max_keep(options, share, length),
+            ranker=options.pruner if options.pruner in RANKED else "none",
+            seed=options.seed,
+            base_only=options.base_only,
             similarity=options.pruner_similarity,
             cross_similarity=options.pruner_cross_similarity,
             temperature=options.pruner_temperature,
             beta=options.pruner_beta,
-            num_steps=options.pruner_steps,
+            num_steps=_num_steps(options),
+            cross_resolution=options.cross_resolution,
+            half_precision_degree=options.pruner_half_precision_degree,
             thumbnail_width=thumbnail_width,
         ),
-        budget=BudgetOptions(budget=budget, novelty=options.novelty, time_marks=options.time_marks),
+        budget=BudgetOptions(
+            budget=budget,
+            pruner=options.pruner,
+            shares=options.shares,
+            fastv_layer=options.fastv_layer,
+            compact_positions=options.position_ids == "compact",
+            novelty=options.novelty,
+            time_marks=options.time_marks,
+        ),
         num_frames=len(frames),
         num_unpruned_tokens=length * len(frames),
     )
+
+
+def _max_keep(options: Options, share: float, length: int) -> int:
+    """Return how many tokens a frame sends on: all that its final share may come to."""
+    if options.pruner not in RANKED:
+        return length
+    fixed = options.shares == "equal" and not (options.novelty or options.time_marks)
+    return min(length, math.ceil(share * (1 if fixed else options.headroom)))
+
+
+def _num_steps(options: Options) -> int:
+    if options.pruner_steps is not None:
+        return options.pruner_steps
+    return 5 if options.pruner == "gprune" else 1
 
 
 def _settle_budget(
     options: Options, frames: Int64Array, cost: PromptCost, length: int, mark: int
 ) -> tuple[Int64Array, int]:
     """Return the budget, and as many of the frames as it pays a token and a mark for."""
-    if options.keep_ratio is not None:
+    if options.pruner == "none":
+        budget = (length + mark) * len(frames)
+    elif options.keep_ratio is not None:
         budget = _floor(options.keep_ratio * len(frames) * length) + mark * len(frames)
     elif options.budget is not None:
         budget = options.budget
@@ -175,8 +209,14 @@ def _check_context(
     answer, context = options.max_new_tokens, cost.context_length
     needed = text + visual + answer
     if needed > context:
-        remedy = "--budget" if options.keep_ratio is None else "--keep-ratio"
         limit = max(0, context - text - answer)
+        if options.pruner in ("none", "fastv"):
+            raise ContextError(
+                f"{text} text + {visual} visual + {answer} answer tokens make {needed}, but the "
+                f"model's context holds {context}, and with --pruner {options.pruner} it has to "
+                "hold every visual token: lower --num-frames, or choose another pruner"
+            )
+        remedy = "--budget" if options.keep_ratio is None else "--keep-ratio"
         raise ContextError(
             f"{text} text + {visual} visual + {answer} answer tokens make {needed}, but the "
             f"model's context holds {context}: lower {remedy} so that at most {limit} visual "

@@ -34,7 +34,7 @@ class Answer:
     @property
     def num_frames(self) -> int:
         """Frames of which the language model got at least one token."""
-        return len(self.frames)
+        return sum(frame.num_visual_tokens > 0 for frame in self.frames)
 
     @property
     def num_visual_tokens(self) -> int:

@@ -2,13 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workers.messages import (
-    Candidates,
     FrameChunk,
     GeneratedAnswer,
     ModelOptions,
@@ -61,10 +60,10 @@ class DoomedEncoder(EncodeStage):
         super().__init__(options)
         self._doom = doom
 
-    def encode(self, chunk: FrameChunk, prune: PruneOptions) -> Candidates:
+    def encode(self, chunk: FrameChunk, prunings: Sequence[PruneOptions]) -> Any:
         for frame in chunk.frame_indices.tolist():
             self._doom.meet(f"encode-{frame}")
-        return super().encode(chunk, prune)
+        return super().encode(chunk, prunings)
 
 
 class DoomedAnswerer(AnswerStage):

@@ -31,6 +31,7 @@ class Recipe:
     plate_chance: float = 0.75
     code_chance: float = 0.25
     mover_chance: float = 0.6
+    min_scenes: int = 1
     max_scenes: int = 4
 
 
@@ -38,7 +39,7 @@ def compose_clip(
     generator: np.random.Generator, aspect: str, num_frames: int, recipe: Recipe
 ) -> Clip:
     """Return a random clip of ``num_frames`` sampled frames."""
-    cuts = _cuts(generator, num_frames, recipe.max_scenes)
+    cuts = _cuts(generator, num_frames, recipe)
     colors = [str(color) for color in generator.permutation(list(COLORS))]
     texts = _texts(generator, len(cuts) - 1, recipe)
     scenes = []
@@ -56,11 +57,12 @@ def compose_clip(
     )
 
 
-def _cuts(generator: np.random.Generator, num_frames: int, max_scenes: int) -> list[int]:
+def _cuts(generator: np.random.Generator, num_frames: int, recipe: Recipe) -> list[int]:
     """Return the frame numbers at which scenes begin, and the end."""
     if num_frames == 1:
         return [0, 1]
-    num_scenes = int(generator.integers(1, min(max_scenes, num_frames) + 1))
+    most = min(recipe.max_scenes, num_frames)
+    num_scenes = int(generator.integers(min(recipe.min_scenes, most), most + 1))
     if num_scenes == 3 and num_frames >= 3 and generator.random() < 0.6:
         return [0, round(num_frames / 3), round(2 * num_frames / 3), num_frames]
     inner = generator.choice(np.arange(1, num_frames), num_scenes - 1, replace=False)

@@ -38,10 +38,10 @@ def embed_prefix(
     layout: Layout,
     opening: list[int],
     between: list[int],
+    *,
+    frozen_tower: bool = True,
 ) -> Prefix:
     """Return the embedded prefix of clips of equal length and size.
-
-    The vision tower is frozen here; the projector is not.
 
     Args:
         model: The model.
@@ -49,9 +49,10 @@ def embed_prefix(
         layout: The size all pictures share.
         opening: Ids before the first picture.
         between: Ids after every picture.
+        frozen_tower: Keep no gradients of the vision tower; the projector's are always kept.
     """
     num_clips, num_frames = tiles.shape[:2]
-    features = vision_features(model, normalise(tiles).flatten(0, 2), frozen_tower=True)
+    features = vision_features(model, normalise(tiles).flatten(0, 2), frozen_tower=frozen_tower)
     features = features.view(num_clips, num_frames, 5 * SIDE * SIDE, -1)
     order = token_order(layout)
     newline = model.model.image_newline.expand(num_clips, num_frames, 1, -1)

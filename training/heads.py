@@ -73,6 +73,7 @@ class SequenceHeads(nn.Module):
         super().__init__()
         self.motion = nn.Linear(hidden_size, len(DIRECTIONS) + 1)
         self.number_rank = nn.Linear(hidden_size, NUM_RANKS)
+        self.first_character = nn.Linear(hidden_size, len(CHARACTERS))
         self.num_shapes = nn.Linear(hidden_size, len(COUNTS))
         self.log_frame = nn.Linear(hidden_size, 1)
         self.is_base = nn.Linear(hidden_size, 2)
@@ -84,11 +85,11 @@ class SequenceHeads(nn.Module):
 
         Args:
             hidden: Hidden states (n, hidden) of labelled visual tokens.
-            labels: ``motion``, ``number_rank``, ``num_shapes``, ``is_base``, ``x``, ``y`` (n) class
-                numbers, ``log_frame`` (n) floats.
+            labels: ``motion``, ``number_rank``, ``first_character``, ``num_shapes``, ``is_base``,
+                ``x``, ``y`` (n) class numbers, ``log_frame`` (n) floats.
         """
         motion, rank = self.motion(hidden), self.number_rank(hidden)
-        count = self.num_shapes(hidden)
+        count, read = self.num_shapes(hidden), self.first_character(hidden)
         frame = self.log_frame(hidden)[:, 0]
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
@@ -97,6 +98,7 @@ class SequenceHeads(nn.Module):
             _entropy(motion[on_base], labels["motion"][on_base])
             + _entropy(motion[~on_base], labels["motion"][~on_base])
             + 0.5 * _entropy(rank, labels["number_rank"])
+            + 0.5 * _entropy(read, labels["first_character"])
             + 0.5 * _entropy(count, labels["num_shapes"])
             + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
             + 0.5 * _entropy(base, labels["is_base"])
@@ -107,6 +109,7 @@ class SequenceHeads(nn.Module):
             "base_motion": _right(motion[on_base], labels["motion"][on_base], IGNORE),
             "tile_motion": _right(motion[~on_base], labels["motion"][~on_base], IGNORE),
             "token_rank": _right(rank, labels["number_rank"], IGNORE),
+            "token_read": _right(read, labels["first_character"], IGNORE),
             "token_count": _right(count, labels["num_shapes"], IGNORE),
             "token_base": _right(base, labels["is_base"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),

@@ -19,17 +19,24 @@ from training.scene import Clip
 
 Batch = dict[str, NDArray[np.generic]]
 Mixture = Mapping[int, float]
-SEEN = ("motion", "number_rank", "x", "y")
+SEEN = ("motion", "number_rank", "first_character", "x", "y")
 NUM_RANKS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curriculum:
-    """How long the clips are: from each step on, the chances of every number of frames."""
+    """How long the clips are: from each step on, the chances of every number of frames.
+
+    ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
+    scenes or more.
+    """
 
     mixtures: Sequence[tuple[int, Mapping[int, float]]]
     tokens_per_batch: int = 6000
     num_questions: int = 12
+    plate_chance: float = 0.75
+    code_chance: float = 0.25
+    text_share: float = 0.0
 
     def mixture(self, step: int) -> Mixture:
         """Return the chances that hold at ``step``."""
@@ -48,9 +55,21 @@ def language_batch(
     prefix = num_frames * (layout_of(aspect).num_tokens + 1)
     asked = curriculum.num_questions * 16
     num_clips = max(2, min(32, curriculum.tokens_per_batch // (prefix + asked)))
-    return clips_batch(
-        tokenizer, generator, num_clips, num_frames, aspect, curriculum.num_questions
+    recipe = Recipe(
+        max_shapes=most_shapes(num_frames),
+        plate_chance=curriculum.plate_chance,
+        code_chance=curriculum.code_chance,
     )
+    if num_frames > 1 and generator.random() < curriculum.text_share:
+        recipe = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
+    return clips_batch(
+        tokenizer, generator, num_clips, num_frames, aspect, curriculum.num_questions, recipe
+    )
+
+
+def most_shapes(num_frames: int) -> int:
+    """Return how many shapes a scene has at most: fewer where there are more scenes."""
+    return 4 if num_frames < 3 else 3
 
 
 def clips_batch(
@@ -60,6 +79,7 @@ def clips_batch(
     num_frames: int,
     aspect: str,
     num_questions: int,
+    recipe: Recipe,
 ) -> Batch:
     """Return ``num_clips`` clips with their questions.
 
@@ -68,7 +88,6 @@ def clips_batch(
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
         (clips, frames, 5, 16); ``num_shapes`` (clips, frames); ``size`` (width, height).
     """
-    recipe = Recipe(max_shapes=4 if num_frames < 3 else 3)
     batch: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("tiles", "num_shapes", *SEEN)
     }
@@ -114,7 +133,8 @@ def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.in
     """Return what the frames so far tell about each token: class numbers (frames, 5, 16).
 
     ``motion``: the way its shape moves, from the second frame of a scene on. ``number_rank``: where
-    a tile shows a number, how many other numbers came earlier. ``x``, ``y``: where in the frame its
+    a tile shows a number, how many other numbers came earlier. ``first_character``: of a tile's
+    plate. ``x``, ``y``: where in the frame its
     shape is. ``IGNORE`` where the frames so far cannot tell.
     """
     rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SEEN}
@@ -127,7 +147,9 @@ def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.in
         on_number = (labels.item == PLATE_ID) & (np.arange(5) > 0)[:, None]
         on_number = on_number & bool(scene.plate and scene.plate.is_number)
         rank = np.where(on_number, min(earlier, NUM_RANKS - 1), IGNORE)
-        for name, value in zip(SEEN, (motion, rank, labels.x, labels.y), strict=True):
+        read = labels.first_character.copy()
+        read[0] = IGNORE
+        for name, value in zip(SEEN, (motion, rank, read, labels.x, labels.y), strict=True):
             rows[name].append(value)
         before = index
     return {name: np.stack(values) for name, values in rows.items()}

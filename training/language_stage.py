@@ -1,5 +1,6 @@
 """Second stage: the language model learns to answer, always from the full prompt."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,10 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
 from training import attention
+from training.compose import Recipe
 from training.forward import Prefix, embed_prefix, run_language
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
-from training.language_data import SEEN, Curriculum, clips_batch, language_batch
+from training.language_data import SEEN, Curriculum, clips_batch, language_batch, most_shapes
 from training.layout import ASPECTS, SIDE, Layout
 from training.prompts import between_ids, opening_ids
 from training.questions import TYPES
@@ -44,6 +46,8 @@ class LanguageStage:
     curriculum: Curriculum
     name: str = "language"
     dense_weight: float = 1.0
+    tower_scale: float = 0.0
+    type_weights: Mapping[str, float] = field(default_factory=dict)
     module: nn.Module = field(init=False)
     average: AveragedModel = field(init=False)
 
@@ -56,7 +60,7 @@ class LanguageStage:
         self.module = nn.ModuleDict(parts)
 
     def groups(self) -> list[dict[str, Any]]:
-        """The language model at full rate, the projector slower, the vision tower not at all."""
+        """The language model at full rate, the projector slower, the vision tower if asked to."""
         tower = {id(weight) for weight in self.model.model.vision_tower.parameters()}
         projector = {id(w) for w in self.model.model.multi_modal_projector.parameters()}
         trained = [weight for weight in self.module.parameters() if weight.requires_grad]
@@ -64,11 +68,15 @@ class LanguageStage:
         slow = list(self.model.model.multi_modal_projector.parameters())
         matrices = [weight for weight in rest if weight.dim() > 1]
         vectors = [weight for weight in rest if weight.dim() < 2]
-        return [
+        groups = [
             {"params": matrices, "weight_decay": _WEIGHT_DECAY, "scale": 1.0},
             {"params": vectors, "weight_decay": 0.0, "scale": 1.0},
             {"params": slow, "weight_decay": 0.0, "scale": 0.05},
         ]
+        if self.tower_scale:
+            parameters = list(self.model.model.vision_tower.parameters())
+            groups.append({"params": parameters, "weight_decay": 0.0, "scale": self.tower_scale})
+        return groups
 
     def make_batch(self) -> MakeBatch:
         """Batches of clips with questions."""
@@ -78,7 +86,9 @@ class LanguageStage:
         """Return the loss and the share of questions answered right."""
         prefix, logits, probed = self._forward(self.model, batch)
         labels = batch["labels"]
-        answers = F.cross_entropy(logits, labels[labels != IGNORE])
+        losses = F.cross_entropy(logits, labels[labels != IGNORE], reduction="none")
+        weights = self._weights(batch)
+        answers = (losses * weights).sum() / weights.sum()
         dense, figures = self.heads(*_dense(prefix, probed, batch))
         right = _right(logits, labels)
         asked = batch["types"] >= 0
@@ -87,6 +97,12 @@ class LanguageStage:
         figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
         figures |= _by_type(right, batch["types"])
         return answers + self.dense_weight * dense, figures
+
+    def _weights(self, batch: Tensors) -> torch.Tensor:
+        """Return how much every answer token counts."""
+        by_type = torch.tensor([self.type_weights.get(name, 1.0) for name in TYPES])
+        known = batch["labels"] != IGNORE
+        return by_type[batch["types"]][..., None].expand(known.shape)[known]
 
     def after_step(self) -> None:
         """Let the average follow."""
@@ -101,8 +117,9 @@ class LanguageStage:
             for number, aspect in enumerate(ASPECTS):
                 generator = np.random.default_rng([_CHECK_SEED, num_frames, number])
                 arrays = clips_batch(
-                    self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16
-                )
+                    self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16,
+                    Recipe(max_shapes=most_shapes(num_frames)),
+                )  # fmt: skip
                 batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
                 _, logits, _ = self._forward(self.average.module, batch)
                 right.append(_right(logits, batch["labels"]).flatten())
@@ -120,7 +137,9 @@ class LanguageStage:
         """Return the prefix, the logits at every answer token, and the probed states."""
         layout = Layout(*(int(side) for side in batch["size"]))
         opening, between = opening_ids(self.tokenizer), between_ids(self.tokenizer)
-        prefix = embed_prefix(model, batch["tiles"], layout, opening, between)
+        prefix = embed_prefix(
+            model, batch["tiles"], layout, opening, between, frozen_tower=not self.tower_scale
+        )
         middle = len(model.model.language_model.layers) // 2
         hidden, probed = run_language(model, prefix, batch["ids"], middle)
         return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed

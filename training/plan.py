@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,16 @@ class Plan:
     """How large the model is and how long each stage runs.
 
     Raising ``language_steps`` and ``language_decay`` together prolongs a run that was stopped
-    before its learning rate began to decline.
+    before its learning rate began to decline. ``begin_from`` is the folder of another run: this
+    one then has no vision stage and its language stage begins with the other's averaged weights.
+    ``tower_scale`` is the vision tower's share of the learning rate in the language stage, 0 to
+    leave it as it is. ``type_weights`` says how much an answer counts by type of question, 1 where
+    nothing is said; ``plate_chance`` and
+    ``code_chance`` are ``Recipe``'s, ``text_share`` is ``Curriculum``'s.
     """
 
     seed: int = 0
+    begin_from: str = ""
     hidden_size: int = 192
     vision_size: int = 160
     num_layers: int = 6
@@ -36,7 +42,12 @@ class Plan:
     language_steps: int = 5000
     language_decay: int = 1500
     language_peak: float = 1.2e-3
+    tower_scale: float = 0.0
     tokens_per_batch: int = 4500
+    plate_chance: float = 0.75
+    code_chance: float = 0.25
+    text_share: float = 0.0
+    type_weights: Mapping[str, float] = field(default_factory=dict)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 
 

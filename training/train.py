@@ -48,31 +48,59 @@ def language_stage(
     plan: Plan,
     model: LlavaNextForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
-    vision_heads: VisionHeads,
 ) -> LanguageStage:
-    """Return the second stage of a plan, begun from what the first one found."""
-    torch.manual_seed(plan.seed + 1)
-    copy_attended(model)
-    match_words(model, vision_heads, tokenizer, plan.seed)
+    """Return the second stage of a plan, begun from the model as it is."""
     schedule = Schedule(
         peak=plan.language_peak, warmup=60, steps=plan.language_steps,
         decay_from=plan.language_decay,
     )  # fmt: skip
-    curriculum = Curriculum(mixtures=plan.mixtures, tokens_per_batch=plan.tokens_per_batch)
+    curriculum = Curriculum(
+        mixtures=plan.mixtures, tokens_per_batch=plan.tokens_per_batch,
+        plate_chance=plan.plate_chance, code_chance=plan.code_chance,
+        text_share=plan.text_share,
+    )  # fmt: skip
     return LanguageStage(
         model=model, tokenizer=tokenizer, heads=SequenceHeads(plan.hidden_size),
         seed=plan.seed, schedule=schedule, curriculum=curriculum,
+        tower_scale=plan.tower_scale, type_weights=plan.type_weights,
     )  # fmt: skip
+
+
+def continue_from(
+    plan: Plan, model: LlavaNextForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> LanguageStage:
+    """Return a language stage that begins with the averaged weights of another run.
+
+    Heads that the other run does not have begin anew.
+    """
+    stage = language_stage(plan, model, tokenizer)
+    state = torch.load(Path(plan.begin_from) / "language.pt", weights_only=True)["module"]
+    prefix = "average.module."
+    averaged = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+    model.load_state_dict(averaged)
+    stage.average.module.load_state_dict(averaged)
+    heads = {key.removeprefix("heads."): state[key] for key in state if key.startswith("heads.")}
+    known = {key for key, value in stage.heads.state_dict().items()
+             if key in heads and heads[key].shape == value.shape}  # fmt: skip
+    stage.heads.load_state_dict({key: heads[key] for key in known}, strict=False)
+    return stage
 
 
 def train(plan: Plan, folder: Path, pace: Pace) -> LlavaNextForConditionalGeneration | None:
     """Run every stage that is not finished yet; return the model, or None where stopped early."""
     tokenizer = build_processor().tokenizer
     model = prepare(plan, tokenizer)
-    first = vision_stage(plan, model)
-    if not run_stage(first, folder, pace):
-        return None
-    second = language_stage(plan, model, tokenizer, first.heads)
+    if plan.begin_from:
+        torch.manual_seed(plan.seed + 1)
+        second = continue_from(plan, model, tokenizer)
+    else:
+        first = vision_stage(plan, model)
+        if not run_stage(first, folder, pace):
+            return None
+        torch.manual_seed(plan.seed + 1)
+        copy_attended(model)
+        match_words(model, first.heads, tokenizer, plan.seed)
+        second = language_stage(plan, model, tokenizer)
     return model if run_stage(second, folder, pace) else None
 
 

@@ -81,10 +81,10 @@ class ActorPool:
         return ray_cluster.ChunkStream(self._decoders[decoder], segment)
 
     def submit(
-        self, encoder: int, chunk: DecodedChunk, prune: PruneOptions
+        self, encoder: int, chunk: DecodedChunk, prunings: Sequence[PruneOptions]
     ) -> ray_cluster.EncodeTask:
         """Queue a chunk on an encoder."""
-        return ray_cluster.EncodeTask(self._encoders[encoder], chunk, prune)
+        return ray_cluster.EncodeTask(self._encoders[encoder], chunk, prunings)
 
     def wait(self, work: Sequence[Any]) -> Sequence[Any]:
         """Block until a stream or a task has something to say."""
@@ -110,10 +110,12 @@ class ActorPool:
         ray_cluster.submit(self._answerer, "call", "load")  # while the clip is being encoded
         return cost
 
-    def encode(self, segments: Sequence[Segment], prune: PruneOptions) -> Iterator[Progress]:
+    def encode(
+        self, segments: Sequence[Segment], prunings: Sequence[PruneOptions]
+    ) -> Iterator[Progress]:
         """Decode, encode and prune; the candidates stay where they were made."""
         self._candidates, self._budget = [], None
-        schedule = Schedule(self, segments, prune)
+        schedule = Schedule(self, segments, prunings)
         yield from schedule.run()
         self._candidates = schedule.candidates
 

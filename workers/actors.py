@@ -43,10 +43,10 @@ class EncodeActor:
         self._stage = make(options)
 
     def encode(
-        self, chunk: FrameChunk, frame_indices: Sequence[int], prune: PruneOptions
-    ) -> tuple[Candidates, bool]:
+        self, chunk: FrameChunk, frame_indices: Sequence[int], prunings: Sequence[PruneOptions]
+    ) -> tuple[tuple[Candidates, ...], bool]:
         """Return the candidates, and a small value to wait for in their stead."""
-        return self._stage.encode(pick_frames(chunk, frame_indices), prune), True
+        return self._stage.encode(pick_frames(chunk, frame_indices), prunings), True
 
     def usage(self) -> WorkerUsage:
         """See :meth:`workers.stages.Stage.usage`."""

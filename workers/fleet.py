@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from workers.messages import PruneOptions, Segment
 
+CHUNKS_AHEAD = 2
+"""Chunks by which a decoder may be ahead of the one that the schedule waits for."""
+
 
 class WorkerDiedError(Exception):
     """The process of a worker is gone; whatever it was doing has no result."""
@@ -33,7 +36,11 @@ class Stream(Protocol):
     """A decoder at work on a segment."""
 
     def next(self) -> DecodedChunk | None:
-        """Return the next chunk, or None at the end; raises ``WorkerDiedError``."""
+        """Return the next chunk, or None at the end; raises ``WorkerDiedError``.
+
+        The decoder may have died up to ``CHUNKS_AHEAD`` chunks later: what it had not yet handed
+        over dies with it.
+        """
 
     def cancel(self) -> None:
         """Stop the decoder."""
@@ -55,7 +62,7 @@ class Fleet(Protocol):
     def decode(self, decoder: int, segment: Segment) -> Stream:
         """Start a decoder on a segment."""
 
-    def submit(self, encoder: int, chunk: DecodedChunk, prune: PruneOptions) -> Task:
+    def submit(self, encoder: int, chunk: DecodedChunk, prunings: Sequence[PruneOptions]) -> Task:
         """Start or queue a chunk on an encoder."""
 
     def wait(self, work: Sequence[Stream | Task]) -> Sequence[Stream | Task]:

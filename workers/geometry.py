@@ -7,7 +7,7 @@ follows transformers' ``llava_next`` exactly, its choice of pinpoint and its rou
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workers.errors import ModelError
@@ -20,7 +20,8 @@ class TileGeometry:
     """What a checkpoint's vision tower does with any picture.
 
     ``tile_size`` and ``patch_size`` are in pixels, ``pinpoints`` the (height, width) resolutions a
-    picture may be fitted into, in the checkpoint's order, which breaks ties.
+    picture may be fitted into, in the checkpoint's order, which breaks ties; without any, a picture
+    is its base tile alone.
     """
 
     tile_size: int
@@ -49,8 +50,14 @@ class TileGeometry:
         """Base tokens of a picture."""
         return self.tokens_per_side**2
 
+    def without_grid(self) -> "TileGeometry":
+        """Return the same tower seeing base tiles only."""
+        return replace(self, pinpoints=())
+
     def frame(self, height: int, width: int) -> "FrameGeometry":
         """Return how a picture of this size is resized, padded and cut."""
+        if not self.pinpoints:
+            return FrameGeometry(tiles=self, target=(0, 0), resized=(0, 0), rows=0, columns=0)
         target = choose_pinpoint((height, width), self.pinpoints)
         rows, columns = _unpad((height, width), target, self.tokens_per_side, self.tile_size)
         if 0 in (rows, columns):  # thinner than a token: nothing of the picture is on the grid

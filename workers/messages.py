@@ -123,6 +123,8 @@ class FrameSelection:
     grid_informativeness: float
     novelty: float
     thumbnail_jpeg: bytes
+    prune_seconds: float = 0.0
+    """An even part of the time it took to choose among its chunk's tokens."""
 
     @property
     def num_visual_tokens(self) -> int:
@@ -137,7 +139,6 @@ class ModelOptions:
     model: str
     device: str
     dtype: str
-    compact_positions: bool = True
     num_threads: int = 0
     """Threads of one worker's tensor operations; 0 leaves torch's default."""
 
@@ -146,17 +147,24 @@ class ModelOptions:
 class PruneOptions:
     """What every frame is pruned by before any other frame is known.
 
-    ``num_keep`` is a frame's nominal share of the budget, ``max_keep`` the most it may be handed
-    and therefore what it sends on; the rest are MR-Pruner's parameters.
+    ``ranker`` is a name in :data:`pruner.RANKERS`, ``num_keep`` a frame's nominal share of the
+    budget, ``max_keep`` the most it may be handed and therefore what it sends on, ``seed`` that of
+    random choices; ``base_only`` leaves the high-resolution tiles out. The rest are parameters of
+    the token graph.
     """
 
     num_keep: int
     max_keep: int
+    ranker: str = "mr_pruner"
+    seed: int = 0
+    base_only: bool = False
     similarity: float = 0.5
     cross_similarity: float = 0.5
     temperature: float = 0.03
     beta: float = 0.5
     num_steps: int = 1
+    cross_resolution: bool = True
+    half_precision_degree: bool = False
     thumbnail_width: int = 0
     """Pixels across of the picture sent along for the report; 0 sends none."""
 
@@ -167,7 +175,8 @@ class Candidates:
 
     ``counts[i]`` tokens belong to frame ``frame_indices[i]``; their flat indices and features
     (sum of counts, hidden) stand one frame after another in ``order`` and ``features``, the latter
-    as ``dtype``, bfloat16 as ``uint16``. ``informativeness[i]`` is the mean norm of (base, grid).
+    as ``dtype``, bfloat16 as ``uint16``. ``informativeness[i]`` is the mean norm of (base, grid),
+    ``prune_seconds`` the time it took to choose.
     """
 
     frame_indices: Int64Array
@@ -181,6 +190,7 @@ class Candidates:
     rows: int
     columns: int
     thumbnails: tuple[bytes, ...]
+    prune_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         num_tokens = int(self.counts.sum())
@@ -218,9 +228,20 @@ class PromptCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetOptions:
-    """How the clip's budget is shared out among its frames."""
+    """How the clip's budget is shared out among its frames.
+
+    ``pruner`` is the method's name; ``shares`` are ``informative`` (by mean feature norm) or
+    ``equal``; ``pruning`` tells which of the prunings made of the clip is meant; FastV prunes
+    after ``fastv_layer`` layers of the language model; ``compact_positions`` are those of
+    :func:`workers.prompt.join_positions`.
+    """
 
     budget: int
+    pruner: str = "mr_pruner"
+    pruning: int = 0
+    shares: str = "informative"
+    fastv_layer: int = 2
+    compact_positions: bool = True
     novelty: bool = False
     time_marks: bool = False
 
@@ -239,9 +260,11 @@ class GeneratedAnswer:
     """The end of an answer: its whole text and token ids.
 
     ``num_text_tokens`` counts all of the prompt that is no visual token, time marks included.
+    ``keep_indices`` are each frame's where the choice was made for this question, else None.
     """
 
     text: str
     token_ids: tuple[int, ...]
     num_text_tokens: int
     seconds: Mapping[str, float]
+    keep_indices: tuple[Int64Array, ...] | None = None

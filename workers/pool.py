@@ -54,7 +54,9 @@ class Pool(Protocol):
     def measure(self, questions: Sequence[str], pts_seconds: Sequence[float]) -> PromptCost:
         """See :meth:`workers.stages.AnswerStage.measure`."""
 
-    def encode(self, segments: Sequence[Segment], prune: PruneOptions) -> Iterator[Progress]:
+    def encode(
+        self, segments: Sequence[Segment], prunings: Sequence[PruneOptions]
+    ) -> Iterator[Progress]:
         """Decode, encode and prune a clip, holding its candidates; frames finish in any order."""
 
     def select(self, options: BudgetOptions) -> tuple[FrameSelection, ...]:
@@ -96,7 +98,9 @@ class LocalPool:
         """See :meth:`workers.stages.AnswerStage.measure`."""
         return self._answer_stage.measure(questions, pts_seconds)
 
-    def encode(self, segments: Sequence[Segment], prune: PruneOptions) -> Iterator[Progress]:
+    def encode(
+        self, segments: Sequence[Segment], prunings: Sequence[PruneOptions]
+    ) -> Iterator[Progress]:
         """Work chunk by chunk; never more than one chunk's frames are in memory."""
         self._candidates = []
         for segment in segments:
@@ -107,7 +111,7 @@ class LocalPool:
                     warnings=chunk.warnings,
                 )
                 if len(chunk.frames):
-                    self._candidates.append(self._encode_stage.encode(chunk, prune))
+                    self._candidates.append(self._encode_stage.encode(chunk, prunings))
                     yield Progress(num_encoded=len(chunk.frames))
 
     def select(self, options: BudgetOptions) -> tuple[FrameSelection, ...]:

@@ -34,12 +34,12 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from workers.errors import ResourceError, StreamError, WorkerError
-from workers.fleet import ChunkLostError, DecodedChunk, WorkerDiedError
+from workers.fleet import CHUNKS_AHEAD, ChunkLostError, DecodedChunk, WorkerDiedError
 from workers.messages import PruneOptions, Segment
 from workers.placement import ClusterOptions, describe_resources, plan_bundles
 
 _DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
-_OBJECTS_AHEAD = 4
+_OBJECTS_AHEAD = 2 * CHUNKS_AHEAD  # a chunk is its pictures and a note
 """What a decoder may have ready: two chunks, each with the note that follows it."""
 _CONNECT_SECONDS = 10.0
 _PLACEMENT_SECONDS = 60.0
@@ -192,9 +192,9 @@ class ChunkStream:
 class EncodeTask:
     """An encoder at work; see :class:`workers.fleet.Task`."""
 
-    def __init__(self, actor: Any, chunk: DecodedChunk, prune: PruneOptions) -> None:
+    def __init__(self, actor: Any, chunk: DecodedChunk, prunings: Sequence[PruneOptions]) -> None:
         self._candidates, self.reference = actor.encode.options(num_returns=2).remote(
-            chunk.handle, chunk.frame_indices, prune
+            chunk.handle, chunk.frame_indices, prunings
         )
 
     def result(self) -> Any:

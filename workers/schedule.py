@@ -3,8 +3,8 @@
 Pure bookkeeping over a :class:`workers.fleet.Fleet`, so that recovery can be tested without a
 cluster. A worker's death is nobody's result: its work is done again by a fresh worker, and since
 chunks keep their frames and every stage is deterministic, the clip ends the same. Work that was on
-a worker when it died is a suspect and runs alone from then on, first the chunk, then each of its
-frames; a frame that has been on three deaths is left out and named.
+a worker when it died, or may have been, is a suspect and runs alone from then on, first the chunk,
+then each of its frames; a frame that has been on three deaths is left out and named.
 """
 
 from collections import Counter, deque
@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workers.errors import WorkerError
-from workers.fleet import ChunkLostError, DecodedChunk, Fleet, Stream, WorkerDiedError
+from workers.fleet import (
+    CHUNKS_AHEAD,
+    ChunkLostError,
+    DecodedChunk,
+    Fleet,
+    Stream,
+    WorkerDiedError,
+)
 from workers.messages import PruneOptions, Segment
 from workers.pool import Progress
 
@@ -38,12 +45,14 @@ class Schedule:
     """Runs one clip through a fleet.
 
     At most ``CHUNKS_PER_ENCODER`` chunks for each encoder are taken from the decoders at any time,
-    however long the clip; a decoder runs ahead by no more than the fleet's own buffer.
+    however long the clip; a decoder runs ahead by no more than ``CHUNKS_AHEAD``.
     """
 
-    def __init__(self, fleet: Fleet, segments: Sequence[Segment], prune: PruneOptions) -> None:
+    def __init__(
+        self, fleet: Fleet, segments: Sequence[Segment], prunings: Sequence[PruneOptions]
+    ) -> None:
         self._fleet = fleet
-        self._prune = prune
+        self._prunings = prunings
         self._segments = deque((segment, 0) for segment in segments)
         self._readings: dict[Any, _Reading] = {}
         self._chunks: deque[DecodedChunk] = deque()
@@ -83,7 +92,7 @@ class Schedule:
             if encoder is None:  # first come, first served: a suspect waits for an idle encoder
                 return
             self._chunks.remove(chunk)
-            task = self._fleet.submit(encoder, chunk, self._prune)
+            task = self._fleet.submit(encoder, chunk, self._prunings)
             self._tasks[task] = (encoder, chunk)
 
     def _encoder_for(self, chunk: DecodedChunk) -> int | None:
@@ -166,14 +175,17 @@ class Schedule:
                 self._chunks.appendleft(replace(chunk, frame_indices=(frame,), deaths=deaths))
 
     def _redecode(self, segment: Segment, deaths: int) -> Iterator[Progress]:
-        """Queue a segment again: its first chunk alone, on its second death frame by frame."""
+        """Queue a segment again: each suspect chunk alone, on its second death frame by frame."""
         deaths += 1
         if not len(segment.pts):
             return
         size = segment.frames_per_chunk
-        if len(segment.pts) > size:
-            self._segments.appendleft((slice_segment(segment, size), 0))
-            self._segments.appendleft((slice_segment(segment, 0, size), 1))
+        if len(segment.pts) > size:  # it died on the first chunk, or on one it was ahead with
+            reach = min(size * (1 + CHUNKS_AHEAD), len(segment.pts))
+            if reach < len(segment.pts):
+                self._segments.appendleft((slice_segment(segment, reach), 0))
+            for start in reversed(range(0, reach, size)):
+                self._segments.appendleft((slice_segment(segment, start, size), deaths))
         elif deaths < MAX_DEATHS - 1 or (len(segment.pts) == 1 and deaths < MAX_DEATHS):
             self._segments.appendleft((segment, deaths))
         elif len(segment.pts) == 1:

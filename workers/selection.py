@@ -7,9 +7,8 @@ from itertools import starmap
 import numpy as np
 import torch
 
-from pruner import Novelty, water_fill
+from pruner import FrameLayout, Novelty, evs, tome, vidcom2, water_fill
 from workers.arrays import unpack
-from workers.language import VisualSequence
 from workers.messages import (
     BudgetOptions,
     Candidates,
@@ -18,6 +17,7 @@ from workers.messages import (
     Int64Array,
 )
 from workers.prompt import time_mark
+from workers.sequence import VisualSequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +46,15 @@ def select(
 ) -> tuple[VisualSequence, tuple[FrameSelection, ...]]:
     """Share the clip's budget out and keep each frame's best tokens.
 
-    The weight of a frame is its informativeness, the sum of MR-Pruner's mean norms over the
-    resolutions, times its novelty where that is asked for; shares are water-filled between one
-    token and the candidates sent. Inside a frame MR-Pruner's own ratio splits base from grid, as
-    :func:`pruner.rank_frames` ordered them.
+    Methods that choose inside a frame share one rule for the shares: the weight of a frame is its
+    informativeness (the sum of MR-Pruner's mean norms over the resolutions) or 1, times its
+    novelty where that is asked for; shares are water-filled between one token and the candidates
+    sent, and a frame keeps the first of its ranking. EVS and VidCom2 share the budget out their own
+    way; FastV is handed every token, and chooses in the language model.
 
     Args:
         candidates: in any order; of no frame twice, all of one clip.
-        options: the budget and how it is shared.
+        options: the method, the budget and how it is shared.
         marker_tokens: per frame of ``candidates`` in source order, what its time mark costs; the
             sum is paid from the budget.
 
@@ -66,25 +67,62 @@ def select(
     frames = sorted(_frames(candidates), key=lambda frame: frame.index)
     informativeness = np.stack([frame.source.informativeness[frame.row] for frame in frames])
     novelty = _novelty(frames) if options.novelty else np.ones(len(frames))
-    caps = [frame.tokens.stop - frame.tokens.start for frame in frames]
-    shares = water_fill(
-        torch.from_numpy(informativeness.sum(1) * novelty),
-        options.budget - sum(marker_tokens),
-        floors=[1] * len(frames),
-        caps=caps,
-    ).tolist()
-    bought = [frame.source.order[frame.tokens][:n] for frame, n in zip(frames, shares, strict=True)]
-    picked = [np.argsort(order) for order in bought]  # back to source order
-    kept = [order[places] for order, places in zip(bought, picked, strict=True)]
-    first = frames[0].source
+    weights = novelty * (informativeness.sum(1) if options.shares == "informative" else 1.0)
+    budget = options.budget - sum(marker_tokens)
+    chosen = _choose(frames, options, weights, budget)
+    kept = [keep_indices for _, keep_indices in chosen]
     sequence = VisualSequence(
-        features=tuple(f.features(places) for f, places in zip(frames, picked, strict=True)),
+        features=tuple(features for features, _ in chosen),
         keep_indices=tuple(map(torch.from_numpy, kept)),
         marks=tuple(time_mark(f.pts_seconds) if options.time_marks else "" for f in frames),
-        frame_length=first.num_base + first.rows * (first.columns + 1),
+        frame_length=_layout(frames).num_tokens,
+        compact_positions=options.compact_positions,
+        fastv_keep=budget if options.pruner == "fastv" else None,
+        fastv_layer=options.fastv_layer,
     )
     columns = zip(frames, kept, marker_tokens, informativeness, novelty, strict=True)
     return sequence, tuple(starmap(_record, columns))
+
+
+def _choose(
+    frames: Sequence[_Frame], options: BudgetOptions, weights: Float64Array, budget: int
+) -> list[tuple[torch.Tensor, Int64Array]]:
+    """Return every frame's features, and which of its tokens they stand for, in source order."""
+    caps = [frame.tokens.stop - frame.tokens.start for frame in frames]
+    if options.pruner in ("none", "fastv"):
+        return [_first(*each) for each in zip(frames, caps, strict=True)]
+    if options.pruner in ("evs", "vidcom2"):
+        base, grid, _ = _unpruned(frames)
+        choose = evs if options.pruner == "evs" else vidcom2
+        kept = [indices.numpy() for indices in choose(base, grid, budget)]
+        return [(f.features(indices), indices) for f, indices in zip(frames, kept, strict=True)]
+    floors = [1] * len(frames)
+    shares = water_fill(torch.from_numpy(weights), budget, floors=floors, caps=caps).tolist()
+    if options.pruner == "tome":
+        merged = tome(*_unpruned(frames), shares)
+        return [(features, indices.numpy()) for features, indices in merged]
+    return [_first(*each) for each in zip(frames, shares, strict=True)]
+
+
+def _first(frame: _Frame, share: int) -> tuple[torch.Tensor, Int64Array]:
+    """Return the first tokens of a frame's ranking, in source order."""
+    bought = frame.source.order[frame.tokens][:share]
+    picked = np.argsort(bought)
+    return frame.features(picked), bought[picked]
+
+
+def _unpruned(frames: Sequence[_Frame]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return base (T, N1, D), grid (T, rows, columns, D) and newline (D,) of unranked frames."""
+    layout = _layout(frames)
+    flat = torch.stack([frame.features(np.arange(layout.num_tokens)) for frame in frames])
+    lines = flat[:, layout.num_base :].unflatten(1, (layout.rows, layout.columns + 1))
+    newline = lines[0, 0, -1] if layout.rows else flat.new_zeros(flat.shape[-1])
+    return flat[:, : layout.num_base], lines[:, :, :-1], newline
+
+
+def _layout(frames: Sequence[_Frame]) -> FrameLayout:
+    source = frames[0].source
+    return FrameLayout(num_base=source.num_base, rows=source.rows, columns=source.columns)
 
 
 def _record(
@@ -106,6 +144,7 @@ def _record(
         base_informativeness=float(informativeness[0]),
         grid_informativeness=float(informativeness[1]),
         novelty=float(novelty),
+        prune_seconds=source.prune_seconds / len(source.frame_indices),
         thumbnail_jpeg=source.thumbnails[frame.row] if source.thumbnails else b"",
     )
 

@@ -6,6 +6,7 @@ Each works in-process or inside an actor; nothing here knows which.
 import io
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from workers.messages import (
     FrameChunk,
     FrameSelection,
     GeneratedAnswer,
+    Int64Array,
     ModelOptions,
     PromptCost,
     PruneOptions,
@@ -23,6 +25,9 @@ from workers.messages import (
     UInt8Array,
 )
 from workers.process import Stage, prepare_torch, release_memory
+
+if TYPE_CHECKING:
+    from workers.vision import FrameFeatures
 
 
 class DecodeStage(Stage):
@@ -53,39 +58,56 @@ class EncodeStage(Stage):
         self._dtype = str(dtype).removeprefix("torch.")
         self._encoder = VisionEncoder(locate(options.model), device=device, dtype=dtype)
 
-    def encode(self, chunk: FrameChunk, prune: PruneOptions) -> Candidates:
-        """Encode a chunk's frames at both resolutions and rank their tokens.
+    def encode(self, chunk: FrameChunk, prunings: Sequence[PruneOptions]) -> tuple[Candidates, ...]:
+        """Encode a chunk's frames once, and rank their tokens in one or several ways.
 
         Args:
             chunk: at least one frame; not modified.
-            prune: how; the same for all frames of a clip.
+            prunings: how; the same for all frames of a clip.
 
         Returns:
-            The first ``prune.max_keep`` tokens of each frame's ranking.
+            For each of ``prunings`` the first ``max_keep`` tokens of each frame's ranking.
         """
-        candidates = self._encode(chunk, prune)
+        candidates = self._encode(chunk, prunings)
         release_memory()  # its features are gone by now
         return candidates
 
-    def _encode(self, chunk: FrameChunk, prune: PruneOptions) -> Candidates:
+    def _encode(
+        self, chunk: FrameChunk, prunings: Sequence[PruneOptions]
+    ) -> tuple[Candidates, ...]:
+        with self._timed("encode"):
+            base_only = all(prune.base_only for prune in prunings)
+            features = self._encoder.encode(chunk.frames, base_only=base_only)
+        return tuple(self._prune(chunk, features, prune) for prune in prunings)
+
+    def _prune(
+        self, chunk: FrameChunk, features: "FrameFeatures", prune: PruneOptions
+    ) -> Candidates:
         import torch
 
-        from pruner import rank_frames
+        from pruner import Settings, Task, rank
         from workers.arrays import pack
 
-        with self._timed("encode"):
-            features = self._encoder.encode(chunk.frames)
+        if prune.base_only:
+            features = features.without_grid()
+        start = time.perf_counter()
         with self._timed("prune"), torch.inference_mode():
-            ranking = rank_frames(
-                features.base,
-                features.grid,
-                num_keep=prune.num_keep,
+            settings = Settings(
                 similarity=prune.similarity,
                 cross_similarity=prune.cross_similarity,
                 temperature=prune.temperature,
                 beta=prune.beta,
                 num_steps=prune.num_steps,
+                cross_resolution=prune.cross_resolution,
+                half_precision_degree=prune.half_precision_degree,
             )
+            task = Task(
+                num_keep=prune.num_keep,
+                frame_indices=chunk.frame_indices.tolist(),
+                settings=settings,
+                seed=prune.seed,
+            )
+            ranking = rank(prune.ranker, features.base, features.grid, task)
             order = ranking.order[:, : prune.max_keep]
             newline = features.newline.expand(*features.grid.shape[:2], 1, -1)
             rows = torch.cat([features.grid, newline], dim=2).flatten(1, 2)
@@ -108,6 +130,7 @@ class EncodeStage(Stage):
                 for frame in chunk.frames
                 if prune.thumbnail_width
             ),
+            prune_seconds=time.perf_counter() - start,
         )
 
 
@@ -120,13 +143,9 @@ class AnswerStage(Stage):
         from workers.language import LanguageModel
 
         device, dtype = prepare_torch(options)
-        self._model = LanguageModel(
-            locate(options.model),
-            device=device,
-            dtype=dtype,
-            compact_positions=options.compact_positions,
-        )
+        self._model = LanguageModel(locate(options.model), device=device, dtype=dtype)
         self._marks: tuple[str, ...] = ()
+        self._num_frames = self._frame_length = 0
 
     def measure(self, questions: Sequence[str], pts_seconds: Sequence[float]) -> PromptCost:
         """Count the tokens that questions about frames at these times cost.
@@ -157,11 +176,19 @@ class AnswerStage(Stage):
         with self._timed("load"):
             self._model.load()
 
-    def select(self, options: BudgetOptions, *candidates: Candidates) -> tuple[FrameSelection, ...]:
-        """Take a clip: share the budget out and hold the bounded visual sequence for questions."""
+    def select(
+        self, options: BudgetOptions, *encoded: tuple[Candidates, ...]
+    ) -> tuple[FrameSelection, ...]:
+        """Take a clip: share the budget out and hold the bounded visual sequence for questions.
+
+        Args:
+            options: the budget, and which of the prunings it is for.
+            encoded: what :meth:`EncodeStage.encode` returned for every chunk, in any order.
+        """
         from workers.selection import select
 
         with self._timed("select"):
+            candidates = [prunings[options.pruning] for prunings in encoded]
             frames = sorted(
                 (int(index), float(pts))
                 for each in candidates
@@ -173,6 +200,7 @@ class AnswerStage(Stage):
             sequence, selections = select(candidates, options, markers)
             self._model.set_clip(sequence)
             self._marks = sequence.marks
+            self._num_frames, self._frame_length = len(frames), sequence.frame_length
         return selections
 
     def answer(self, question: str, sampling: SamplingOptions) -> Iterator[str | GeneratedAnswer]:
@@ -191,11 +219,20 @@ class AnswerStage(Stage):
             text="".join(pieces).strip(),
             token_ids=tuple(self._model.token_ids),
             num_text_tokens=prompt.num_text_tokens,
+            keep_indices=self._kept_by_question(),
             seconds={
                 "prefill": prefilled - start,
                 "generate": time.perf_counter() - prefilled,
             },
         )
+
+    def _kept_by_question(self) -> tuple[Int64Array, ...] | None:
+        """Return what FastV kept of every frame for the question answered last, None without it."""
+        kept = self._model.fastv_kept
+        if kept is None:
+            return None
+        frame, flat = divmod(kept.cpu().numpy(), self._frame_length)
+        return tuple(flat[frame == number] for number in range(self._num_frames))
 
 
 def make_thumbnail(frame: UInt8Array, width: int) -> bytes:

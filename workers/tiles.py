@@ -75,6 +75,8 @@ def cut_tiles(frames: UInt8Array, geometry: FrameGeometry) -> UInt8Array:
     def cut(index: int) -> None:
         picture = Image.fromarray(frames[index])
         tiles[index, 0] = _resize(picture, (size, size))
+        if down * across == 0:
+            return
         canvas = np.zeros((*geometry.target, 3), np.uint8)
         (above, left), (height, width) = geometry.padding, geometry.resized
         canvas[above : above + height, left : left + width] = _resize(picture, geometry.resized)

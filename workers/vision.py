@@ -34,6 +34,10 @@ class FrameFeatures:
     grid: torch.Tensor
     newline: torch.Tensor
 
+    def without_grid(self) -> "FrameFeatures":
+        """Return the base alone, as if the pictures had no tiles."""
+        return FrameFeatures(base=self.base, grid=self.grid[:, :0, :0], newline=self.newline)
+
 
 class VisionEncoder:
     """The vision half of a LLaVA-NeXT checkpoint: pictures in, visual tokens out.
@@ -69,17 +73,19 @@ class VisionEncoder:
         self._frames_per_pass = 1 if self.device.type == "cpu" else 4
 
     @torch.inference_mode()
-    def encode(self, frames: UInt8Array) -> FrameFeatures:
+    def encode(self, frames: UInt8Array, *, base_only: bool = False) -> FrameFeatures:
         """Encode frames of one size.
 
         Args:
             frames: (n, height, width, 3) uint8 RGB, n at least 1; not modified.
+            base_only: leave the high-resolution tiles out; the grid is then empty.
 
         Returns:
             Features in the encoder's dtype, on its device. Equal to transformers'
             ``get_image_features`` on the same pixels, before packing.
         """
-        geometry = self.geometry.frame(*frames.shape[1:3])
+        tile_geometry = self.geometry.without_grid() if base_only else self.geometry
+        geometry = tile_geometry.frame(*frames.shape[1:3])
         tiles = torch.from_numpy(cut_tiles(frames, geometry))
         passes = [self._encode_pass(part) for part in tiles.split(self._frames_per_pass)]
         tokens = torch.cat(passes)
@@ -110,6 +116,8 @@ def _assemble_grid(tiles: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor
     """Join tiles (n, tiles, num_base, hidden) into the canvas' grid and cut its padding off."""
     side = geometry.tiles.tokens_per_side
     down, across = geometry.grid
+    if down * across == 0:
+        return tiles.new_empty(len(tiles), 0, 0, tiles.shape[-1])
     split = tiles.view(len(tiles), down, across, side, side, -1)
     grid = split.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (n, down * side, across * side, h)
     top = (grid.shape[1] - geometry.rows) // 2

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from pruner import FrameLayout, buying_order, plan_purchases, rank_tokens
+from pruner import FrameLayout, buying_order, joint_order, plan_purchases, rank_tokens
 from tests.pruner import loop_reference
 
 LAYOUTS = [
@@ -144,3 +144,72 @@ def test_ranking_ignores_rounding_and_sees_what_matters():
 def test_scores_that_do_not_fit_are_refused(base, grid, share, message):
     with pytest.raises(ValueError, match=message):
         buying_order(base, grid, share, LAYOUTS[0])
+
+
+def slow_joint_order(scores, layout):
+    """Buy the best token of all frames, then the newline of its row unless it is there."""
+    num_content = layout.num_base + layout.num_grid
+    bought = []
+    for best in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        frame, content = divmod(best, num_content)
+        row, column = divmod(content - layout.num_base, max(layout.columns, 1))
+        start = frame * layout.num_tokens
+        row_start = start + layout.num_base + row * (layout.columns + 1)
+        grid_purchase = [row_start + column, row_start + layout.columns]
+        bought += grid_purchase if content >= layout.num_base else [start + content]
+    return list(dict.fromkeys(bought))
+
+
+@pytest.fixture
+def joint_scores(layout):
+    return torch.cat(random_scores(layout, 6), dim=1)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 6])
+def test_joint_order_equals_the_loop(layout, joint_scores, num_frames):
+    scores = joint_scores.view(6 // num_frames, -1)
+    order = joint_order(scores, layout, num_frames=num_frames)
+    assert order.tolist() == [slow_joint_order(s, layout) for s in scores.tolist()]
+
+
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_joint_order_is_a_permutation_of_all_tokens(layout, joint_scores, num_frames):
+    order = joint_order(joint_scores.view(6 // num_frames, -1), layout, num_frames=num_frames)
+    everything = torch.arange(num_frames * layout.num_tokens).expand_as(order)
+    assert torch.equal(order.sort(dim=1).values, everything)
+    assert order.dtype == torch.int64
+
+
+def test_in_joint_order_a_newline_follows_the_first_token_of_its_row(layout, joint_scores):
+    for frame in joint_order(joint_scores, layout):
+        rows, newline = layout.row_of(frame).tolist(), layout.is_newline(frame).tolist()
+        assert [newline[rows.index(row) + 1] for row in range(layout.rows)] == [True] * layout.rows
+
+
+def test_joint_order_is_blind_to_resolution(layout):
+    num_content = layout.num_base + layout.num_grid
+    order = joint_order(torch.ones(1, num_content), layout)[0]
+    content = order[~layout.is_newline(order)]
+    assert (content.diff() > 0).all()  # all equal: source order, base before grid
+    order = joint_order(torch.arange(1.0, num_content + 1)[None], layout)[0]
+    assert (order[~layout.is_newline(order)].diff() < 0).all()
+
+
+def test_joint_order_leaves_its_input_alone(layout, joint_scores):
+    before = joint_scores.clone()
+    joint_order(joint_scores, layout)
+    assert torch.equal(joint_scores, before)
+
+
+@pytest.mark.parametrize(
+    ("scores", "num_frames", "message"),
+    [
+        (torch.ones(1, 28), 1, r"shape = \(1, 28\), num_frames = 1, num_content = 29"),
+        (torch.ones(1, 29), 2, r"shape = \(1, 29\), num_frames = 2"),
+        (torch.ones(29), 1, r"shape = \(29,\)"),
+        (torch.ones(1, 2, 29), 2, r"shape = \(1, 2, 29\)"),
+    ],
+)
+def test_joint_scores_that_do_not_fit_are_refused(scores, num_frames, message):
+    with pytest.raises(ValueError, match=message):
+        joint_order(scores, LAYOUTS[0], num_frames=num_frames)

@@ -42,14 +42,22 @@ class FakeStream:
     decoder: int
     segment: Segment
     position: int = 0
+    reached: int = 0
     cancelled: bool = False
 
     def next(self) -> DecodedChunk | None:
-        first = self.segment.first_frame
-        numbers = range(first, first + len(self.segment.pts))
-        frames = tuple(numbers[self.position : self.position + self.segment.frames_per_chunk])
+        frames = self._chunk_at(self.position)
+        ahead = self.fleet.chunks_ahead * self.segment.frames_per_chunk
+        while frames and self.reached <= min(self.position + ahead, len(self.segment.pts) - 1):
+            self.fleet.meet(self, self._chunk_at(self.reached))
+            self.reached += self.segment.frames_per_chunk
         self.position += len(frames)
         return self.fleet.next_chunk(self, frames)
+
+    def _chunk_at(self, position: int) -> Frames:
+        first = self.segment.first_frame
+        numbers = range(first, first + len(self.segment.pts))
+        return tuple(numbers[position : position + self.segment.frames_per_chunk])
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -74,12 +82,14 @@ class FakeFleet:
     """Workers that die on demand; what is asked of them is recorded and checked.
 
     The three faults are told the frames at hand, none at the end of a segment, and say whether the
-    worker dies, or the chunk is gone. ``seed`` decides who is ready first.
+    worker dies, or the chunk is gone. ``seed`` decides who is ready first. A decoder is always
+    ``chunks_ahead`` chunks ahead, and what it had ready dies with it.
     """
 
     num_decoders: int = 2
     num_encoders: int = 2
     seed: int = 0
+    chunks_ahead: int = 0
     decoder_dies: Callable[[Frames], bool] = never
     encoder_dies: Callable[[Frames], bool] = never
     is_lost: Callable[[Frames], bool] = never
@@ -104,13 +114,16 @@ class FakeFleet:
         self.streams.append(self.busy[decoder])
         return self.busy[decoder]
 
-    def next_chunk(self, stream: FakeStream, frames: Frames) -> DecodedChunk | None:
+    def meet(self, stream: FakeStream, frames: Frames) -> None:
         if self.decoder_dies(frames):
             self.deaths.append(("decoder", frames))
             self.broken.add(("decoder", stream.decoder))
             del self.busy[stream.decoder]
             raise WorkerDiedError("decoder")
+
+    def next_chunk(self, stream: FakeStream, frames: Frames) -> DecodedChunk | None:
         if not frames:
+            self.meet(stream, frames)
             del self.busy[stream.decoder]
             return None
         self.decoded.update(frames)

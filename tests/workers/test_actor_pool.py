@@ -84,10 +84,7 @@ def test_a_frame_that_kills_its_worker_three_times_is_left_out_and_named(
     clip: Path, options: Options, expected: Answer, tmp_path: Path
 ) -> None:
     answer = run(clip, options, tmp_path, {"decode-6": 99, "encode-30": 99})
-    deaths = deaths_in(tmp_path)
-    assert deaths["encode-30"] == 3
-    # A decoder runs ahead: its first death may be put down to the chunk before, not yet taken.
-    assert deaths["decode-6"] in (3, 4)
+    assert deaths_in(tmp_path) == {"decode-6": 3, "encode-30": 3}
     assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
     times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
     assert answer.warnings == (

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
-from workers.language import LanguageModel, VisualSequence
+from workers.language import LanguageModel
 from workers.messages import SamplingOptions, UInt8Array
+from workers.sequence import VisualSequence
 from workers.vision import VisionEncoder
 
 QUESTIONS = ["What color is the cat?", "How many people are there?", "Where is the red car?"]
@@ -40,7 +42,7 @@ def watch_frames(
 
 
 def load_model(folder: Path, **options: Any) -> LanguageModel:
-    settings = {"device": "cpu", "dtype": torch.float32, "compact_positions": True} | options
+    settings = {"device": "cpu", "dtype": torch.float32} | options
     model = LanguageModel(str(folder), **settings)
     model.load()
     return model
@@ -189,17 +191,17 @@ def test_marks_are_part_of_the_prompt(checkpoint: Path, model: LanguageModel) ->
 def test_positions_differ_only_where_something_is_pruned(
     checkpoint: Path, model: LanguageModel, clip: VisualSequence
 ) -> None:
-    original = load_model(checkpoint, compact_positions=False)
     pruned = watch_frames(checkpoint, random_frames(0), step=2)
     question = QUESTIONS[0]
-    assert fresh_answer(original, clip, question) == fresh_answer(model, clip, question)
-    assert fresh_answer(original, pruned, question) != fresh_answer(model, pruned, question)
-    for each in (original, model):
-        prompt = each.prompt(question, pruned.marks)
-        each.prefill(prompt)
-    num_kept = sum(map(len, [*pruned.features, *prompt.frame_segments]))
+    original, original_pruned = (replace(each, compact_positions=False) for each in (clip, pruned))
+    assert fresh_answer(model, original, question) == fresh_answer(model, clip, question)
+    compact_answer = fresh_answer(model, pruned, question)
+    num_kept = sum(
+        map(len, [*pruned.features, *model.prompt(question, pruned.marks).frame_segments])
+    )
     assert model._positions.tolist() == list(range(num_kept))
-    steps = {after - before for before, after in pairwise(original._positions.tolist())}
+    assert fresh_answer(model, original_pruned, question) != compact_answer
+    steps = {after - before for before, after in pairwise(model._positions.tolist())}
     assert steps == {1, 2}
 
 

@@ -16,8 +16,9 @@ from tests.checkpoints import (
     rewrite_checkpoint,
 )
 from workers.errors import ModelError
-from workers.language import LanguageModel, VisualSequence
+from workers.language import LanguageModel
 from workers.messages import SamplingOptions
+from workers.sequence import VisualSequence
 
 CLIP = VisualSequence(
     features=(torch.randn(20, 64, generator=torch.Generator().manual_seed(0)),),
@@ -28,7 +29,7 @@ CLIP = VisualSequence(
 
 
 def open_model(folder: Path, **options: Any) -> LanguageModel:
-    settings = {"device": "cpu", "dtype": torch.float32, "compact_positions": True} | options
+    settings = {"device": "cpu", "dtype": torch.float32} | options
     return LanguageModel(str(folder), **settings)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.workers.fake_fleet import PRUNE, FakeFleet, Frames, make_segments
 from workers.errors import VideoDecodeError, WorkerError
+from workers.fleet import CHUNKS_AHEAD
 from workers.messages import Segment
 from workers.schedule import CHUNKS_PER_ENCODER, MAX_DEATHS, Schedule
 
@@ -120,16 +121,34 @@ def test_a_frame_that_kills_encoders_is_named_and_the_others_encoded(
 
 @pytest.mark.parametrize("frame", [0, 6, 11, 39])
 @pytest.mark.parametrize("frames_per_chunk", [1, 4, 64])
+@pytest.mark.parametrize("chunks_ahead", range(CHUNKS_AHEAD + 1))
 def test_a_frame_that_kills_decoders_is_named_and_the_others_encoded(
-    frame: int, frames_per_chunk: int
+    frame: int, frames_per_chunk: int, chunks_ahead: int
 ) -> None:
-    fleet = FakeFleet(decoder_dies=always(frame))
+    fleet = FakeFleet(chunks_ahead=chunks_ahead, decoder_dies=always(frame))
     outcome = Outcome(fleet, make_segments(40, frames_per_chunk=frames_per_chunk))
     assert outcome.encoded == Counter(set(range(40)) - {frame})
     assert outcome.warnings == [epitaph(frame, "decoder")]
     assert outcome.warned_frames == [frame]
     assert len(fleet.deaths) == MAX_DEATHS
     assert (outcome.num_decoded, outcome.num_encoded) == (39, 39)
+
+
+@pytest.mark.parametrize(("frame", "chunks_ahead"), [(2, 0), (6, 1), (10, 2)])
+def test_every_chunk_that_a_dead_decoder_may_have_been_at_is_decoded_alone(
+    frame: int, chunks_ahead: int
+) -> None:
+    fleet = FakeFleet(num_decoders=1, chunks_ahead=chunks_ahead, decoder_dies=always(frame))
+    outcome = Outcome(fleet, make_segments(20, num_segments=1))
+    chunks = [(0, 4), (4, 4), (8, 4)]
+    guilty = chunks[chunks_ahead]
+    frames = tuple(range(guilty[0], guilty[0] + 4))
+    assert fleet.deaths == [("decoder", frames), ("decoder", frames), ("decoder", (frame,))]
+    assert outcome.encoded == fleet.decoded == Counter(set(range(20)) - {frame})
+    again = [*chunks, (12, 8)]
+    again[chunks_ahead + 1 : chunks_ahead + 1] = [(each, 1) for each in frames]
+    read = [(stream.segment.first_frame, len(stream.segment.pts)) for stream in fleet.streams]
+    assert read == [(0, 20), *again]
 
 
 def test_several_poisonous_frames_in_one_chunk() -> None:
@@ -222,6 +241,7 @@ def test_under_random_faults_every_frame_is_encoded_once_or_named(seed: int) -> 
         num_decoders=int(rng.integers(1, 4)),
         num_encoders=int(rng.integers(1, 4)),
         seed=seed,
+        chunks_ahead=int(rng.integers(0, CHUNKS_AHEAD + 1)),
         **{kind: fault(kind) for kind in rates},
     )
     segments = make_segments(num_frames, frames_per_chunk=size, num_segments=fleet.num_decoders)

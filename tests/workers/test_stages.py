@@ -65,7 +65,7 @@ def encoder(options: ModelOptions) -> EncodeStage:
 def encode_all(
     encoder: EncodeStage, chunks: Sequence[FrameChunk], prune: PruneOptions
 ) -> list[Candidates]:
-    return [encoder.encode(chunk, prune) for chunk in chunks]
+    return [encoder.encode(chunk, [prune])[0] for chunk in chunks]
 
 
 def test_the_decode_stage_gives_the_frames_and_its_time(segment: Segment) -> None:
@@ -85,7 +85,7 @@ def test_candidates_are_the_best_of_each_frame_s_ranking(
 ) -> None:
     prune = PruneOptions(num_keep=11, max_keep=max_keep, beta=0.8, num_steps=2)
     chunk = chunks[0]
-    candidates = encoder.encode(chunk, prune)
+    candidates = encoder.encode(chunk, [prune])[0]
     vision = VisionEncoder(str(checkpoint), device="cpu", dtype=torch.float32)
     features = vision.encode(chunk.frames)
     ranking = rank_frames(features.base, features.grid, num_keep=11, beta=0.8, num_steps=2)
@@ -117,21 +117,21 @@ def test_a_frame_s_candidates_do_not_depend_on_its_chunk(
     encoder: EncodeStage, chunks: list[FrameChunk]
 ) -> None:
     prune = PruneOptions(num_keep=9, max_keep=30)
-    together = encoder.encode(chunks[1], prune)
+    together = encoder.encode(chunks[1], [prune])[0]
     second = FrameChunk(
         chunk_index=0,
         frame_indices=chunks[1].frame_indices[1:],
         pts_seconds=chunks[1].pts_seconds[1:],
         frames=chunks[1].frames[1:],
     )
-    alone = encoder.encode(second, prune)
+    alone = encoder.encode(second, [prune])[0]
     np.testing.assert_array_equal(alone.order, together.order[30:])
     np.testing.assert_array_equal(alone.features, together.features[30:])
 
 
 def test_bfloat16_travels_as_bits(checkpoint: Path, chunks: list[FrameChunk]) -> None:
     stage = EncodeStage(ModelOptions(model=str(checkpoint), device="cpu", dtype="bfloat16"))
-    candidates = stage.encode(chunks[0], PruneOptions(num_keep=20, max_keep=20))
+    candidates = stage.encode(chunks[0], [PruneOptions(num_keep=20, max_keep=20)])[0]
     assert (candidates.features.dtype, candidates.dtype) == (np.uint16, "bfloat16")
     vision = VisionEncoder(str(checkpoint), device="cpu", dtype=torch.bfloat16)
     features = vision.encode(chunks[0].frames)
@@ -165,9 +165,9 @@ def test_a_thumbnail_is_never_larger_than_the_frame() -> None:
 def test_the_encode_stage_knows_its_time(options: ModelOptions, chunks: list[FrameChunk]) -> None:
     stage = EncodeStage(options)
     assert stage.usage().seconds == {}
-    stage.encode(chunks[0], PruneOptions(num_keep=4, max_keep=4))
+    stage.encode(chunks[0], [PruneOptions(num_keep=4, max_keep=4)])
     first = stage.usage()
-    stage.encode(chunks[1], PruneOptions(num_keep=4, max_keep=4))
+    stage.encode(chunks[1], [PruneOptions(num_keep=4, max_keep=4)])
     second = stage.usage()
     assert set(first.seconds) == {"encode", "prune"}
     assert all(0 < first.seconds[name] < second.seconds[name] for name in first.seconds)
@@ -179,7 +179,9 @@ def test_an_answer_ends_with_its_record(
 ) -> None:
     stage = AnswerStage(options)
     candidates = encode_all(encoder, chunks, PruneOptions(num_keep=20, max_keep=44))
-    selections = stage.select(BudgetOptions(budget=60, time_marks=True), *candidates[::-1])
+    selections = stage.select(
+        BudgetOptions(budget=60, time_marks=True), *[(each,) for each in candidates[::-1]]
+    )
     assert sum(selection.num_visual_tokens for selection in selections) == 60
     assert [selection.frame_index for selection in selections] == list(range(5))
     assert min(selection.num_marker_tokens for selection in selections) > 0
@@ -201,7 +203,9 @@ def test_measured_marks_are_what_the_selection_pays(
 ) -> None:
     stage = AnswerStage(options)
     candidates = encode_all(encoder, chunks, PruneOptions(num_keep=20, max_keep=44))
-    selections = stage.select(BudgetOptions(budget=70, time_marks=True), *candidates)
+    selections = stage.select(
+        BudgetOptions(budget=70, time_marks=True), *[(each,) for each in candidates]
+    )
     times = [selection.pts_seconds for selection in selections]
     cost = stage.measure(["Why?"], times)
     assert cost.num_marker_tokens == tuple(each.num_marker_tokens for each in selections)
@@ -214,7 +218,7 @@ def test_a_prompt_never_costs_more_than_was_measured(
     questions = ["Why?", "What is the long name of the animal beside the tree in the picture?"]
     cost = stage.measure(questions, [])
     candidates = encode_all(encoder, chunks, PruneOptions(num_keep=4, max_keep=4))
-    stage.select(BudgetOptions(budget=20), *candidates)
+    stage.select(BudgetOptions(budget=20), *[(each,) for each in candidates])
     used = []
     for question in questions:
         *_, record = stage.answer(question, SAMPLING)

@@ -1,0 +1,137 @@
+"""The rows and columns of an evaluation: which methods or variants, at which budgets."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import yaml
+
+from streaming.config import Options, check_value, suggest
+from streaming.plan import DEFAULT_NUM_FRAMES
+from workers.errors import InputError
+
+UNPRUNED = "none"
+DEFAULT_KEEP_RATIOS = (1.0, 0.5, 0.3, 0.1, 0.05)
+_SETTLED = ("budget", "keep_ratio", "num_frames", "fps", "seed", "model", "device", "dtype")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One row at one budget: a fraction of the unpruned tokens of both resolutions, or a number.
+
+    ``frame_factor`` is how many times the question set's frames the row looks at, at that same
+    budget.
+    """
+
+    row: str
+    options: Options
+    keep_ratio: float | None = None
+    budget: int | None = None
+    frame_factor: float = 1.0
+
+    @property
+    def kept(self) -> str:
+        """Name of the column."""
+        return f"{self.keep_ratio:g}" if self.budget is None else f"{self.budget} tokens"
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells this cell's answers from others'."""
+        return self.row, self.kept, self.options.seed
+
+    def sampling(self, num_frames: int | None) -> Options:
+        """Return the options with the frames of a clip for which the set wants ``num_frames``.
+
+        A number or a rate that the options give goes before that of the question set.
+        """
+        if self.options.fps is not None:
+            return replace(self.options, fps=self.options.fps * self.frame_factor)
+        wanted = self.options.num_frames or num_frames or DEFAULT_NUM_FRAMES
+        return replace(self.options, num_frames=max(1, round(wanted * self.frame_factor)))
+
+    def budget_for(self, num_tokens: int) -> int | None:
+        """Return the budget where ``num_tokens`` are there unpruned; None prunes nothing."""
+        if self.options.pruner == UNPRUNED:
+            return None
+        if self.budget is not None:
+            return self.budget
+        return max(1, math.floor(round((self.keep_ratio or 1.0) * num_tokens, 6)))
+
+
+def make_cells(
+    options: Options,
+    *,
+    pruners: Sequence[str],
+    variants: Sequence[str],
+    keep_ratios: Sequence[float],
+    budgets: Sequence[int],
+    num_seeds: int,
+) -> list[Cell]:
+    """Return every cell: one row for each pruner, or one for each variant where there are any.
+
+    ``none`` is asked once and stands at the fraction 1, which other pruners then leave out;
+    ``random`` is asked once for each seed.
+
+    Raises:
+        InputError: a variant or a fraction is not valid.
+    """
+    for ratio in keep_ratios:
+        if not 0 < ratio <= 1:
+            raise InputError(f"--keep-ratios {ratio:g}: must be above 0 and at most 1")
+    for budget in budgets:
+        if budget < 1:
+            raise InputError(f"--budgets {budget}: must be at least 1")
+    rows = [_variant(options, text) for text in variants]
+    rows = rows or [(name, replace(options, pruner=name), 1.0) for name in pruners]
+    if len({row for row, _, _ in rows}) < len(rows):
+        raise InputError("a row is named twice: give each pruner or variant once")
+    has_unpruned = any(chosen.pruner == UNPRUNED for _, chosen, _ in rows)
+    cells = []
+    for row, chosen, factor in rows:
+        columns: list[tuple[float | None, int | None]] = [(1.0, None)]
+        if chosen.pruner != UNPRUNED:
+            ratios = [ratio for ratio in keep_ratios if not (has_unpruned and ratio == 1)]
+            columns = [*((r, None) for r in ratios), *((None, b) for b in budgets)]
+        seeds = range(options.seed, options.seed + (num_seeds if chosen.pruner == "random" else 1))
+        cells += [
+            Cell(
+                row=row,
+                options=replace(chosen, seed=seed),
+                keep_ratio=ratio,
+                budget=budget,
+                frame_factor=factor,
+            )
+            for ratio, budget in columns
+            for seed in seeds
+        ]
+    return cells
+
+
+def _variant(options: Options, text: str) -> tuple[str, Options, float]:
+    """Read ``option=value,option=value`` on top of the options."""
+    fields = {field.name: field for field in dataclasses.fields(Options)}
+    valid = [name for name in fields if name not in _SETTLED]
+    changes = {}
+    factor = 1.0
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        if name == "frame_factor" and equals:
+            factor = _factor(value)
+        elif equals and name in valid:
+            changes[name] = check_value("--variant", fields[name], yaml.safe_load(value))
+        else:
+            hint = suggest(name, [*valid, "frame_factor"])
+            raise InputError(f"--variant {text}: {name!r} cannot be varied{hint}")
+    return text, replace(options, **changes), factor
+
+
+def _factor(value: str) -> float:
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise InputError(f"--variant frame_factor={value}: must be a number above 0")
+    return factor
