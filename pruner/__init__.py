@@ -12,7 +12,7 @@ from pruner.mr_pruner import Ranking, mr_pruner, rank_frames
 from pruner.nodes import Nodes, make_nodes
 from pruner.novelty import Novelty
 from pruner.packed import prune_packed
-from pruner.rankers import RANKERS, Task, rank
+from pruner.rankers import RANKERS, Task, newlines_last, rank
 from pruner.scores import Scores, Settings, score_frames
 from pruner.tome import Matching, match_tokens, merge_tokens, tome
 from pruner.vidcom2 import vidcom2, vidcom2_scores, vidcom2_shares
@@ -40,6 +40,7 @@ __all__ = [
     "match_tokens",
     "merge_tokens",
     "mr_pruner",
+    "newlines_last",
     "plan_purchases",
     "propagate",
     "prune_packed",

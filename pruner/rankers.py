@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pruner.baselines import random_order, uniform_order
 from pruner.gprune import gprune_order
+from pruner.layout import FrameLayout
 from pruner.mr_pruner import Ranking, rank_frames
 from pruner.scores import Settings, frame_layout, mean_norms
 
@@ -23,12 +24,14 @@ class Task:
         frame_indices: number of each frame in its clip.
         settings: of the graph.
         seed: of random choices.
+        newlines_last: see `newlines_last`; False buys them as `buying_order` says.
     """
 
     num_keep: int
     frame_indices: Sequence[int]
     settings: Settings
     seed: int = 0
+    newlines_last: bool = False
 
 
 def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
@@ -47,7 +50,20 @@ def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
         KeyError: an unknown name.
         ValueError: shapes that do not fit, parameters out of range, features not finite.
     """
-    return RANKERS[name](base, grid, task)
+    ranking = RANKERS[name](base, grid, task)
+    if task.newlines_last:
+        return replace(ranking, order=newlines_last(ranking.order, frame_layout(base, grid)))
+    return ranking
+
+
+def newlines_last(order: Tensor, layout: FrameLayout) -> Tensor:
+    """Put newlines behind all other tokens of an order (F, num_tokens), which stay as they are.
+
+    A variant of this project: a small share then buys content only. MR-Pruner's cross-resolution
+    term still takes for pruned what `buying_order` would leave out.
+    """
+    behind = layout.is_newline(order).to(torch.uint8)
+    return order.gather(1, behind.argsort(dim=1, stable=True))
 
 
 def _mr_pruner(base: Tensor, grid: Tensor, task: Task) -> Ranking:

@@ -47,6 +47,11 @@ class Options:
     novelty: bool = _option(False, "weigh frames also by what they add to those before")
     time_marks: bool = _option(False, "put each frame's time before it, paid from the budget")
     base_only: bool = _option(False, "see frames at low resolution only, without tiles")
+    newlines: str = _option(
+        "row",
+        "when a frame keeps newline tokens: with the first token of their row, or last of all",
+        choices=("row", "last"),
+    )
     position_ids: str = _option(
         "compact", "positions of kept tokens in the model", choices=("compact", "original")
     )

@@ -134,7 +134,10 @@ def _answer(pool: Pool, requests: Sequence[EvalRequest], seeds: Iterable[int]) -
 
 
 def _result(request: EvalRequest, answer: Answer) -> Any:
-    counts = TokenCounts(input_tokens=answer.num_text_tokens + answer.num_visual_tokens)
+    counts = TokenCounts(
+        input_tokens=answer.num_text_tokens + answer.num_visual_tokens,
+        output_tokens=answer.num_answer_tokens,
+    )
     return GenerationResult(text=request.cut_answer(answer.answer), token_counts=counts)
 
 

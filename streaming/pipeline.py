@@ -226,6 +226,7 @@ def _record(
         budget=clip.plan.budget.budget,
         num_unpruned_tokens=clip.plan.num_unpruned_tokens,
         num_text_tokens=answer.num_text_tokens - sum(f.num_marker_tokens for f in clip.frames),
+        num_answer_tokens=len(answer.token_ids),
         frames=frames,
         seconds=seconds,
         elapsed_seconds=elapsed_seconds,

@@ -133,6 +133,7 @@ def plan_clip(
             ranker=options.pruner if options.pruner in RANKED else "none",
             seed=options.seed,
             base_only=options.base_only,
+            newlines_last=options.newlines == "last",
             similarity=options.pruner_similarity,
             cross_similarity=options.pruner_cross_similarity,
             temperature=options.pruner_temperature,

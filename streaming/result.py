@@ -24,6 +24,7 @@ class Answer:
     budget: int
     num_unpruned_tokens: int
     num_text_tokens: int
+    num_answer_tokens: int
     frames: tuple[FrameSelection, ...]
     seconds: Mapping[str, float]
     elapsed_seconds: float
@@ -53,6 +54,7 @@ class Answer:
             "num_visual_tokens": self.num_visual_tokens,
             "num_unpruned_tokens": self.num_unpruned_tokens,
             "num_text_tokens": self.num_text_tokens,
+            "num_answer_tokens": self.num_answer_tokens,
             "frames": [
                 {
                     "pts_seconds": round(frame.pts_seconds, 6),

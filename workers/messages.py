@@ -149,7 +149,8 @@ class PruneOptions:
 
     ``ranker`` is a name in :data:`pruner.RANKERS`, ``num_keep`` a frame's nominal share of the
     budget, ``max_keep`` the most it may be handed and therefore what it sends on, ``seed`` that of
-    random choices; ``base_only`` leaves the high-resolution tiles out. The rest are parameters of
+    random choices; ``base_only`` leaves the high-resolution tiles out, ``newlines_last``
+    ranks newlines behind all other tokens. The rest are parameters of
     the token graph.
     """
 
@@ -158,6 +159,7 @@ class PruneOptions:
     ranker: str = "mr_pruner"
     seed: int = 0
     base_only: bool = False
+    newlines_last: bool = False
     similarity: float = 0.5
     cross_similarity: float = 0.5
     temperature: float = 0.03

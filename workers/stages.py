@@ -106,6 +106,7 @@ class EncodeStage(Stage):
                 frame_indices=chunk.frame_indices.tolist(),
                 settings=settings,
                 seed=prune.seed,
+                newlines_last=prune.newlines_last,
             )
             ranking = rank(prune.ranker, features.base, features.grid, task)
             order = ranking.order[:, : prune.max_keep]

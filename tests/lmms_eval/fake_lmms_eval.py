@@ -14,6 +14,7 @@ GREEDY = {"max_new_tokens": 9, "temperature": 0, "do_sample": False}
 @dataclass
 class FakeCounts:
     input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 @dataclass
