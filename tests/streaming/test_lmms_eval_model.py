@@ -77,7 +77,7 @@ def test_an_unpruned_image_is_answered_as_transformers_does(module: Any, checkpo
     assert result.text == processor.decode(ids[0, length:], skip_special_tokens=True).strip()
     assert len(result.text.split()) > 10
     assert result.token_counts.input_tokens == length
-    assert 1 <= result.token_counts.output_tokens <= 8
+    assert result.token_counts.output_tokens == ids.shape[1] - length
 
 
 def test_what_is_asked_in_a_row_about_one_clip_is_watched_once(
