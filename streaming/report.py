@@ -80,9 +80,16 @@ def _render(answers: Sequence[Answer]) -> str:
         stages=list(dict.fromkeys(stage for seconds in timings for stage in seconds)),
         longest=max(sum(seconds.values()) for seconds in timings),
         memory=_memory(answers),
-        warnings=list(dict.fromkeys(text for answer in answers for text in answer.warnings)),
+        warnings=_warnings(answers),
         options=list(_options(clip.config)),
     )
+
+
+def _warnings(answers: Sequence[Answer]) -> list[str]:
+    texts = [text for answer in answers for text in answer.warnings]
+    if answers[0].config.get("pruner") == "fastv" and len(answers) > 1:
+        texts.append("FastV chooses anew for each question: shown is what it kept for the first")
+    return list(dict.fromkeys(texts))
 
 
 def _card(frame: FrameSelection) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def shared_prefix_attention(
     scaling: float,
     prefix_length: int,
     num_questions: int,
+    looks: list[torch.Tensor] | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return the attention's output (batch, tokens, heads, size), in transformers' interface.
@@ -39,6 +40,8 @@ def shared_prefix_attention(
         scaling: Factor on the scores.
         prefix_length: Tokens every question sees.
         num_questions: Blocks behind them.
+        looks: Gets the weights (batch, heads, num_questions * length, prefix_length) that the
+            questions give the prefix.
         unused: What transformers passes besides.
     """
     own = slice(prefix_length, None)
@@ -51,6 +54,8 @@ def shared_prefix_attention(
     to_self = asked @ keys.transpose(-1, -2) * scaling
     to_self = to_self.masked_fill(_future(length), float("-inf")).flatten(2, 3)
     weights = torch.cat([to_prefix, to_self], dim=-1).softmax(dim=-1)
+    if looks is not None:
+        looks.append(weights[..., :prefix_length])
     seen = weights[..., :prefix_length] @ value[:, :, shared]
     said = weights[..., prefix_length:].unflatten(2, blocks) @ values
     output = torch.cat([prefix, seen + said.flatten(2, 3)], dim=2)

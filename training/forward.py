@@ -76,7 +76,7 @@ def embed_prefix(
 
 def run_language(
     model: LlavaNextForConditionalGeneration, prefix: Prefix, ids: torch.Tensor, probe_layer: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return final hidden states of the questions, and the prefix's after ``probe_layer`` layers.
 
     Args:
@@ -86,7 +86,8 @@ def run_language(
         probe_layer: How many layers the probed states have passed.
 
     Returns:
-        (clips, questions, length, hidden), normalised; (clips, prefix length, hidden).
+        (clips, questions, length, hidden), normalised; (clips, prefix length, hidden); attention
+        (clips, heads, questions, length, prefix length) of the last layer but one to the prefix.
     """
     language = model.model.language_model
     num_questions, length = ids.shape[1:]
@@ -96,12 +97,15 @@ def run_language(
     positions = torch.cat([torch.arange(prefix_length), asked])[None]
     rotary = language.rotary_emb(hidden, positions)
     probed = hidden
+    looks: list[torch.Tensor] = []
     for number, layer in enumerate(language.layers, start=1):
         hidden = layer(
             hidden, attention_mask=None, position_embeddings=rotary, position_ids=positions,
             prefix_length=prefix_length, num_questions=num_questions,
+            looks=looks if number == len(language.layers) - 1 else None,
         )  # fmt: skip
         if number == probe_layer:
             probed = hidden[:, :prefix_length]
     hidden = language.norm(hidden[:, prefix_length:])
-    return hidden.unflatten(1, (num_questions, length)), probed
+    shape = (num_questions, length)
+    return hidden.unflatten(1, shape), probed, looks[0].unflatten(2, shape)

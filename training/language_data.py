@@ -21,6 +21,8 @@ Batch = dict[str, NDArray[np.generic]]
 Mixture = Mapping[int, float]
 SEEN = ("motion", "number_rank", "first_character", "x", "y")
 NUM_RANKS = 4
+WRITTEN = ("number", "code", "first", "last")
+"""Types whose answer is written in the picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +88,13 @@ def clips_batch(
     Returns:
         ``tiles`` (clips, frames, 5, 3, 56, 56) uint8; ``ids`` and ``labels`` (clips, questions,
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
-        (clips, frames, 5, 16); ``num_shapes`` (clips, frames); ``size`` (width, height).
+        (clips, frames, 5, 16); ``num_shapes`` (clips, frames); ``reads`` (clips, questions,
+        frames), whether a question's answer is written there; ``size`` (width, height).
     """
     batch: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("tiles", "num_shapes", *SEEN)
     }
-    chosen = []
+    chosen, moments_of = [], []
     for _ in range(num_clips):
         clip = compose_clip(generator, aspect, num_frames, recipe)
         moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
@@ -101,6 +104,7 @@ def clips_batch(
         batch["num_shapes"].append(np.array(shown))
         for name, labels in sequence_labels(clip, moments).items():
             batch[name].append(labels)
+        moments_of.append(moments)
         chosen.append(choose(generator, questions_of(clip), num_questions))
     arrays: Batch = {name: np.stack(parts) for name, parts in batch.items()}
     flat = [question for questions in chosen for question in questions]
@@ -109,12 +113,17 @@ def clips_batch(
     arrays["ids"] = np.full(shape, tokenizer.pad_token_id)
     arrays["labels"] = np.full(shape, IGNORE)
     arrays["types"] = np.full(shape[:2], -1)
+    arrays["reads"] = np.zeros((*shape[:2], num_frames), dtype=bool)
     row = 0
     for clip_index, questions in enumerate(chosen):
         for question_index, question in enumerate(questions):
             arrays["ids"][clip_index, question_index] = asked.ids[row]
             arrays["labels"][clip_index, question_index] = asked.labels[row]
             arrays["types"][clip_index, question_index] = TYPES.index(question.type)
+            if question.type in WRITTEN:
+                times = np.array(moments_of[clip_index])
+                inside = (times >= question.start) & (times < question.end)
+                arrays["reads"][clip_index, question_index] = inside
             row += 1
     arrays["size"] = np.array(ASPECTS[aspect])
     return arrays

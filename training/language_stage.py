@@ -47,6 +47,7 @@ class LanguageStage:
     name: str = "language"
     dense_weight: float = 1.0
     tower_scale: float = 0.0
+    look_weight: float = 0.0
     type_weights: Mapping[str, float] = field(default_factory=dict)
     module: nn.Module = field(init=False)
     average: AveragedModel = field(init=False)
@@ -84,7 +85,7 @@ class LanguageStage:
 
     def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
         """Return the loss and the share of questions answered right."""
-        prefix, logits, probed = self._forward(self.model, batch)
+        prefix, logits, probed, looks = self._forward(self.model, batch)
         labels = batch["labels"]
         losses = F.cross_entropy(logits, labels[labels != IGNORE], reduction="none")
         weights = self._weights(batch)
@@ -96,7 +97,9 @@ class LanguageStage:
         figures["right"] = right[asked].float().mean()
         figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
         figures |= _by_type(right, batch["types"])
-        return answers + self.dense_weight * dense, figures
+        look = _look_loss(prefix, looks, batch)
+        figures["look"] = look.detach()
+        return answers + self.dense_weight * dense + self.look_weight * look, figures
 
     def _weights(self, batch: Tensors) -> torch.Tensor:
         """Return how much every answer token counts."""
@@ -121,7 +124,7 @@ class LanguageStage:
                     Recipe(max_shapes=most_shapes(num_frames)),
                 )  # fmt: skip
                 batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
-                _, logits, _ = self._forward(self.average.module, batch)
+                _, logits, _, _ = self._forward(self.average.module, batch)
                 right.append(_right(logits, batch["labels"]).flatten())
                 types.append(batch["types"].flatten())
             hits, kinds = torch.cat(right), torch.cat(types)
@@ -133,16 +136,16 @@ class LanguageStage:
 
     def _forward(
         self, model: LlavaNextForConditionalGeneration, batch: Tensors
-    ) -> tuple[Prefix, torch.Tensor, torch.Tensor]:
-        """Return the prefix, the logits at every answer token, and the probed states."""
+    ) -> tuple[Prefix, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the prefix, the logits at every answer token, probed states and attention."""
         layout = Layout(*(int(side) for side in batch["size"]))
         opening, between = opening_ids(self.tokenizer), between_ids(self.tokenizer)
         prefix = embed_prefix(
             model, batch["tiles"], layout, opening, between, frozen_tower=not self.tower_scale
         )
         middle = len(model.model.language_model.layers) // 2
-        hidden, probed = run_language(model, prefix, batch["ids"], middle)
-        return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed
+        hidden, probed, looks = run_language(model, prefix, batch["ids"], middle)
+        return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed, looks
 
 
 def _right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -157,6 +160,25 @@ def _by_type(right: torch.Tensor, types: torch.Tensor) -> Labels:
     """Return the share of each type's questions that are answered right."""
     present = [index for index in range(len(TYPES)) if bool((types == index).any())]
     return {f"right/{TYPES[index]}": right[types == index].float().mean() for index in present}
+
+
+def _look_loss(prefix: Prefix, looks: torch.Tensor, batch: Tensors) -> torch.Tensor:
+    """Return how little half of the heads look at what is to be read, while an answer is read.
+
+    The mean of -log(attention on the tokens that show the answer's plate), over the characters of
+    answers that are written in the picture.
+    """
+    known = batch["labels"] != IGNORE
+    ends = known & ~known.roll(-1, 2)
+    shown = batch["first_character"].view(len(known), -1, 5 * SIDE * SIDE)
+    on_plate = (shown[:, prefix.frame, prefix.token] != IGNORE) & (prefix.token >= 0)
+    target = on_plate[:, None] & batch["reads"][:, :, prefix.frame]  # (clips, questions, prefix)
+    rows = known & ~ends & target.any(-1)[..., None]
+    if not bool(rows.any()):
+        return looks.sum() * 0.0
+    half = looks[:, : looks.shape[1] // 2].permute(0, 2, 3, 1, 4)
+    mass = (half * target[:, :, None, None]).sum(-1)  # (clips, questions, length, heads)
+    return -(mass[rows] + 1e-4).log().mean()
 
 
 def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.Tensor, Labels]:

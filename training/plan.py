@@ -26,7 +26,8 @@ class Plan:
     ``tower_scale`` is the vision tower's share of the learning rate in the language stage, 0 to
     leave it as it is. ``type_weights`` says how much an answer counts by type of question, 1 where
     nothing is said; ``plate_chance`` and
-    ``code_chance`` are ``Recipe``'s, ``text_share`` is ``Curriculum``'s.
+    ``code_chance`` are ``Recipe``'s, ``text_share`` is ``Curriculum``'s. ``look_weight`` is
+    that of looking at the plate while reading from it.
     """
 
     seed: int = 0
@@ -47,6 +48,7 @@ class Plan:
     plate_chance: float = 0.75
     code_chance: float = 0.25
     text_share: float = 0.0
+    look_weight: float = 0.0
     type_weights: Mapping[str, float] = field(default_factory=dict)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 

@@ -62,7 +62,8 @@ def language_stage(
     return LanguageStage(
         model=model, tokenizer=tokenizer, heads=SequenceHeads(plan.hidden_size),
         seed=plan.seed, schedule=schedule, curriculum=curriculum,
-        tower_scale=plan.tower_scale, type_weights=plan.type_weights,
+        tower_scale=plan.tower_scale, look_weight=plan.look_weight,
+        type_weights=plan.type_weights,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from training import attention
+from training.compose import Recipe
 from training.forward import embed_prefix, run_language
 from training.language_data import clips_batch
 from training.layout import ASPECTS, layout_of
@@ -47,14 +48,14 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(aspect: 
     model = build_model(
         tokenizer, hidden_size=64, vision_size=32, num_layers=2, num_vision_layers=2
     ).eval()
-    arrays = clips_batch(tokenizer, np.random.default_rng(0), 2, 2, aspect, 4)
+    arrays = clips_batch(tokenizer, np.random.default_rng(0), 2, 2, aspect, 4, Recipe())
     batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
     attention.register()
     model.model.language_model.set_attn_implementation(attention.NAME)
     with torch.no_grad():
         opening, between = opening_ids(tokenizer), between_ids(tokenizer)
         prefix = embed_prefix(model, batch["tiles"], layout_of(aspect), opening, between)
-        hidden, _ = run_language(model, prefix, batch["ids"], 1)
+        hidden, _, _ = run_language(model, prefix, batch["ids"], 1)
     model.set_attn_implementation("sdpa")
     width, height = SIZES[aspect]
     picture = [tokenizer.image_token_id] * layout_of(aspect).num_tokens + between
