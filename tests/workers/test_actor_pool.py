@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streaming.config import Options
-from streaming.pipeline import ask, open_pool, watch
-from streaming.plan import open_source
+from streaming.config import PRUNERS, Options
+from streaming.pipeline import ask, choose, encode, open_pool, watch
+from streaming.plan import open_source, plan_clip
 from streaming.result import Answer
 from tests.clips import draw_clip
 from tests.faults import Deaths, doomed_makers
@@ -92,3 +92,45 @@ def test_a_frame_that_kills_its_worker_three_times_is_left_out_and_named(
         f"{clip}: the frame at {times[30]:.3f} s killed its encoder 3 times and is left out",
     )
     assert answer.num_visual_tokens == options.budget
+
+
+def answers_of_all_methods(
+    clip: Path, options: Options, folder: Path, deaths: Deaths
+) -> dict[str, tuple[str, dict[int, list[int]]]]:
+    """Encode the clip once, and ask every method the same question."""
+    source = open_source(str(clip), options)
+    with open_pool(options, doomed_makers(folder, deaths)) as pool:
+        plans = [
+            plan_clip(
+                source,
+                replace(options, pruner=name, budget=None if name == "none" else options.budget),
+                [QUESTION],
+                pool.measure,
+                num_segments=2,
+                thumbnail_width=0,
+            )
+            for name in PRUNERS
+        ]
+        encoded = encode(pool, source, plans, started=time.perf_counter())
+        found = {}
+        for place, name in enumerate(PRUNERS):
+            *_, answer = ask(pool, choose(pool, encoded, place), options, QUESTION)
+            assert isinstance(answer, Answer)
+            found[name] = (answer.answer, kept(answer))
+    return found
+
+
+def test_every_method_keeps_and_answers_as_in_one_process(
+    clip: Path, options: Options, tmp_path: Path
+) -> None:
+    options = replace(options, num_frames=12)
+    for name in ("local", "ray"):
+        (tmp_path / name).mkdir()
+    local = replace(options, executor="local")
+    expected = answers_of_all_methods(clip, local, tmp_path / "local", {})
+    sizes = {name: sum(map(len, frames.values())) for name, (_, frames) in expected.items()}
+    assert sizes.pop("none") > 200
+    assert set(sizes.values()) == {200}
+    deaths = {"encode-5": 1, "select": 2, "answer-1": 1}
+    assert answers_of_all_methods(clip, options, tmp_path / "ray", deaths) == expected
+    assert deaths_in(tmp_path / "ray") == deaths
