@@ -74,7 +74,7 @@ def test_a_run_goes_on_where_it_was_cut(evaluated: Run, questions: Path, tmp_pat
     assert evaluated(questions, *options).status == 0
     path = tmp_path / "out" / ANSWERS
     whole = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(whole[:2]) + whole[2][:50] + "\n")
+    path.write_text("".join(whole[:2]) + whole[2][:50])
     assert evaluated(questions, *options).status == 0
     again = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
     shown = {(r["row"], r["clip"]): r["answers"] for r in map(json.loads, whole)}
@@ -90,7 +90,7 @@ def test_other_options_want_another_folder(evaluated: Run, questions: Path) -> N
     assert evaluated(questions, *options).status == 0
     result = evaluated(questions, *options, "--novelty")
     assert result.status == 2
-    assert "holds a run with other options" in result.err
+    assert "holds a run of other questions or options" in result.err
 
 
 def test_variants_share_the_budget_of_both_resolutions(
@@ -122,7 +122,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_and_named(
     assert "left out: " in result.err
     assert "1 clips were left out" in result.out
     path.write_text(json.dumps(line))
-    result = evaluated(path, "--pruners", "random", "--keep-ratios", "0.1")
+    result = evaluated(path, "--pruners", "random", "--output", str(tmp_path / "other"))
     assert result.status == 1
     assert "not one clip could be read" in result.err
 
