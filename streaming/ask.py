@@ -114,8 +114,8 @@ def summarize(answer: Answer) -> str:
     stages = ", ".join(f"{stage} {value:.2f} s" for stage, value in answer.seconds.items())
     return (
         f"{answer.num_frames} frame{'s' * (answer.num_frames != 1)}, "
-        f"{answer.num_unpruned_tokens:,} -> {answer.num_visual_tokens:,} visual tokens (budget {answer.budget:,}); {stages}; "
-        f"{answer.elapsed_seconds:.1f} s in all"
+        f"{answer.num_unpruned_tokens:,} -> {answer.num_visual_tokens:,} visual tokens "
+        f"(budget {answer.budget:,}); {stages}; {answer.elapsed_seconds:.1f} s in all"
     )
 
 
