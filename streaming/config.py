@@ -39,12 +39,12 @@ class Options:
     keep_ratio: float | None = _option(None, "fraction of the visual tokens, instead of --budget")
     pruner: str = _option("mr_pruner", "which tokens to keep", choices=PRUNERS)
     shares: str = _option(
-        "informative",
-        "of frames in the budget: by their mean feature norm, or equal",
-        choices=("informative", "equal"),
+        "equal",
+        "of frames in the budget before novelty: equal, or by mean feature norm",
+        choices=("equal", "informative"),
     )
     headroom: float = _option(4.0, "most a frame may get, in equal shares of the budget")
-    novelty: bool = _option(False, "weigh frames also by what they add to those before")
+    novelty: bool = _option(True, "weigh frames by what they add to those before")
     time_marks: bool = _option(False, "put each frame's time before it, paid from the budget")
     base_only: bool = _option(False, "see frames at low resolution only, without tiles")
     newlines: str = _option(

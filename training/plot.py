@@ -61,19 +61,24 @@ def panel(title: str, curves: dict[str, Curve], top: int, highest: float) -> str
 def draw(run: Path) -> str:
     """Return the curves of a run as one SVG picture."""
     vision, language = run / "vision.jsonl", run / "language.jsonl"
-    checked = read_curves(vision, "check/")
+    checked = read_curves(vision, "check/") if vision.exists() else {}
     shares = {k: v for k, v in checked.items() if k.endswith(("_base", "_high"))}
     by_type = {k: smooth(v) for k, v in read_curves(language, "right/").items()}
     losses = {
         "answers": smooth(read_curves(language, "")["answers"]),
         "all": smooth(read_curves(language, "")["loss"]),
     }
-    panels = [
-        panel("vision stage: share of tokens right, held-out pictures", shares, 40, 1.0),
-        panel("language stage: share of answers right, fresh clips", by_type, 340, 1.0),
-        panel("language stage: loss", losses, 640, 3.0),
+    curves = [
+        ("vision stage: share of tokens right, held-out pictures", shares, 1.0),
+        ("language stage: share of answers right, fresh clips", by_type, 1.0),
+        ("language stage: loss", losses, 3.0),
     ]
-    size = f'width="{_MARGIN + _WIDTH + _LEGEND}" height="920"'
+    shown = [each for each in curves if each[1]]  # a run that went on from another has no first
+    panels = [
+        panel(title, lines, 40 + 300 * place, top)
+        for place, (title, lines, top) in enumerate(shown)
+    ]
+    size = f'width="{_MARGIN + _WIDTH + _LEGEND}" height="{20 + 300 * len(shown)}"'
     style = 'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12"'
     body = "\n".join(panels)
     return f'<svg {style} {size}>\n<rect width="100%" height="100%" fill="#fff"/>\n{body}\n</svg>\n'

@@ -232,8 +232,8 @@ class PromptCost:
 class BudgetOptions:
     """How the clip's budget is shared out among its frames.
 
-    ``pruner`` is the method's name; ``shares`` are ``informative`` (by mean feature norm) or
-    ``equal``; ``pruning`` tells which of the prunings made of the clip is meant; FastV prunes
+    ``pruner`` is the method's name; ``shares`` are ``equal`` or ``informative`` (by mean
+    feature norm); ``pruning`` tells which of the prunings made of the clip is meant; FastV prunes
     after ``fastv_layer`` layers of the language model; ``compact_positions`` are those of
     :func:`workers.prompt.join_positions`.
     """
@@ -241,7 +241,7 @@ class BudgetOptions:
     budget: int
     pruner: str = "mr_pruner"
     pruning: int = 0
-    shares: str = "informative"
+    shares: str = "equal"
     fastv_layer: int = 2
     compact_positions: bool = True
     novelty: bool = False

@@ -34,9 +34,9 @@ def test_nothing_given_is_the_default() -> None:
 
 
 def test_the_file_wins_over_the_default_and_flags_over_the_file(write: Any) -> None:
-    path = write("budget: 100\nnum_frames: 7\nnovelty: true\nheadroom: 2\n")
-    assert read("--config", path) == Options(budget=100, num_frames=7, novelty=True, headroom=2.0)
-    options = read("--config", path, "--budget", "5", "--no-novelty", "--seed", "3")
+    path = write("budget: 100\nnum_frames: 7\nnovelty: false\nheadroom: 2\n")
+    assert read("--config", path) == Options(budget=100, num_frames=7, novelty=False, headroom=2.0)
+    options = read("--config", path, "--budget", "5", "--novelty", "--seed", "3")
     assert options == Options(budget=5, num_frames=7, headroom=2.0, seed=3)
 
 

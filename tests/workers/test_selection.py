@@ -52,7 +52,8 @@ def select_plain(
     candidates: Sequence[Candidates], budget: int, *, novelty: bool = False
 ) -> tuple[VisualSequence, tuple[FrameSelection, ...]]:
     num_frames = sum(len(each.frame_indices) for each in candidates)
-    return select(candidates, BudgetOptions(budget=budget, novelty=novelty), [0] * num_frames)
+    options = BudgetOptions(budget=budget, novelty=novelty, shares="informative")
+    return select(candidates, options, [0] * num_frames)
 
 
 def shares(selections: Sequence[FrameSelection]) -> list[int]:
@@ -67,6 +68,12 @@ def test_the_budget_is_used_exactly(budget: int) -> None:
     assert sum(shares(selections)) == expected
     assert sum(map(len, sequence.features)) == expected
     assert min(shares(selections)) >= 1
+
+
+def test_equal_shares_look_at_no_feature() -> None:
+    candidates = [make_candidates([0, 1, 2], informativeness=[1, 3, 9]), make_candidates([3, 4])]
+    _, selections = select(candidates, BudgetOptions(budget=52), [0] * 5)
+    assert shares(selections) == [11, 11, 10, 10, 10]
 
 
 def test_shares_never_exceed_the_candidates() -> None:
