@@ -53,7 +53,10 @@ class Options:
         choices=("row", "last"),
     )
     position_ids: str = _option(
-        "compact", "positions of kept tokens in the model", choices=("compact", "original")
+        "auto",
+        "of kept tokens in the model: their place in the unpruned sequence, or without gaps (auto: "
+        "original where that fits the context)",
+        choices=("auto", "original", "compact"),
     )
     pruner_similarity: float = _option(0.5, "cosine from which two tokens are neighbours")
     pruner_cross_similarity: float = _option(0.5, "the same between the resolutions")

@@ -148,7 +148,7 @@ def plan_clip(
             pruner=options.pruner,
             shares=options.shares,
             fastv_layer=options.fastv_layer,
-            compact_positions=options.position_ids == "compact",
+            compact_positions=_compact(options, cost, len(frames), length, mark),
             novelty=options.novelty,
             time_marks=options.time_marks,
         ),
@@ -223,11 +223,20 @@ def _check_context(
             f"model's context holds {context}: lower {remedy} so that at most {limit} visual "
             "tokens are left, or lower --max-new-tokens"
         )
+
+
+def _compact(
+    options: Options, cost: PromptCost, num_frames: int, frame_length: int, mark: int
+) -> bool:
+    """Return whether positions are numbered without gaps: where they are asked for, or must be."""
     step = frame_length + cost.num_separator_tokens + mark
-    last = cost.num_text_tokens + step * num_frames + answer
-    if options.position_ids == "original" and last > context:
+    last = cost.num_text_tokens + step * num_frames + options.max_new_tokens
+    fits = last <= cost.context_length
+    if options.position_ids == "original" and not fits:
+        room = cost.context_length - options.max_new_tokens - cost.num_text_tokens
         raise ContextError(
             f"--position-ids original numbers the unpruned sequence up to {last}, but the model's "
-            f"context holds {context}: use --position-ids compact, or lower --num-frames to at "
-            f"most {max(0, (context - answer - cost.num_text_tokens) // step)}"
+            f"context holds {cost.context_length}: use --position-ids auto, or lower --num-frames "
+            f"to at most {max(0, room // step)}"
         )
+    return options.position_ids == "compact" or not fits

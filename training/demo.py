@@ -21,14 +21,14 @@ from training.scene import Clip
 
 _FOLDER = Path("out")
 _TYPES = ("color", "number", "motion", "order")
-_NUM_FRAMES, _DURATION_SECONDS, _KEEP_RATIO = 8, 20.0, 0.1
+_DRAWN_FRAMES, _NUM_FRAMES, _DURATION_SECONDS, _KEEP_RATIO = 8, 32, 20.0, 0.1
 
 
 def choose_clip(seed: int) -> tuple[Clip, list[Question]]:
     """Return the first clip of this seed that has a question of every type, and one of each."""
     generator = np.random.default_rng(seed)
     while True:
-        clip = compose_clip(generator, "16:9", _NUM_FRAMES, Recipe(max_shapes=3))
+        clip = compose_clip(generator, "16:9", _DRAWN_FRAMES, Recipe(max_shapes=3))
         by_type = {question.type: question for question in questions_of(clip)}
         if all(name in by_type for name in _TYPES):
             clip = dataclasses.replace(clip, duration_seconds=_DURATION_SECONDS)

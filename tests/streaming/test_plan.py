@@ -213,6 +213,11 @@ def test_original_positions_must_fit_the_context(separator: int) -> None:
     with pytest.raises(ContextError, match=f"at most {fitting}$"):
         plan(fitting + 1, measure, **settings)
     assert plan(200, measure, position_ids="compact", budget=400).num_frames == 200
+    compact = [
+        plan(num_frames, measure, budget=400).budget.compact_positions
+        for num_frames in (fitting, fitting + 1)
+    ]
+    assert compact == [False, True]
 
 
 def test_original_positions_count_the_time_marks() -> None:
