@@ -88,7 +88,7 @@ def test_a_run_goes_on_where_it_was_cut(evaluated: Run, questions: Path, tmp_pat
 def test_other_options_want_another_folder(evaluated: Run, questions: Path) -> None:
     options = ("--pruners", "uniform", "--keep-ratios", "0.1")
     assert evaluated(questions, *options).status == 0
-    result = evaluated(questions, *options, "--novelty")
+    result = evaluated(questions, *options, "--no-novelty")
     assert result.status == 2
     assert "holds a run of other questions or options" in result.err
 

@@ -43,7 +43,7 @@ def test_model_args_may_name_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("budget: 50\nnovelty: true\n")
     options = read_model_args({"config": str(path), "budget": 60, "novelty": False})
-    assert options == Options(budget=60)
+    assert options == Options(budget=60, novelty=False)
 
 
 @pytest.mark.parametrize(
