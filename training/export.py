@@ -20,7 +20,7 @@ def load_run(run: Path) -> LlavaNextForConditionalGeneration:
         build_processor().tokenizer, hidden_size=plan.hidden_size, vision_size=plan.vision_size,
         num_layers=plan.num_layers, num_vision_layers=plan.num_vision_layers,
     )  # fmt: skip
-    state = torch.load(run / "language.pt", weights_only=True)["module"]
+    state = torch.load(run / "language.pt", weights_only=True, map_location="cpu")["module"]
     prefix = "average.module."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     model.load_state_dict(weights)

@@ -19,6 +19,7 @@ from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
 from training.language_data import SEEN, Curriculum, clips_batch, language_batch, most_shapes
 from training.layout import ASPECTS, SIDE, Layout
+from training.pixels import to_tensors
 from training.prompts import between_ids, opening_ids
 from training.questions import TYPES
 from training.runner import MakeBatch, Schedule, Tensors
@@ -123,7 +124,7 @@ class LanguageStage:
                     self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16,
                     Recipe(max_shapes=most_shapes(num_frames)),
                 )  # fmt: skip
-                batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
+                batch = to_tensors(arrays)
                 _, logits, _, _ = self._forward(self.average.module, batch)
                 right.append(_right(logits, batch["labels"]).flatten())
                 types.append(batch["types"].flatten())

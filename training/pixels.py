@@ -1,5 +1,8 @@
 """From a picture to the tiles the vision tower sees, as LLaVA-NeXT's image processor makes them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,6 +33,12 @@ def tiles_of(picture: Picture, layout: Layout) -> Tiles:
     halves = canvas.reshape(2, TILE_SIZE, 2, TILE_SIZE, 3).transpose(0, 2, 1, 3, 4)
     tiles = np.concatenate([base[None], halves.reshape(4, TILE_SIZE, TILE_SIZE, 3)])
     return np.ascontiguousarray(tiles.transpose(0, 3, 1, 2))
+
+
+def to_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Return arrays as tensors on the device that training runs on, torch's default one."""
+    device = torch.get_default_device()
+    return {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
 
 
 def normalise(tiles: torch.Tensor) -> torch.Tensor:

@@ -103,10 +103,11 @@ def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
     _cut_log(log_path, step)
     end = min(stage.schedule.steps, pace.stop_after or stage.schedule.steps)
     saved_at = time.monotonic()
+    device = torch.get_default_device()
     for batch in _loader(stage.make_batch(), step, end, pace.num_workers):
         for group in optimizer.param_groups:
             group["lr"] = stage.schedule.peak * group["scale"] * stage.schedule.factor(step)
-        loss, figures = stage.loss(batch)
+        loss, figures = stage.loss({name: value.to(device) for name, value in batch.items()})
         loss.backward()
         trained = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, 1.0)
@@ -138,7 +139,7 @@ def _loader(make_batch: MakeBatch, start: int, end: int, num_workers: int) -> Da
 def _restore(stage: Stage, optimizer: torch.optim.Optimizer, path: Path) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=torch.get_default_device())
     stage.module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])

@@ -9,7 +9,7 @@ from training.glyphs import CHARACTERS
 from training.heads import VisionHeads
 from training.labels import IGNORE, NUM_BINS
 from training.model import vision_features
-from training.pixels import normalise
+from training.pixels import normalise, to_tensors
 from training.scene import COLORS, SHAPES
 from training.vision_data import LABELS, vision_batch
 from training.words import single_token
@@ -28,7 +28,7 @@ def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
     tower = model.model.vision_tower
     convolution = tower.embeddings.patch_embedding
     side, width = convolution.kernel_size[0], convolution.out_channels
-    tiles = normalise(torch.from_numpy(vision_batch(seed, 10**6, 256)["tiles"]))
+    tiles = normalise(to_tensors(vision_batch(seed, 10**6, 256))["tiles"])
     patches = tiles.flatten(0, 1).unfold(2, side, side).unfold(3, side, side)
     patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
     mean = patches.mean(0)
@@ -74,9 +74,9 @@ def match_words(
     the direction in which the vision stage's head finds it. The mean between tokens with and
     without something on them is taken off all features, through the projector's bias.
     """
-    batch = vision_batch(seed, 2 * 10**6, 256)
-    labels = {name: torch.from_numpy(batch[name]) for name in LABELS}
-    tiles = torch.from_numpy(batch["tiles"])
+    batch = to_tensors(vision_batch(seed, 2 * 10**6, 256))
+    labels = {name: batch[name] for name in LABELS}
+    tiles = batch["tiles"]
     features = vision_features(model, normalise(tiles).flatten(0, 1)).view(256, 5, 16, -1)
     shown, empty = labels["item"] >= 0, labels["item"] == -1
     center = (features[shown].mean(0) + features[empty].mean(0)) / 2

@@ -75,7 +75,8 @@ def continue_from(
     Heads that the other run does not have begin anew.
     """
     stage = language_stage(plan, model, tokenizer)
-    state = torch.load(Path(plan.begin_from) / "language.pt", weights_only=True)["module"]
+    path = Path(plan.begin_from) / "language.pt"
+    state = torch.load(path, weights_only=True, map_location=torch.get_default_device())["module"]
     prefix = "average.module."
     averaged = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
     model.load_state_dict(averaged)
@@ -111,12 +112,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--plan", type=Path, help="JSON file that replaces parts of the plan")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw clips")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_default_device(options.device)
     options.folder.mkdir(parents=True, exist_ok=True)
     plan = load_plan(options.plan) if options.plan else Plan()
     (options.folder / "plan.json").write_text(json.dumps(dataclasses.asdict(plan), indent=1))
-    train(plan, options.folder, Pace())
+    train(plan, options.folder, Pace(num_workers=options.workers))
 
 
 if __name__ == "__main__":

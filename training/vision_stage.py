@@ -10,7 +10,7 @@ from transformers import LlavaNextForConditionalGeneration
 
 from training.heads import VisionHeads
 from training.model import vision_features
-from training.pixels import normalise
+from training.pixels import normalise, to_tensors
 from training.runner import MakeBatch, Schedule, Tensors
 from training.vision_data import LABELS, vision_batch
 
@@ -68,7 +68,7 @@ class VisionStage:
     def check(self) -> dict[str, float]:
         """Return the same figures on 256 pictures never trained on."""
         batch = vision_batch(_CHECK_SEED, 0, 256)
-        loss, right = self.loss({name: torch.from_numpy(value) for name, value in batch.items()})
+        loss, right = self.loss(to_tensors(batch))
         return {"loss": float(loss), **{name: float(value) for name, value in right.items()}}
 
 
