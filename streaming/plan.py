@@ -1,8 +1,9 @@
 """The arithmetic of a run: which frames, how many tokens each, cut into which segments."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from streaming.config import Options
 from workers.checkpoint import locate, read_config
@@ -61,7 +62,7 @@ def open_source(video: str, options: Options) -> Source:
     Raises:
         VideoError: the clip cannot be read.
         ModelError: the model cannot be found.
-        InputError: the sampling options do not fit the clip.
+        InputError: the sampling options do not fit the clip, or FastV's layer the model.
     """
     index = index_video(video)
     num_frames = options.num_frames
@@ -74,7 +75,9 @@ def open_source(video: str, options: Options) -> Source:
         start_seconds=options.start,
         end_seconds=options.end,
     )
-    geometry = read_geometry(read_config(locate(options.model)))
+    config = read_config(locate(options.model))
+    _check_layers(options, config)
+    geometry = read_geometry(config)
     if options.base_only:
         geometry = geometry.without_grid()
     return Source(
@@ -82,6 +85,15 @@ def open_source(video: str, options: Options) -> Source:
         frame_indices=frame_indices,
         geometry=geometry.frame(index.height, index.width),
     )
+
+
+def _check_layers(options: Options, config: Mapping[str, Any]) -> None:
+    """Refuse a layer that FastV cannot prune at, where the checkpoint says how many it has."""
+    num_layers = (config.get("text_config") or {}).get("num_hidden_layers")
+    if options.pruner == "fastv" and num_layers is not None:
+        from workers.fastv import check_layer
+
+        check_layer(options.fastv_layer, num_layers)
 
 
 def plan_clip(

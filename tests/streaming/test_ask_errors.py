@@ -127,3 +127,13 @@ def test_a_clip_as_narrow_as_a_line_is_answered_or_one_line(
 def test_a_budget_below_one_time_mark_is_one_line(run: Any, clip: str) -> None:
     result = run(clip, QUESTION, "--budget", "1", "--time-marks")
     check_failure(result, 1, "1 tokens do not pay for one frame and its marks: raise --budget")
+
+
+def test_a_layer_that_the_model_does_not_have_is_one_line(run: Any, clip: str) -> None:
+    result = run(clip, QUESTION, "--pruner", "fastv", "--budget", "50", "--fastv-layer", "99")
+    check_failure(result, 2, "--fastv-layer 99 is out of range")
+
+
+def test_unpruned_takes_no_budget(run: Any, clip: str) -> None:
+    result = run(clip, QUESTION, "--pruner", "none", "--budget", "50")
+    check_failure(result, 2, "leave out --budget and --keep-ratio")
