@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streaming.config import Options
+from streaming.context import are_compact, check_context
 from workers.checkpoint import locate, read_config
 from workers.errors import ContextError
 from workers.geometry import FrameGeometry, read_geometry
@@ -126,7 +127,7 @@ def plan_clip(
     available = length * len(frames) + marks
     if options.pruner != "fastv":  # its first layers see every token
         available = min(budget, available)
-    _check_context(cost, options, len(frames), available, length, mark)
+    check_context(cost, options, len(frames), available)
     share = max(budget - marks, len(frames)) / len(frames)
     chunk = max(1, min(options.frames_per_chunk, _CHUNK_BYTES // source.index.frame_bytes))
     return ClipPlan(
@@ -160,7 +161,7 @@ def plan_clip(
             pruner=options.pruner,
             shares=options.shares,
             fastv_layer=options.fastv_layer,
-            compact_positions=_compact(options, cost, len(frames), length, mark),
+            compact_positions=are_compact(options, cost, len(frames), length, mark),
             novelty=options.novelty,
             time_marks=options.time_marks,
         ),
@@ -213,42 +214,3 @@ def _at_least_one(num_frames: int, tokens: int) -> int:
             "--max-new-tokens or shorten the question where the context is full"
         )
     return num_frames
-
-
-def _check_context(
-    cost: PromptCost, options: Options, num_frames: int, visual: int, frame_length: int, mark: int
-) -> None:
-    text = cost.num_text_tokens + cost.num_separator_tokens * num_frames
-    answer, context = options.max_new_tokens, cost.context_length
-    needed = text + visual + answer
-    if needed > context:
-        limit = max(0, context - text - answer)
-        if options.pruner in ("none", "fastv"):
-            raise ContextError(
-                f"{text} text + {visual} visual + {answer} answer tokens make {needed}, but the "
-                f"model's context holds {context}, and with --pruner {options.pruner} it has to "
-                "hold every visual token: lower --num-frames, or choose another pruner"
-            )
-        remedy = "--budget" if options.keep_ratio is None else "--keep-ratio"
-        raise ContextError(
-            f"{text} text + {visual} visual + {answer} answer tokens make {needed}, but the "
-            f"model's context holds {context}: lower {remedy} so that at most {limit} visual "
-            "tokens are left, or lower --max-new-tokens"
-        )
-
-
-def _compact(
-    options: Options, cost: PromptCost, num_frames: int, frame_length: int, mark: int
-) -> bool:
-    """Return whether positions are numbered without gaps: where they are asked for, or must be."""
-    step = frame_length + cost.num_separator_tokens + mark
-    last = cost.num_text_tokens + step * num_frames + options.max_new_tokens
-    fits = last <= cost.context_length
-    if options.position_ids == "original" and not fits:
-        room = cost.context_length - options.max_new_tokens - cost.num_text_tokens
-        raise ContextError(
-            f"--position-ids original numbers the unpruned sequence up to {last}, but the model's "
-            f"context holds {cost.context_length}: use --position-ids auto, or lower --num-frames "
-            f"to at most {max(0, room // step)}"
-        )
-    return options.position_ids == "compact" or not fits
