@@ -11,7 +11,7 @@ def fastv(attention: Tensor, *, is_visual: Tensor, num_keep: int) -> Tensor:
 
     FastV as published in code: a visual token's score is the attention it receives from the last
     token in layer K - 1, averaged over the heads; the `num_keep` best go on, with every token that
-    is not visual. (The paper's text averages over all tokens that attend, not the last alone.)
+    is not visual.
 
     Departures from the published code: the visual tokens are a mask and need not be one span; the
     mean is taken in float32 whatever the dtype; ties go to the lower index; the row is that of one
