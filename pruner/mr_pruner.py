@@ -26,17 +26,7 @@ class Ranking:
 
 
 def rank_frames(
-    base: Tensor,
-    grid: Tensor,
-    *,
-    num_keep: int,
-    similarity: float = 0.5,
-    cross_similarity: float = 0.5,
-    temperature: float = 0.03,
-    beta: float = 0.5,
-    num_steps: int = 1,
-    cross_resolution: bool = True,
-    half_precision_degree: bool = False,
+    base: Tensor, grid: Tensor, *, num_keep: int, settings: Settings | None = None
 ) -> Ranking:
     """Rank every token of F frames, so that any share of a clip-wide budget is a prefix.
 
@@ -48,33 +38,18 @@ def rank_frames(
         base: (F, N1, D) base tokens, floating point, un-normalised.
         grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
         num_keep: nominal share of a frame, newlines included, in [0, num_tokens].
-        similarity: see `Settings`, as all that follow.
-        cross_similarity: see `Settings`.
-        temperature: see `Settings`.
-        beta: see `Settings`.
-        num_steps: see `Settings`.
-        cross_resolution: see `Settings`.
-        half_precision_degree: see `Settings`.
+        settings: parameters of the scores; the published ones if not given.
 
     Returns:
         The ranking, on the device of the features.
 
     Raises:
-        ValueError: shapes that do not fit, parameters out of range, features not finite.
+        ValueError: shapes that do not fit, a share out of range, features not finite.
 
     Cost: O(F (N1^2 + N2^2 + N1 N2) D); memory: see `pruner.graph.propagate`, plus one float32 copy
     of the features.
     """
-    settings = Settings(
-        similarity=similarity,
-        cross_similarity=cross_similarity,
-        temperature=temperature,
-        beta=beta,
-        num_steps=num_steps,
-        cross_resolution=cross_resolution,
-        half_precision_degree=half_precision_degree,
-    )
-    scores = score_frames(base, grid, num_keep=num_keep, settings=settings)
+    scores = score_frames(base, grid, num_keep=num_keep, settings=settings or Settings())
     order = scores.plan.order(scores.base)
     return Ranking(order=order, informativeness=scores.informativeness)
 

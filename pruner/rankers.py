@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ def newlines_last(order: Tensor, layout: FrameLayout) -> Tensor:
 
 
 def _mr_pruner(base: Tensor, grid: Tensor, task: Task) -> Ranking:
-    return rank_frames(base, grid, num_keep=task.num_keep, **asdict(task.settings))
+    return rank_frames(base, grid, num_keep=task.num_keep, settings=task.settings)
 
 
 def _gprune(base: Tensor, grid: Tensor, task: Task) -> Ranking:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pruner import rank_frames
+from pruner import Settings, rank_frames
 from tests.clips import draw_clip, read_frame_number
 from workers.arrays import unpack
 from workers.messages import (
@@ -88,7 +88,8 @@ def test_candidates_are_the_best_of_each_frame_s_ranking(
     candidates = encoder.encode(chunk, [prune])[0]
     vision = VisionEncoder(str(checkpoint), device="cpu", dtype=torch.float32)
     features = vision.encode(chunk.frames)
-    ranking = rank_frames(features.base, features.grid, num_keep=11, beta=0.8, num_steps=2)
+    settings = Settings(beta=0.8, num_steps=2)
+    ranking = rank_frames(features.base, features.grid, num_keep=11, settings=settings)
     num_tokens = ranking.order.shape[1]
     count = min(max_keep, num_tokens)
     assert candidates.counts.tolist() == [count, count]
