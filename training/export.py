@@ -1,4 +1,4 @@
-"""python -m training.export --run runs/first --output workers/embedded: writes the checkpoint."""
+"""python -m training.export --run runs/embedded --output workers/embedded: saves the model."""
 
 import argparse
 import json

@@ -38,10 +38,8 @@ def embed_prefix(
     layout: Layout,
     opening: list[int],
     between: list[int],
-    *,
-    frozen_tower: bool = True,
 ) -> Prefix:
-    """Return the embedded prefix of clips of equal length and size.
+    """Return the embedded prefix of clips of equal length and size, the vision tower frozen.
 
     Args:
         model: The model.
@@ -49,10 +47,9 @@ def embed_prefix(
         layout: The size all pictures share.
         opening: Ids before the first picture.
         between: Ids after every picture.
-        frozen_tower: Keep no gradients of the vision tower; the projector's are always kept.
     """
     num_clips, num_frames = tiles.shape[:2]
-    features = vision_features(model, normalise(tiles).flatten(0, 2), frozen_tower=frozen_tower)
+    features = vision_features(model, normalise(tiles).flatten(0, 2), frozen_tower=True)
     features = features.view(num_clips, num_frames, 5 * SIDE * SIDE, -1)
     order = token_order(layout)
     newline = model.model.image_newline.expand(num_clips, num_frames, 1, -1)

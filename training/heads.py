@@ -90,7 +90,7 @@ class SequenceHeads(nn.Module):
         """
         motion, rank = self.motion(hidden), self.number_rank(hidden)
         count, read = self.num_shapes(hidden), self.first_character(hidden)
-        frame = self.log_frame(hidden)[:, 0]
+        frame = self.log_frame(hidden)[:, 0].float()
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
         miss = (frame - labels["log_frame"]).abs()

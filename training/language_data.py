@@ -27,13 +27,17 @@ WRITTEN = ("number", "code", "first", "last")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curriculum:
-    """How long the clips are: from each step on, the chances of every number of frames.
+    """What clips are like and how much they are asked, from each step on.
+
+    ``mixtures`` are the chances of every number of frames, ``dense_weights`` how much the questions
+    to tokens half way up count beside the answers.
 
     ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
     scenes or more.
     """
 
     mixtures: Sequence[tuple[int, Mapping[int, float]]]
+    dense_weights: Sequence[tuple[int, float]] = ((0, 1.0),)
     tokens_per_batch: int = 6000
     num_questions: int = 12
     plate_chance: float = 0.75
@@ -43,6 +47,10 @@ class Curriculum:
     def mixture(self, step: int) -> Mixture:
         """Return the chances that hold at ``step``."""
         return [mixture for start, mixture in self.mixtures if step >= start][-1]
+
+    def dense_weight(self, step: int) -> float:
+        """Return how much the questions to tokens half way up count at ``step``."""
+        return [weight for start, weight in self.dense_weights if step >= start][-1]
 
 
 def language_batch(
@@ -64,9 +72,11 @@ def language_batch(
     )
     if num_frames > 1 and generator.random() < curriculum.text_share:
         recipe = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
-    return clips_batch(
+    batch = clips_batch(
         tokenizer, generator, num_clips, num_frames, aspect, curriculum.num_questions, recipe
     )
+    batch["dense_weight"] = np.array(curriculum.dense_weight(step), dtype=np.float32)
+    return batch
 
 
 def most_shapes(num_frames: int) -> int:

@@ -46,8 +46,6 @@ class LanguageStage:
     schedule: Schedule
     curriculum: Curriculum
     name: str = "language"
-    dense_weight: float = 1.0
-    tower_scale: float = 0.0
     look_weight: float = 0.0
     type_weights: Mapping[str, float] = field(default_factory=dict)
     module: nn.Module = field(init=False)
@@ -62,7 +60,7 @@ class LanguageStage:
         self.module = nn.ModuleDict(parts)
 
     def groups(self) -> list[dict[str, Any]]:
-        """The language model at full rate, the projector slower, the vision tower if asked to."""
+        """The language model at full rate, the projector slower, the vision tower not at all."""
         tower = {id(weight) for weight in self.model.model.vision_tower.parameters()}
         projector = {id(w) for w in self.model.model.multi_modal_projector.parameters()}
         trained = [weight for weight in self.module.parameters() if weight.requires_grad]
@@ -70,15 +68,11 @@ class LanguageStage:
         slow = list(self.model.model.multi_modal_projector.parameters())
         matrices = [weight for weight in rest if weight.dim() > 1]
         vectors = [weight for weight in rest if weight.dim() < 2]
-        groups = [
+        return [
             {"params": matrices, "weight_decay": _WEIGHT_DECAY, "scale": 1.0},
             {"params": vectors, "weight_decay": 0.0, "scale": 1.0},
             {"params": slow, "weight_decay": 0.0, "scale": 0.05},
         ]
-        if self.tower_scale:
-            parameters = list(self.model.model.vision_tower.parameters())
-            groups.append({"params": parameters, "weight_decay": 0.0, "scale": self.tower_scale})
-        return groups
 
     def make_batch(self) -> MakeBatch:
         """Batches of clips with questions."""
@@ -88,7 +82,7 @@ class LanguageStage:
         """Return the loss and the share of questions answered right."""
         prefix, logits, probed, looks = self._forward(self.model, batch)
         labels = batch["labels"]
-        losses = F.cross_entropy(logits, labels[labels != IGNORE], reduction="none")
+        losses = F.cross_entropy(logits.float(), labels[labels != IGNORE], reduction="none")
         weights = self._weights(batch)
         answers = (losses * weights).sum() / weights.sum()
         dense, figures = self.heads(*_dense(prefix, probed, batch))
@@ -100,7 +94,7 @@ class LanguageStage:
         figures |= _by_type(right, batch["types"])
         look = _look_loss(prefix, looks, batch)
         figures["look"] = look.detach()
-        return answers + self.dense_weight * dense + self.look_weight * look, figures
+        return answers + batch["dense_weight"] * dense + self.look_weight * look, figures
 
     def _weights(self, batch: Tensors) -> torch.Tensor:
         """Return how much every answer token counts."""
@@ -141,9 +135,7 @@ class LanguageStage:
         """Return the prefix, the logits at every answer token, probed states and attention."""
         layout = Layout(*(int(side) for side in batch["size"]))
         opening, between = opening_ids(self.tokenizer), between_ids(self.tokenizer)
-        prefix = embed_prefix(
-            model, batch["tiles"], layout, opening, between, frozen_tower=not self.tower_scale
-        )
+        prefix = embed_prefix(model, batch["tiles"], layout, opening, between)
         middle = len(model.model.language_model.layers) // 2
         hidden, probed, looks = run_language(model, prefix, batch["ids"], middle)
         return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed, looks
@@ -178,7 +170,7 @@ def _look_loss(prefix: Prefix, looks: torch.Tensor, batch: Tensors) -> torch.Ten
     if not bool(rows.any()):
         return looks.sum() * 0.0
     half = looks[:, : looks.shape[1] // 2].permute(0, 2, 3, 1, 4)
-    mass = (half * target[:, :, None, None]).sum(-1)  # (clips, questions, length, heads)
+    mass = (half.float() * target[:, :, None, None]).sum(-1)  # (clips, questions, length, heads)
     return -(mass[rows] + 1e-4).log().mean()
 
 

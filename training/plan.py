@@ -10,10 +10,14 @@ from typing import Any
 DEFAULT_MIXTURES: tuple[tuple[int, dict[int, float]], ...] = (
     (0, {1: 0.6, 2: 0.4}),
     (500, {1: 0.3, 2: 0.35, 3: 0.35}),
-    (1000, {1: 0.25, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1}),
+    (900, {1: 0.2, 2: 0.25, 3: 0.2, 4: 0.25, 6: 0.1}),
     (1400, {1: 0.15, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1, 8: 0.1}),
-    (1800, {1: 0.15, 2: 0.2, 3: 0.1, 4: 0.2, 6: 0.1, 8: 0.12, 16: 0.06, 32: 0.02}),
+    (2000, {1: 0.15, 2: 0.2, 3: 0.18, 4: 0.2, 6: 0.12, 8: 0.1, 16: 0.05}),
+    (3000, {1: 0.12, 2: 0.18, 3: 0.15, 4: 0.18, 6: 0.12, 8: 0.12, 16: 0.1, 32: 0.03}),
 )
+DEFAULT_TYPE_WEIGHTS = {
+    "count": 4.0, "code": 2.0, "motion": 2.0, "when": 3.0, "first": 2.0, "last": 2.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,17 +25,13 @@ class Plan:
     """How large the model is and how long each stage runs.
 
     Raising ``language_steps`` and ``language_decay`` together prolongs a run that was stopped
-    before its learning rate began to decline. ``begin_from`` is the folder of another run: this
-    one then has no vision stage and its language stage begins with the other's averaged weights.
-    ``tower_scale`` is the vision tower's share of the learning rate in the language stage, 0 to
-    leave it as it is. ``type_weights`` says how much an answer counts by type of question, 1 where
-    nothing is said; ``plate_chance`` and
-    ``code_chance`` are ``Recipe``'s, ``text_share`` is ``Curriculum``'s. ``look_weight`` is
-    that of looking at the plate while reading from it.
+    before its learning rate began to decline. ``type_weights`` says how much an answer counts by
+    type of question, 1 where nothing is said; ``plate_chance`` and ``code_chance`` are
+    ``Recipe``'s, ``text_share``, ``dense_weights`` and ``mixtures`` are ``Curriculum``'s.
+    ``look_weight`` is that of looking at the plate while reading from it.
     """
 
     seed: int = 0
-    begin_from: str = ""
     hidden_size: int = 192
     vision_size: int = 160
     num_layers: int = 6
@@ -40,16 +40,16 @@ class Plan:
     vision_decay: int = 1000
     vision_peak: float = 1.5e-3
     vision_batch: int = 64
-    language_steps: int = 5000
-    language_decay: int = 1500
-    language_peak: float = 1.2e-3
-    tower_scale: float = 0.0
+    language_steps: int = 4500
+    language_decay: int = 2600
+    language_peak: float = 1.1e-3
     tokens_per_batch: int = 4500
-    plate_chance: float = 0.75
-    code_chance: float = 0.25
-    text_share: float = 0.0
-    look_weight: float = 0.0
-    type_weights: Mapping[str, float] = field(default_factory=dict)
+    plate_chance: float = 0.9
+    code_chance: float = 0.3
+    text_share: float = 0.3
+    look_weight: float = 0.3
+    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 1.0))
+    type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 
 
@@ -68,4 +68,6 @@ def load_plan(path: Path) -> Plan:
             (int(start), {int(frames): float(chance) for frames, chance in mixture.items()})
             for start, mixture in given["mixtures"]
         ]
+    if "dense_weights" in given:
+        given["dense_weights"] = tuple(map(tuple, given["dense_weights"]))
     return dataclasses.replace(Plan(), **given)

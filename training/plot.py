@@ -1,4 +1,4 @@
-"""python -m training.plot --run runs/first --output curves.svg: what was learned, step by step."""
+"""python -m training.plot --run runs/embedded --output curves.svg: what was learned, and when."""
 
 import argparse
 import json

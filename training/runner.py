@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 Tensors = dict[str, torch.Tensor]
 MakeBatch = Callable[[int], dict[str, NDArray[Any]]]
@@ -104,10 +105,15 @@ def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
     end = min(stage.schedule.steps, pace.stop_after or stage.schedule.steps)
     saved_at = time.monotonic()
     device = torch.get_default_device()
-    for batch in _loader(stage.make_batch(), step, end, pace.num_workers):
+    batches = _loader(stage.make_batch(), step, end, pace.num_workers)
+    # None: shown on a terminal only.
+    bar = tqdm(batches, desc=stage.name, unit="step", initial=step, total=end, disable=None)
+    for batch in bar:
         for group in optimizer.param_groups:
             group["lr"] = stage.schedule.peak * group["scale"] * stage.schedule.factor(step)
-        loss, figures = stage.loss({name: value.to(device) for name, value in batch.items()})
+        on_device = {name: value.to(device) for name, value in batch.items()}
+        with torch.autocast(device.type, torch.bfloat16):
+            loss, figures = stage.loss(on_device)
         loss.backward()
         trained = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, 1.0)
@@ -118,6 +124,7 @@ def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
         if step % pace.log_every == 0 or step == end:
             figures = {"loss": loss.detach(), "gradient_norm": norm, **figures}
             _log(log_path, step, {name: float(value) for name, value in figures.items()})
+            bar.set_postfix(loss=f"{float(figures['loss']):.3f}")
         if step % pace.check_every == 0 or step == stage.schedule.steps:
             _log(log_path, step, {f"check/{name}": v for name, v in stage.check().items()})
         if time.monotonic() - saved_at > pace.save_seconds or step == end:

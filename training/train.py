@@ -1,4 +1,4 @@
-"""python -m training.train --folder runs/first: trains a checkpoint; run again to resume."""
+"""python -m training.train --folder runs/embedded: trains a checkpoint; run again to resume."""
 
 import argparse
 import dataclasses
@@ -57,52 +57,26 @@ def language_stage(
     curriculum = Curriculum(
         mixtures=plan.mixtures, tokens_per_batch=plan.tokens_per_batch,
         plate_chance=plan.plate_chance, code_chance=plan.code_chance,
-        text_share=plan.text_share,
+        text_share=plan.text_share, dense_weights=plan.dense_weights,
     )  # fmt: skip
     return LanguageStage(
         model=model, tokenizer=tokenizer, heads=SequenceHeads(plan.hidden_size),
         seed=plan.seed, schedule=schedule, curriculum=curriculum,
-        tower_scale=plan.tower_scale, look_weight=plan.look_weight,
-        type_weights=plan.type_weights,
+        look_weight=plan.look_weight, type_weights=plan.type_weights,
     )  # fmt: skip
-
-
-def continue_from(
-    plan: Plan, model: LlavaNextForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
-) -> LanguageStage:
-    """Return a language stage that begins with the averaged weights of another run.
-
-    Heads that the other run does not have begin anew.
-    """
-    stage = language_stage(plan, model, tokenizer)
-    path = Path(plan.begin_from) / "language.pt"
-    state = torch.load(path, weights_only=True, map_location=torch.get_default_device())["module"]
-    prefix = "average.module."
-    averaged = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-    model.load_state_dict(averaged)
-    stage.average.module.load_state_dict(averaged)
-    heads = {key.removeprefix("heads."): state[key] for key in state if key.startswith("heads.")}
-    known = {key for key, value in stage.heads.state_dict().items()
-             if key in heads and heads[key].shape == value.shape}  # fmt: skip
-    stage.heads.load_state_dict({key: heads[key] for key in known}, strict=False)
-    return stage
 
 
 def train(plan: Plan, folder: Path, pace: Pace) -> LlavaNextForConditionalGeneration | None:
     """Run every stage that is not finished yet; return the model, or None where stopped early."""
     tokenizer = build_processor().tokenizer
     model = prepare(plan, tokenizer)
-    if plan.begin_from:
-        torch.manual_seed(plan.seed + 1)
-        second = continue_from(plan, model, tokenizer)
-    else:
-        first = vision_stage(plan, model)
-        if not run_stage(first, folder, pace):
-            return None
-        torch.manual_seed(plan.seed + 1)
-        copy_attended(model)
-        match_words(model, first.heads, tokenizer, plan.seed)
-        second = language_stage(plan, model, tokenizer)
+    first = vision_stage(plan, model)
+    if not run_stage(first, folder, pace):
+        return None
+    torch.manual_seed(plan.seed + 1)
+    copy_attended(model)
+    match_words(model, first.heads, tokenizer, plan.seed)
+    second = language_stage(plan, model, tokenizer)
     return model if run_stage(second, folder, pace) else None
 
 

@@ -107,37 +107,3 @@ def test_a_plan_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
     path.write_text('{"steps": 3}')
     with pytest.raises(ValueError, match="no such field in a plan"):
         load_plan(path)
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_from_another_and_resumes(tmp_path: Path) -> None:
-    first, whole, broken = (tmp_path / name for name in ("first", "whole", "broken"))
-    for folder in (first, whole, broken):
-        folder.mkdir()
-    train(TINY, first, PACE)
-    plan = dataclasses.replace(
-        TINY, begin_from=str(first), tower_scale=0.1, look_weight=0.3, text_share=0.5,
-        type_weights={"number": 2.0},
-    )  # fmt: skip
-    assert train(dataclasses.replace(plan, language_peak=0.0), whole, PACE) is not None
-    before = torch.load(first / "language.pt", weights_only=True)["module"]
-    still = torch.load(whole / "language.pt", weights_only=True)["module"]
-    averaged = {name: value for name, value in before.items() if name.startswith("average.module.")}
-    assert averaged
-    for name, weight in averaged.items():
-        assert torch.equal(weight, still["model." + name.removeprefix("average.module.")])
-
-    (whole / "language.pt").unlink()
-    (whole / "language.jsonl").unlink()
-    train(plan, whole, PACE)
-    assert train(plan, broken, dataclasses.replace(PACE, stop_after=3)) is None
-    train(plan, broken, PACE)
-    one, two = (torch.load(f / "language.pt", weights_only=True) for f in (whole, broken))
-    towers = 0
-    for name, weight in one["module"].items():
-        assert torch.equal(weight, two["module"][name]), name
-        moved = name.startswith("model.model.vision_tower") and not torch.equal(
-            weight, before[name]
-        )
-        towers += moved
-    assert towers
