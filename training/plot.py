@@ -61,7 +61,7 @@ def panel(title: str, curves: dict[str, Curve], top: int, highest: float) -> str
 def draw(run: Path) -> str:
     """Return the curves of a run as one SVG picture."""
     vision, language = run / "vision.jsonl", run / "language.jsonl"
-    checked = read_curves(vision, "check/") if vision.exists() else {}
+    checked = read_curves(vision, "check/")
     shares = {k: v for k, v in checked.items() if k.endswith(("_base", "_high"))}
     by_type = {k: smooth(v) for k, v in read_curves(language, "right/").items()}
     losses = {
@@ -73,12 +73,11 @@ def draw(run: Path) -> str:
         ("language stage: share of answers right, fresh clips", by_type, 1.0),
         ("language stage: loss", losses, 3.0),
     ]
-    shown = [each for each in curves if each[1]]  # a run that went on from another has no first
     panels = [
         panel(title, lines, 40 + 300 * place, top)
-        for place, (title, lines, top) in enumerate(shown)
+        for place, (title, lines, top) in enumerate(curves)
     ]
-    size = f'width="{_MARGIN + _WIDTH + _LEGEND}" height="{20 + 300 * len(shown)}"'
+    size = f'width="{_MARGIN + _WIDTH + _LEGEND}" height="{20 + 300 * len(curves)}"'
     style = 'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12"'
     body = "\n".join(panels)
     return f'<svg {style} {size}>\n<rect width="100%" height="100%" fill="#fff"/>\n{body}\n</svg>\n'
