@@ -4,7 +4,7 @@ import torch
 from training.compose import Recipe
 from training.forward import Prefix
 from training.labels import IGNORE
-from training.language_data import WRITTEN, clips_batch
+from training.language_data import WRITTEN, Curriculum, clips_batch, language_batch
 from training.language_stage import _look_loss
 from training.questions import TYPES
 from training.words import build_processor
@@ -54,3 +54,12 @@ def test_looking_at_the_plate_costs_nothing_and_elsewhere_much() -> None:
     assert abs(loss(on_plate)) < 1e-3
     assert loss(torch.zeros_like(on_plate)) > 9
     assert 0.5 < loss(on_plate / 2) < 0.8
+
+
+def test_questions_to_tokens_half_way_up_count_more_from_a_step_on() -> None:
+    curriculum = Curriculum(
+        mixtures=((0, {1: 1.0}),), dense_weights=((0, 0.25), (3, 1.0)), tokens_per_batch=300
+    )
+    tokenizer = build_processor().tokenizer
+    batches = [language_batch(tokenizer, curriculum, 0, step) for step in (0, 2, 3)]
+    assert [float(batch["dense_weight"]) for batch in batches] == [0.25, 0.25, 1.0]
