@@ -104,6 +104,6 @@ getattr(torch, NAME).get_amp_supported_dtype = lambda: [torch.bfloat16]
 _fallbacks = torch.library.Library("_", "IMPL")
 _fallbacks.fallback(_run, "PrivateUse1")
 _fallbacks.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-_make_tensor, torch.tensor = torch.tensor, _tensor  # type: ignore[assignment]
-torch.inference_mode = torch.no_grad  # type: ignore[assignment,misc]
+_make_tensor, torch.tensor = torch.tensor, _tensor
+torch.inference_mode = torch.no_grad
 """Tensors made in inference mode have no versions, which tensors of Python devices need."""
