@@ -12,11 +12,11 @@ import torch
 
 from pruner import RANKERS, FrameLayout, Settings, Task, make_nodes, propagate, rank
 from streaming.config import Options
+from streaming.evaluate.questions import read_questions
 from streaming.plan import open_source
-from streaming.question_set import read_questions
 from workers.checkpoint import locate
-from workers.video import cut_segments, decode_segment
-from workers.vision import FrameFeatures, VisionEncoder
+from workers.video.decode import cut_segments, decode_segment
+from workers.vision.encoder import FrameFeatures, VisionEncoder
 
 _KEPT = (0.5, 0.3, 0.1, 0.05)
 _QUANTILES = (0.1, 0.5, 0.9)

@@ -12,8 +12,8 @@ from unittest.mock import patch
 import torch
 
 from pruner import fastv
-from streaming import evaluate
-from streaming.scoring import load_records, score
+from streaming.evaluate import command as evaluate
+from streaming.evaluate.scoring import load_records, score
 
 CHOICES = ("most attended", "random", "least attended")
 
@@ -29,7 +29,7 @@ def share_right(questions: Path, choice: str, limit: int) -> float:
             attention = -attention
         return fastv(attention, is_visual=is_visual, num_keep=num_keep)
 
-    with tempfile.TemporaryDirectory() as folder, patch("workers.fastv.fastv", choose):
+    with tempfile.TemporaryDirectory() as folder, patch("workers.llm.fastv.fastv", choose):
         arguments = [str(questions), "--output", folder, "--executor", "local"]
         arguments += ["--pruners", "fastv", "--keep-ratios", "0.1", "--limit", str(limit)]
         if evaluate.main(arguments):

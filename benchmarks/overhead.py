@@ -23,8 +23,8 @@ from streaming.config import Options
 from streaming.pipeline import open_pool
 from streaming.plan import open_source, plan_clip
 from workers.messages import Candidates, FrameChunk, ModelOptions, PruneOptions
-from workers.pool import StageMakers
 from workers.process import Stage
+from workers.run.pool import StageMakers
 from workers.stages import EncodeStage
 
 

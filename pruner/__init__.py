@@ -2,7 +2,6 @@
 
 from pruner.baselines import random_order, uniform_order
 from pruner.budget import water_fill
-from pruner.buying import BuyingPlan, buying_order, joint_order, plan_purchases, rank_tokens
 from pruner.evs import evs, evs_scores
 from pruner.fastv import fastv, published_count
 from pruner.gprune import gprune, gprune_order
@@ -11,6 +10,7 @@ from pruner.layout import FrameLayout
 from pruner.mr_pruner import Ranking, mr_pruner, rank_frames
 from pruner.nodes import Nodes, make_nodes
 from pruner.novelty import Novelty
+from pruner.order import BuyingPlan, buying_order, joint_order, plan_purchases, rank_tokens
 from pruner.packed import prune_packed
 from pruner.rankers import RANKERS, Task, newlines_last, rank
 from pruner.scores import Scores, Settings, score_frames

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pruner.buying import buying_order
 from pruner.gprune import proportional_share
 from pruner.layout import FrameLayout
+from pruner.order import buying_order
 
 
 def random_order(layout: FrameLayout, frame_indices: Sequence[int], seed: int) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pruner.buying import joint_order
 from pruner.nodes import make_nodes
+from pruner.order import joint_order
 from pruner.scores import frame_layout
 
 # What is published for the first frame, which has no frame before: more than any change.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pruner.buying import buying_order, rank_tokens
 from pruner.graph import propagate
 from pruner.layout import FrameLayout
 from pruner.nodes import make_nodes
+from pruner.order import buying_order, rank_tokens
 from pruner.scores import Settings, frame_layout
 
 

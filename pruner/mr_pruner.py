@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruner.buying import rank_tokens
+from pruner.order import rank_tokens
 from pruner.scores import Scores, Settings, frame_layout, score_frames
 
 
@@ -30,7 +30,7 @@ def rank_frames(
 ) -> Ranking:
     """Rank every token of F frames, so that any share of a clip-wide budget is a prefix.
 
-    MR-Pruner's scores and its split between the resolutions; `pruner.buying` gives the order and
+    MR-Pruner's scores and its split between the resolutions; `pruner.order` gives the order and
     its departures. The grid tokens beyond the nominal share `num_keep` are the pruned set of the
     cross-resolution term: a share near it is what MR-Pruner would keep, others approximate it.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruner.buying import BuyingPlan, plan_purchases
 from pruner.graph import check_graph, cross_scores, propagate
 from pruner.layout import FrameLayout
 from pruner.nodes import Nodes, make_nodes
+from pruner.order import BuyingPlan, plan_purchases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def score_frames(
     cross-resolution term of the grid tokens that the split does not keep.
 
     Departures, undone by `reference` except the last: `num_keep` pays for newlines, and what one
-    resolution cannot use goes to the other (`pruner.buying`); nodes without neighbours
+    resolution cannot use goes to the other (`pruner.order`); nodes without neighbours
     (`pruner.graph`); where no grid token is pruned the cross term is 0, not NaN.
 
     Args:

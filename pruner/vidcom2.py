@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pruner.budget import water_fill
-from pruner.buying import joint_order
 from pruner.nodes import make_nodes
+from pruner.order import joint_order
 from pruner.scores import frame_layout
 
 _TEMPERATURE = 0.01

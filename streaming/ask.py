@@ -21,7 +21,7 @@ from streaming.plan import open_source
 from streaming.result import Answer
 from workers.checkpoint import EMBEDDED
 from workers.errors import InputError
-from workers.pool import Pool, Progress
+from workers.run.pool import Pool, Progress
 
 _THUMBNAIL_WIDTH = 448
 _FALLBACK_QUESTION = "What happens in this video, and in which order? Describe it in detail."
@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
             answer = _answer(pool, clip, options, question, output, as_json=arguments.json)
             answers.append(answer)
             if arguments.report:
-                from streaming.report import write_report
+                from streaming.report.page import write_report
 
                 write_report(arguments.report, answers)
 

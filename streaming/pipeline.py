@@ -12,8 +12,8 @@ from streaming.plan import ClipPlan, Source, plan_clip
 from streaming.result import Answer
 from workers.errors import VideoDecodeError
 from workers.messages import FrameSelection, GeneratedAnswer, ModelOptions, SamplingOptions
-from workers.pool import LocalPool, Pool, Progress, StageMakers
 from workers.process import peak_memory_bytes
+from workers.run.pool import LocalPool, Pool, Progress, StageMakers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,8 +56,8 @@ def open_pool(options: Options, makers: StageMakers | None = None) -> Iterator[P
     if options.executor == "local":
         pool = LocalPool(model, makers)
     else:
-        from workers.actor_pool import ActorPool
-        from workers.placement import ClusterOptions
+        from workers.run.actor_pool import ActorPool
+        from workers.run.placement import ClusterOptions
 
         cluster = ClusterOptions(
             num_decoders=options.num_decoders,

@@ -9,7 +9,6 @@ from streaming.config import Options
 from streaming.context import are_compact, check_context
 from workers.checkpoint import locate, read_config
 from workers.errors import ContextError
-from workers.geometry import FrameGeometry, read_geometry
 from workers.messages import (
     BudgetOptions,
     Int64Array,
@@ -18,8 +17,9 @@ from workers.messages import (
     Segment,
     VideoIndex,
 )
-from workers.sampling import sample_frames, thin_frames
-from workers.video import cut_segments, index_video
+from workers.video.decode import cut_segments, index_video
+from workers.video.sampling import sample_frames, thin_frames
+from workers.vision.geometry import FrameGeometry, read_geometry
 
 DEFAULT_NUM_FRAMES = 32
 DEFAULT_BUDGET = 4096
@@ -92,7 +92,7 @@ def _check_layers(options: Options, config: Mapping[str, Any]) -> None:
     """Refuse a layer that FastV cannot prune at, where the checkpoint says how many it has."""
     num_layers = (config.get("text_config") or {}).get("num_hidden_layers")
     if options.pruner == "fastv" and num_layers is not None:
-        from workers.fastv import check_layer
+        from workers.llm.fastv import check_layer
 
         check_layer(options.fastv_layer, num_layers)
 

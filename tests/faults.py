@@ -15,7 +15,7 @@ from workers.messages import (
     SamplingOptions,
     Segment,
 )
-from workers.pool import StageMakers
+from workers.run.pool import StageMakers
 from workers.stages import AnswerStage, DecodeStage, EncodeStage
 
 Deaths = Mapping[Any, int]

@@ -13,7 +13,7 @@ from training.make_set import draw_set
 from training.measure import Tally
 from training.measure_pipeline import measure
 from workers.checkpoint import locate
-from workers.pool import Pool
+from workers.run.pool import Pool
 
 OPTIONS = Options(executor="local", max_new_tokens=5)
 

@@ -65,10 +65,10 @@ def test_others_use_the_pruner_through_its_front_door() -> None:
 
 def test_ray_is_imported_in_one_file() -> None:
     users = [path for path in files_of(*PACKAGES) if "ray" in imported_packages(path)]
-    assert users == [ROOT / "workers" / "ray_cluster.py"]
+    assert users == [ROOT / "workers" / "run" / "ray_cluster.py"]
 
 
-@pytest.mark.parametrize("module", ["streaming.ask", "workers.pool", "workers.video"])
+@pytest.mark.parametrize("module", ["streaming.ask", "workers.run.pool", "workers.video.decode"])
 def test_importing_a_module_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(sorted({HEAVY} & sys.modules.keys()))"
     done = subprocess.run(

@@ -12,7 +12,7 @@ from streaming.ask import summarize
 from streaming.config import Options
 from streaming.pipeline import ask, open_pool, watch
 from streaming.plan import open_source
-from streaming.report import write_report
+from streaming.report.page import write_report
 from streaming.result import Answer
 from training.compose import Recipe, compose_clip
 from training.make_set import write_clip

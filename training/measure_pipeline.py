@@ -18,7 +18,7 @@ from streaming.pipeline import ask, open_pool, watch
 from streaming.plan import open_source
 from streaming.result import Answer
 from training.measure import Tally, guesses, table
-from workers.pool import Pool
+from workers.run.pool import Pool
 
 
 def measure(pool: Pool, options: Options, clips: Path, *, every: int = 1) -> Tally:

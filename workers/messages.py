@@ -235,7 +235,7 @@ class BudgetOptions:
     ``pruner`` is the method's name; ``shares`` are ``equal`` or ``informative`` (by mean
     feature norm); ``pruning`` tells which of the prunings made of the clip is meant; FastV prunes
     after ``fastv_layer`` layers of the language model; ``compact_positions`` are those of
-    :func:`workers.prompt.join_positions`.
+    :func:`workers.llm.prompt.join_positions`.
     """
 
     budget: int

@@ -9,6 +9,8 @@ import torch
 
 from pruner import FrameLayout, Novelty, evs, tome, vidcom2, water_fill
 from workers.arrays import unpack
+from workers.llm.prompt import time_mark
+from workers.llm.sequence import VisualSequence
 from workers.messages import (
     BudgetOptions,
     Candidates,
@@ -16,8 +18,6 @@ from workers.messages import (
     FrameSelection,
     Int64Array,
 )
-from workers.prompt import time_mark
-from workers.sequence import VisualSequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

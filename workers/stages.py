@@ -27,15 +27,15 @@ from workers.messages import (
 from workers.process import Stage, prepare_torch, release_memory
 
 if TYPE_CHECKING:
-    from workers.vision import FrameFeatures
+    from workers.vision.encoder import FrameFeatures
 
 
 class DecodeStage(Stage):
     """File to pictures."""
 
     def decode(self, segment: Segment) -> Iterator[FrameChunk]:
-        """Yield the segment's chunks in order; see :func:`workers.video.decode_segment`."""
-        from workers.video import decode_segment
+        """Yield the segment's chunks in order; see :func:`workers.video.decode.decode_segment`."""
+        from workers.video.decode import decode_segment
 
         chunks = decode_segment(segment)
         while True:
@@ -52,7 +52,7 @@ class EncodeStage(Stage):
     def __init__(self, options: ModelOptions) -> None:
         super().__init__()
         from workers.checkpoint import locate
-        from workers.vision import VisionEncoder
+        from workers.vision.encoder import VisionEncoder
 
         device, dtype = prepare_torch(options)
         self._dtype = str(dtype).removeprefix("torch.")
@@ -141,7 +141,7 @@ class AnswerStage(Stage):
     def __init__(self, options: ModelOptions) -> None:
         super().__init__()
         from workers.checkpoint import locate
-        from workers.language import LanguageModel
+        from workers.llm.model import LanguageModel
 
         device, dtype = prepare_torch(options)
         self._model = LanguageModel(locate(options.model), device=device, dtype=dtype)
@@ -153,7 +153,7 @@ class AnswerStage(Stage):
 
         ``pts_seconds`` are the frames to be marked with their time; empty marks none.
         """
-        from workers.prompt import time_mark
+        from workers.llm.prompt import time_mark
 
         def text(question: str, marks: Sequence[str]) -> int:
             return self._model.prompt(question, marks).num_text_tokens

@@ -48,7 +48,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(name)
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "streaming.lmms_eval_model", raising=False)
+    monkeypatch.delitem(sys.modules, "streaming.lmms_eval.model", raising=False)
 
 
 class Evaluation:

@@ -10,8 +10,8 @@ from streaming.config import Options
 from streaming.plan import ClipPlan, Source, open_source, plan_clip
 from tests.clips import draw_clip
 from workers.errors import ContextError, InputError, ModelError, VideoOpenError
-from workers.geometry import TileGeometry
 from workers.messages import PromptCost, VideoIndex
+from workers.vision.geometry import TileGeometry
 
 TILES = TileGeometry(tile_size=56, patch_size=14, pinpoints=((56, 112), (112, 56), (112, 112)))
 LENGTH = 16 + 4 * (8 + 1)

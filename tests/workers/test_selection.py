@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from workers.arrays import pack
+from workers.llm.sequence import VisualSequence
 from workers.messages import BudgetOptions, Candidates, FrameSelection
 from workers.selection import select
-from workers.sequence import VisualSequence
 
 NUM_BASE, ROWS, COLUMNS = 16, 3, 5
 NUM_TOKENS = NUM_BASE + ROWS * (COLUMNS + 1)

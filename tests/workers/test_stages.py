@@ -26,8 +26,8 @@ from workers.stages import (
     EncodeStage,
     make_thumbnail,
 )
-from workers.video import cut_segments, index_video
-from workers.vision import VisionEncoder
+from workers.video.decode import cut_segments, index_video
+from workers.vision.encoder import VisionEncoder
 
 FRAMES = [1, 5, 9, 20, 33]
 SAMPLING = SamplingOptions(max_new_tokens=8)

@@ -1,0 +1,1 @@
+"""What pruning costs: every method on the same questions, frames and features."""

@@ -1,0 +1,135 @@
+"""Measure what pruning costs: ``python -m streaming.evaluate QUESTIONS --output FOLDER``.
+
+Every method (or every ``--variant`` of the options) answers the same questions on the same frames
+and features at the same budgets. FOLDER gets ``answers.jsonl``, with which an interrupted run goes
+on, ``table.json``, ``table.md`` and ``tradeoff.png``; the table is also printed. Exit status: 0
+done; 1 the model or the run failed, or no clip could be read; 2 usage; 130 interrupted.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from streaming.command import Parser, run_command, say
+from streaming.config import PRUNERS, Options, add_flags, read_options
+from streaming.evaluate.answering import answer_clip, clip_name
+from streaming.evaluate.cells import DEFAULT_KEEP_RATIOS, UNPRUNED, Cell, make_cells
+from streaming.evaluate.questions import Question, read_questions
+from streaming.evaluate.scoring import load_records, score
+from streaming.evaluate.tables import write_tables
+from streaming.pipeline import open_pool
+from workers.errors import InputError, VideoError
+
+ANSWERS = "answers.jsonl"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run_command(_parse, _run, arguments)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="python -m streaming.evaluate", description=__doc__, allow_abbrev=False)
+    parser.add_argument("questions", type=Path, help="JSON lines: clip, question, answers, type")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--pruners", nargs="+", choices=PRUNERS, default=PRUNERS, metavar="NAME")
+    parser.add_argument(
+        "--variant", action="append", default=[], metavar="OPTION=VALUE,...",
+        help="a row of its own instead of the pruners', for example novelty=true; repeat it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-ratios", nargs="*", type=float, default=DEFAULT_KEEP_RATIOS, metavar="FRACTION"
+    )
+    parser.add_argument("--budgets", nargs="*", type=int, default=(), metavar="TOKENS")
+    parser.add_argument("--limit", type=int, help="ask only so many questions, of random clips")
+    parser.add_argument("--seeds", type=int, default=3, help="how often random draws (default: 3)")
+    parser.add_argument("--baseline", help="row that the others are compared with")
+    add_flags(parser, without=("budget", "keep_ratio", "pruner"))
+    return parser.parse_args(arguments)
+
+
+def _run(arguments: argparse.Namespace, output: TextIO) -> None:
+    options = read_options(arguments)
+    for name in ("limit", "seeds"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise InputError(f"--{name} {getattr(arguments, name)}: must be at least 1")
+    clips = read_questions(arguments.questions, limit=arguments.limit, seed=options.seed)
+    cells = make_cells(
+        options,
+        pruners=arguments.pruners,
+        variants=arguments.variant,
+        keep_ratios=arguments.keep_ratios,
+        budgets=arguments.budgets,
+        num_seeds=arguments.seeds,
+    )
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    baseline = arguments.baseline or (UNPRUNED if UNPRUNED in rows else rows[0])
+    if baseline not in rows:
+        raise InputError(f"--baseline {baseline}: is none of the rows {', '.join(rows)}")
+    answers = _open_output(arguments.output, options, arguments.questions)
+    failures = _answer_all(answers, options, clips, cells)
+    wanted = {cell.key for cell in cells}, {clip_name(group[0]) for group in clips}
+    records = [r for r in load_records(answers) if r.key in wanted[0] and r.clip in wanted[1]]
+    if not records:
+        raise VideoError(f"{arguments.questions}: not one clip could be read ({failures[0]})")
+    result = score(records, rows=rows, baseline=baseline, failures=failures)
+    print(write_tables(arguments.output, result, options), file=output, end="", flush=True)
+
+
+def _open_output(folder: Path, options: Options, questions: Path) -> Path:
+    """Make the folder, or see that what is in it was made of the same questions and options."""
+    digest = hashlib.sha256(questions.read_bytes()).hexdigest()
+    settled = json.dumps(
+        {"questions": digest, **dataclasses.asdict(options)}, indent=1, sort_keys=True
+    )
+    path = folder / "options.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(settled)
+        elif path.read_text() != settled:
+            raise InputError(
+                f"--output {folder}: holds a run of other questions or options (options.json): "
+                "choose another folder, or remove it"
+            )
+    except OSError as error:
+        raise InputError(f"--output {folder}: {error.strerror}") from None
+    return folder / ANSWERS
+
+
+def _answer_all(
+    path: Path, options: Options, clips: Sequence[Sequence[Question]], cells: Sequence[Cell]
+) -> list[str]:
+    """Ask whatever has not been asked yet; returns why clips were left out."""
+    done = {(record.key, record.clip, record.num_questions) for record in load_records(path)}
+    todo = [
+        (group, [c for c in cells if (c.key, clip_name(group[0]), len(group)) not in done])
+        for group in clips
+    ]
+    num_questions = sum(len(group) * len(missing) for group, missing in todo)
+    failures: list[str] = []
+    if not num_questions:
+        return failures
+    bar = tqdm(total=num_questions, unit="question", file=sys.stderr, smoothing=0)
+    with open_pool(options) as pool, path.open("a", encoding="utf-8") as file, bar:
+        if file.tell() and not path.read_bytes().endswith(b"\n"):  # a line cut short by a kill
+            file.write("\n")
+        for group, missing in todo:
+            if not missing:
+                continue
+            try:
+                for record in answer_clip(pool, group, missing):
+                    file.write(json.dumps(record) + "\n")
+                    file.flush()
+                    bar.update(len(group))
+            except VideoError as error:
+                say(f"left out: {error}")
+                failures.append(str(error))
+    return failures

@@ -1,0 +1,136 @@
+"""Writes an evaluation down: JSON, Markdown and a picture of accuracy against tokens kept."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from streaming.config import Options
+from streaming.evaluate.scoring import ALL, Interval, Result, Score
+from workers.errors import InputError
+
+_MARKERS = "osD^vP*Xh<>"
+_STAGES = ("decode", "encode", "prune", "prefill", "generate")
+
+
+def write_tables(folder: Path, result: Result, options: Options) -> str:
+    """Write ``table.json``, ``table.md`` and ``tradeoff.png``; return the Markdown.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    text = to_markdown(result, options)
+    values = {"options": dataclasses.asdict(options), **dataclasses.asdict(result)}
+    try:
+        _replace(folder / "table.json", json.dumps(values, indent=1) + "\n")
+        _replace(folder / "table.md", text)
+        draw_tradeoff(folder / "tradeoff.png", result)
+    except OSError as error:
+        raise InputError(f"--output {folder}: {error.strerror}") from None
+    return text
+
+
+def to_markdown(result: Result, options: Options) -> str:
+    """Return the table in the form of the pruning papers: by budget, a row for each method."""
+    head = ["kept", "method", *result.types, "all", "95 % interval", f"against {result.baseline}",
+            "tokens a clip", "really kept"]  # fmt: skip
+    cost = ["kept", "method", *(f"{stage} ms" for stage in _STAGES), "questions/s", "speed"]
+    unpruned = next((s for s in result.scores if s.row == result.baseline), result.scores[0])
+    most = max(score.num_questions[ALL] for score in result.scores)
+    least = min(score.num_questions[ALL] for score in result.scores)
+    asked = f"{most:,}" if most == least else f"{least:,} to {most:,}"
+    lines = [
+        f"Accuracy of `{options.model}` on {result.num_clips} clips, {asked} questions a row, seed "
+        f"{options.seed}. Intervals: bootstrap over clips.",
+        "",
+        _line(head),
+        _line(["---"] * len(head)),
+        *(_line(_accuracy_cells(score, result.types)) for score in result.scores),
+        "",
+        "Milliseconds a question, each stage alone; decoding and encoding are shared by the rows "
+        "and counted once a clip.",
+        "",
+        _line(cost),
+        _line(["---"] * len(cost)),
+        *(_line(_cost_cells(score, unpruned)) for score in result.scores),
+    ]
+    if result.failures:
+        lines += ["", f"{len(result.failures)} clips were left out:", ""]
+        lines += [f"- {failure}" for failure in result.failures]
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy_cells(score: Score, types: Sequence[str]) -> list[str]:
+    change = "" if score.change is None else f"{100 * score.change:+.1f} "
+    return [
+        score.kept,
+        score.row,
+        *(f"{100 * score.accuracy[name]:.1f}" for name in (*types, ALL)),
+        _percent(score.interval[ALL]),
+        change + (_percent(score.change_interval, sign="+") if score.change_interval else ""),
+        f"{score.num_visual_tokens:.1f}",
+        f"{100 * score.kept_share:.1f} %",
+    ]
+
+
+def _cost_cells(score: Score, unpruned: Score) -> list[str]:
+    return [
+        score.kept,
+        score.row,
+        *(f"{1000 * score.seconds.get(stage, 0.0):.1f}" for stage in _STAGES),
+        f"{score.questions_per_second:.2f}",
+        f"{score.questions_per_second / (unpruned.questions_per_second or 1):.2f}x",
+    ]
+
+
+def _percent(interval: Interval, sign: str = "") -> str:
+    low, high = (format(100 * value, f"{sign}.1f") for value in interval)
+    return f"[{low}, {high}]"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def draw_tradeoff(path: Path, result: Result) -> None:
+    """Draw accuracy with its interval against the share of tokens kept, a line for each row."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    rows = list(dict.fromkeys(score.row for score in result.scores))
+    for number, row in enumerate(rows):
+        scores = [score for score in result.scores if score.row == row]
+        kept = [100 * score.kept_share for score in scores]
+        shares = [100 * score.accuracy[ALL] for score in scores]
+        low = [max(0.0, s - 100 * c.interval[ALL][0]) for s, c in zip(shares, scores, strict=True)]
+        high = [max(0.0, 100 * c.interval[ALL][1] - s) for s, c in zip(shares, scores, strict=True)]
+        ours = row == "mr_pruner"
+        if len(scores) == 1 and len(rows) > 1:  # the ceiling
+            axes.axhline(shares[0], color="0.6", linestyle="--", linewidth=1, label=row)
+            continue
+        axes.errorbar(
+            kept, shares, yerr=[low, high], label=row, marker=_MARKERS[number % len(_MARKERS)],
+            markersize=6, capsize=2, linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
+            color="black" if ours else f"C{number % 10}",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    ticks = sorted({round(100 * score.kept_share, 1) for score in result.scores})
+    spaced = [t for i, t in enumerate(ticks) if i == 0 or t > 1.15 * ticks[i - 1]]
+    axes.set_xticks(spaced, [f"{tick:g}" for tick in spaced])
+    axes.minorticks_off()
+    axes.set_xlabel("visual tokens kept, % (log scale)")
+    axes.set_ylabel("questions answered right, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, ncols=2)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)

@@ -1,0 +1,1 @@
+"""The model ``mr_stream`` of lmms-eval."""

@@ -1,0 +1,1 @@
+"""The page that shows what the language model was given of a clip."""

@@ -1,0 +1,196 @@
+"""The page that shows what the language model was given of a clip: one self-contained HTML file.
+
+Every count, percentage and outline on the page is worked out here; the template only lays out.
+"""
+
+import base64
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.result import Answer
+from workers.errors import InputError
+from workers.messages import FrameSelection
+
+BoolArray = NDArray[np.bool_]
+
+TICK_SECONDS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
+MAX_TICK_GAPS = 6
+
+
+def write_report(path: str | os.PathLike[str], answers: Sequence[Answer]) -> None:
+    """Write the page for one clip and the questions asked of it, replacing ``path`` at once.
+
+    Args:
+        path: Where the page goes; its directory must exist.
+        answers: At least one answer; all were given on the frames of the first.
+
+    Raises:
+        InputError: ``path`` cannot be written.
+        ValueError: ``answers`` is empty.
+    """
+    if not answers:
+        raise ValueError(f"a report shows at least one answer: {len(answers) = }")
+    page = _render(answers)
+    temporary = Path(os.path.dirname(path), f".report-{os.getpid()}.tmp")
+    try:
+        # Names of files may hold bytes that are not UTF-8: those are shown as "?".
+        temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"--report {path}: cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _render(answers: Sequence[Answer]) -> str:
+    """Return the whole page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("streaming.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clock": _clock, "count": "{:,}".format, "share": _share}
+    clip = answers[0]
+    timings = [dict(answer.seconds) for answer in answers]
+    if all(seconds == timings[0] for seconds in timings):
+        del timings[1:]
+    return environment.get_template("page.html.j2").render(
+        clip=clip,
+        name=os.path.basename(clip.video) or clip.video,
+        answers=answers,
+        cards=[_card(frame) for frame in clip.frames],
+        axis=_axis([frame.pts_seconds for frame in clip.frames]),
+        most_tokens=max((frame.num_visual_tokens for frame in clip.frames), default=0),
+        show_novelty=any(frame.novelty != 1 for frame in clip.frames),
+        timings=timings,
+        stages=list(dict.fromkeys(stage for seconds in timings for stage in seconds)),
+        longest=max(sum(seconds.values()) for seconds in timings),
+        memory=_memory(answers),
+        warnings=_warnings(answers),
+        options=list(_options(clip.config)),
+    )
+
+
+def _warnings(answers: Sequence[Answer]) -> list[str]:
+    texts = [text for answer in answers for text in answer.warnings]
+    if answers[0].config.get("pruner") == "fastv" and len(answers) > 1:
+        texts.append("FastV chooses anew for each question: shown is what it kept for the first")
+    return list(dict.fromkeys(texts))
+
+
+def _card(frame: FrameSelection) -> dict[str, Any]:
+    """Return what the page shows of one frame beside the numbers it carries itself."""
+    kept = np.zeros(frame.num_base + frame.rows * (frame.columns + 1), dtype=np.bool_)
+    kept[frame.keep_indices] = True
+    side = math.isqrt(frame.num_base)
+    lines = kept[frame.num_base :].reshape(frame.rows, frame.columns + 1)
+    width, height = _picture_size(frame)
+    return {
+        "frame": frame,
+        "jpeg": base64.b64encode(frame.thumbnail_jpeg).decode("ascii"),
+        "width": width,
+        "height": height,
+        "base": _overlay(kept[: frame.num_base].reshape(side, side), width, height),
+        "grid": _overlay(lines[:, :-1], width, height),
+        "num_newlines": int(lines[:, -1].sum()),
+    }
+
+
+def _picture_size(frame: FrameSelection) -> tuple[int, int]:
+    """Return (width, height) of the thumbnail; the grid's shape stands in where there is none."""
+    if not frame.thumbnail_jpeg:
+        return (frame.columns, frame.rows) if frame.rows else (1, 1)
+    from PIL import Image
+
+    with Image.open(io.BytesIO(frame.thumbnail_jpeg)) as picture:
+        return picture.size
+
+
+def _overlay(cells: BoolArray, width: int, height: int) -> dict[str, Any]:
+    """Return the SVG paths, in units of cells, that dim all but the kept cells of a picture.
+
+    ``veil`` is filled even-odd: a rectangle around the whole picture, then each row's runs of kept
+    cells, which therefore stay clear. ``border`` runs along the kept cells' outer sides only.
+    """
+    rows, columns = cells.shape
+    framed = np.pad(cells, 1)
+    across = framed[1:, 1:-1] ^ framed[:-1, 1:-1]
+    down = framed[1:-1, 1:] ^ framed[1:-1, :-1]
+    return {
+        "num_cells": cells.size,
+        "num_kept": int(cells.sum()),
+        "scale": f"{width / max(columns, 1):.6g} {height / max(rows, 1):.6g}",
+        "veil": f"M0 0h{columns}v{rows}h-{columns}z"
+        + "".join(f"M{x} {y}h{run}v1h-{run}z" for y, x, run in _runs(cells)),
+        "border": "".join(f"M{x} {y}h{run}" for y, x, run in _runs(across))
+        + "".join(f"M{x} {y}v{run}" for x, y, run in _runs(down.T)),
+    }
+
+
+def _runs(mask: BoolArray) -> list[tuple[int, int, int]]:
+    """Return the runs of true values of each row as (row, first column, length)."""
+    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    row, first = np.nonzero(steps == 1)
+    length = np.nonzero(steps == -1)[1] - first
+    return list(zip(row.tolist(), first.tolist(), length.tolist(), strict=True))
+
+
+def _axis(pts_seconds: Sequence[float]) -> dict[str, Any]:
+    """Return where the timeline starts, its span, a bar's width and its ticks, all in seconds.
+
+    A bar is as wide as the smallest gap between two frames, so that none covers the next.
+    """
+    times = sorted(set(pts_seconds)) or [0.0]
+    width = min((after - before for before, after in pairwise(times)), default=1.0)
+    start, span = times[0], times[-1] - times[0] + width
+    gap = next((gap for gap in TICK_SECONDS if span / gap <= MAX_TICK_GAPS), TICK_SECONDS[-1])
+    marks = range(math.ceil(start / gap), math.floor((start + span) / gap) + 1)
+    return {"start": start, "span": span, "width": width, "ticks": [gap * i for i in marks]}
+
+
+def _memory(answers: Sequence[Answer]) -> dict[str, str]:
+    """Return the highest peak of each process over the answers, as text."""
+    peaks: dict[str, int] = {}
+    for answer in answers:
+        for process, num_bytes in answer.peak_memory_bytes.items():
+            peaks[process] = max(peaks.get(process, 0), num_bytes)
+    return {
+        process: f"{peak / 2**30:.2f} GiB" if peak >= 2**30 else f"{peak / 2**20:.0f} MiB"
+        for process, peak in peaks.items()
+    }
+
+
+def _options(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the resolved options as (dotted name, value), nested mappings laid flat."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _options(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
+
+
+def _share(part: float, whole: float) -> str:
+    """Return ``part`` in percent of ``whole``, 0 of nothing; fit for text and for CSS."""
+    return f"{100 * part / whole if whole else 0:.1f}%"
+
+
+def _clock(seconds: float) -> str:
+    """Return a time of the source as h:mm:ss.mmm."""
+    milliseconds = round(abs(seconds) * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    sign = "-" if seconds < 0 and milliseconds else ""
+    return f"{sign}{minutes // 60}:{minutes % 60:02}:{rest // 1000:02}.{rest % 1000:03}"

@@ -1,0 +1,65 @@
+from typing import Any
+
+import pytest
+
+from streaming.config import Options
+from streaming.evaluate.cells import Cell, make_cells
+from workers.errors import InputError
+
+
+def cells(**changes: Any) -> list[Cell]:
+    settings: dict[str, Any] = {
+        "pruners": ["none", "random", "mr_pruner"], "variants": [], "keep_ratios": [1.0, 0.1],
+        "budgets": [], "num_seeds": 1,
+    }  # fmt: skip
+    return make_cells(Options(), **(settings | changes))
+
+
+def test_unpruned_stands_alone_at_one() -> None:
+    assert [cell.key for cell in cells()] == [
+        ("none", "1", 0), ("random", "0.1", 0), ("mr_pruner", "0.1", 0),
+    ]  # fmt: skip
+    assert [cell.key[:2] for cell in cells(pruners=["evs"], budgets=[64])] == [
+        ("evs", "1"), ("evs", "0.1"), ("evs", "64 tokens"),
+    ]  # fmt: skip
+
+
+def test_only_random_is_drawn_more_than_once() -> None:
+    made = cells(num_seeds=3)
+    assert [cell.key[2] for cell in made if cell.row == "random"] == [0, 1, 2]
+    assert len(made) == 5
+
+
+def test_a_variant_changes_what_it_names() -> None:
+    texts = ["shares=equal", "novelty=true,pruner=gprune,frame_factor=2.5"]
+    first, second = cells(variants=texts, keep_ratios=[0.1])
+    assert (first.row, first.options) == ("shares=equal", Options(shares="equal"))
+    assert second.options == Options(novelty=True, pruner="gprune")
+    assert second.sampling(8).num_frames == 20
+    assert second.sampling(None).num_frames == 80
+
+
+def test_a_budget_is_a_part_of_all_tokens() -> None:
+    (cell,) = cells(pruners=["tome"], keep_ratios=[0.29])
+    assert cell.budget_for(100) == 29
+    assert cell.budget_for(2) == 1
+    assert cells(pruners=["none"])[0].budget_for(100) is None
+    assert cells(pruners=["tome"], keep_ratios=[], budgets=[64])[0].budget_for(100) == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep_ratios": [0.0]}, r"--keep-ratios 0: must be above 0"),
+        ({"budgets": [0]}, r"--budgets 0: must be at least 1"),
+        ({"pruners": ["tome", "tome"]}, "a row is named twice"),
+        ({"variants": ["novlty=true"]}, "'novlty' cannot be varied; did you mean novelty"),
+        ({"variants": ["model=x"]}, "'model' cannot be varied"),
+        ({"variants": ["novelty=3"]}, "--variant: novelty must be of type bool, not 3"),
+        ({"variants": ["frame_factor=0"]}, "frame_factor=0: must be a number above 0"),
+        ({"variants": ["shares=more"]}, "shares 'more' is none of"),
+    ],
+)
+def test_what_is_not_valid_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        cells(**changes)

@@ -1,0 +1,162 @@
+"""The plug-in without lmms-eval: a few of its classes are faked, the pipeline is real."""
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoProcessor, LlavaNextForConditionalGeneration
+
+from tests.clips import paint_frame
+from tests.lmms_eval.fake_lmms_eval import GREEDY, QUESTION, Evaluation, install
+from workers.errors import InputError, ModelError
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    install(monkeypatch)
+    return importlib.import_module("streaming.lmms_eval.model")
+
+
+@pytest.fixture
+def evaluation(module: Any, checkpoint: Path) -> Evaluation:
+    return Evaluation(
+        module, model=str(checkpoint), executor="local", device="cpu", num_frames=4, keep_ratio=0.5
+    )
+
+
+@pytest.fixture
+def watched(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The questions of each watching."""
+    calls: list[list[str]] = []
+    watch = module.watch
+
+    def noted(pool: Any, source: Any, options: Any, questions: list[str], **rest: Any) -> Any:
+        calls.append(questions)
+        return watch(pool, source, options, questions, **rest)
+
+    monkeypatch.setattr(module, "watch", noted)
+    return calls
+
+
+def test_videos_are_answered_as_the_command_answers(
+    evaluation: Evaluation, run: Any, clip: str
+) -> None:
+    evaluation.add(clip)
+    evaluation.add(clip, "How many people?", max_new_tokens=3)
+    settings = ["--num-frames", "4", "--keep-ratio", "0.5", "--json", "--max-new-tokens"]
+    (first,) = run(clip, QUESTION, *settings, "9").objects
+    (second,) = run(clip, "How many people?", *settings, "3").objects
+    results = evaluation.model.generate_until(evaluation.requests)
+    assert [result.text for result in results] == [first["answer"], second["answer"]]
+    assert [result.token_counts.input_tokens for result in results] == [
+        answer["num_text_tokens"] + answer["num_visual_tokens"] for answer in (first, second)
+    ]
+
+
+def test_an_unpruned_image_is_answered_as_transformers_does(module: Any, checkpoint: Path) -> None:
+    evaluation = Evaluation(
+        module, model=str(checkpoint), executor="local", device="cpu", keep_ratio=1.0
+    )
+    image = Image.radial_gradient("L").resize((150, 97)).convert("RGB")
+    evaluation.add(image, max_new_tokens=24)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    model = LlavaNextForConditionalGeneration.from_pretrained(checkpoint).eval()
+    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    inputs = processor(images=image, text=text, add_special_tokens=False, return_tensors="pt")
+    with torch.inference_mode():
+        ids = model.generate(**inputs, max_new_tokens=24, do_sample=False)
+    length = inputs["input_ids"].shape[1]
+    (result,) = evaluation.model.generate_until(evaluation.requests)
+    assert result.text == processor.decode(ids[0, length:], skip_special_tokens=True).strip()
+    assert len(result.text.split()) > 10
+    assert result.token_counts.input_tokens == length
+    assert result.token_counts.output_tokens == ids.shape[1] - length
+
+
+def test_what_is_asked_in_a_row_about_one_clip_is_watched_once(
+    evaluation: Evaluation, watched: list[list[str]], clip: str
+) -> None:
+    image, other = (Image.fromarray(paint_frame(number)) for number in (5, 6))
+    asked = [(clip, "A?"), (clip, "B?"), (image, "C?"), (image.copy(), "D?"), (other, "E?")]
+    for media, question in [*asked, (clip, "F?")]:
+        evaluation.add(media, question)
+    together = evaluation.texts()
+    assert watched == [["A?", "B?"], ["C?", "D?"], ["E?"], ["F?"]]
+    evaluation.requests = evaluation.requests[1:4:2]
+    assert evaluation.texts() == [together[1], together[3]]
+
+
+def test_a_video_that_cannot_be_read_is_answered_with_nothing(
+    evaluation: Evaluation, clip: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"nothing" * 99)
+    for media in (clip, str(broken), str(broken), str(tmp_path / "missing.mp4"), clip):
+        evaluation.add(media)
+    texts = evaluation.texts()
+    assert texts[0] == texts[4] != ""
+    assert texts[1:4] == ["", "", ""]
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mr_stream: ")]
+    said = [line for line in lines if "frame" in line or "answer" in line]
+    assert "broken.mp4: is not a video" in said[0]
+    assert "missing.mp4: No such file" in said[1]
+    assert said[2] == "mr_stream: 3 of 5 answers are empty: their video cannot be read"
+    assert len(said) == 3
+
+
+def test_other_troubles_end_the_evaluation(
+    evaluation: Evaluation, module: Any, clip: str, tmp_path: Path
+) -> None:
+    evaluation.add(clip, "What is <image>?")
+    with pytest.raises(InputError, match="the model reserves for frames"):
+        evaluation.texts()
+    missing = Evaluation(module, model=str(tmp_path), executor="local")
+    missing.add(clip)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        missing.texts()
+
+
+def test_a_drawn_answer_differs_each_time_it_is_asked_for(
+    evaluation: Evaluation, watched: list[list[str]], clip: str
+) -> None:
+    request = evaluation.add(clip, do_sample=True, temperature=1.5)
+    evaluation.requests = [request] * 3
+    drawn = evaluation.texts()
+    assert len(set(drawn)) == 3
+    assert evaluation.texts() == drawn
+    assert len(watched) == 2
+
+
+def test_the_answer_is_cut_and_foreign_options_are_named_once(
+    evaluation: Evaluation, clip: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    evaluation.add(clip, image_aspect_ratio="original")
+    (whole,) = evaluation.texts()
+    words = whole.split()
+    evaluation.add(clip, until=[words[3]], image_aspect_ratio="original")
+    assert evaluation.texts() == [whole, whole.partition(words[3])[0].strip()]
+    assert capfd.readouterr().err.count("image_aspect_ratio of task means nothing here") == 1
+
+
+def test_several_images_are_frames_in_order(module: Any, evaluation: Evaluation) -> None:
+    images = [Image.fromarray(paint_frame(number)) for number in (1, 2, 3)]
+    content = [{"type": "image", "url": image} for image in images]
+    content.append({"type": "text", "text": QUESTION})
+
+    def messages(document: Any) -> Any:
+        return [{"role": "user", "content": content[document] + content[3:]}]
+
+    evaluation.model.task_dict = {"task": {"test": [slice(0, 3), slice(2, None, -1)]}}
+    evaluation.requests = [
+        SimpleNamespace(args=("", messages, GREEDY, number, "task", "test")) for number in (0, 1)
+    ]
+    forward, backward = evaluation.model.generate_until(evaluation.requests)
+    assert forward.text != backward.text
+    assert forward.token_counts == backward.token_counts

@@ -1,0 +1,100 @@
+"""FastV written out layer by layer, without a cache, SDPA or hooks: slow and plain."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.llm.model import LanguageModel
+from workers.llm.sequence import VisualSequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SlowAnswer:
+    token_ids: list[int]
+    kept_visual: list[int]  # places among the visual tokens
+    num_visual: int
+
+
+def slow_answer(
+    model: LanguageModel, clip: VisualSequence, question: str, max_new_tokens: int
+) -> SlowAnswer:
+    """Answer greedily; every new token takes the whole sequence through all layers again."""
+    assert clip.fastv_keep is not None
+    net = model._model
+    embeds, positions, visual = _lay_out(model, clip, question)
+    places = list(range(len(embeds)))
+    kept: list[int] = []
+    tokens: list[int] = []
+    while len(tokens) < max_new_tokens and net.config.eos_token_id not in tokens:
+        hidden, at = embeds, places
+        for index, layer in enumerate(net.model.layers):
+            hidden, probabilities = _run_layer(layer, hidden, positions[at], at, net.config)
+            if index == clip.fastv_layer - 1:
+                kept = kept or _choose(probabilities, visual, len(embeds), clip.fastv_keep)
+                at = sorted({*places} - ({*visual} - {*kept}))
+                hidden = hidden[at]
+        logits = net.lm_head(net.model.norm(hidden[-1]))
+        tokens.append(int(logits.argmax()))
+        embeds = torch.cat([embeds, net.get_input_embeddings()(torch.tensor(tokens[-1:]))])
+        positions = torch.cat([positions, positions[-1:] + 1])
+        places = [*places, len(places)]
+    return SlowAnswer(
+        token_ids=tokens,
+        kept_visual=[visual.index(place) for place in kept],
+        num_visual=len(visual),
+    )
+
+
+def _lay_out(
+    model: LanguageModel, clip: VisualSequence, question: str
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Embeddings, position ids and the places of visual tokens, of frames that nothing pruned."""
+    prompt = model.prompt(question, clip.marks)
+    embed = model._model.get_input_embeddings()
+    rows: list[Tensor] = []
+    visual: list[int] = []
+    for segment, features in zip(prompt.frame_segments, clip.features, strict=True):
+        rows += [embed(torch.tensor(token)) for token in segment]
+        visual += range(len(rows), len(rows) + len(features))
+        rows += [*features]
+    rows += [embed(torch.tensor(token)) for token in prompt.question]
+    return torch.stack(rows), torch.arange(len(rows)), visual
+
+
+def _choose(probabilities: Tensor, visual: list[int], length: int, num_keep: int) -> list[int]:
+    scores = probabilities[:, length - 1].mean(dim=0).tolist()
+    return sorted(sorted(visual, key=lambda place: (-scores[place], place))[:num_keep])
+
+
+def _run_layer(
+    layer: Any, hidden: Tensor, positions: Tensor, places: list[int], config: Any
+) -> tuple[Tensor, Tensor]:
+    attention = layer.self_attn
+    entered = layer.input_layernorm(hidden)
+    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    size = config.hidden_size // heads
+    query, key, value = (
+        project(entered).view(len(places), -1, size).transpose(0, 1)  # (heads, tokens, size)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    theta = config.rope_parameters["rope_theta"]
+    query, key = _rotate(query, positions, theta), _rotate(key, positions, theta)
+    of_head = [head * key_heads // heads for head in range(heads)]
+    scores = query @ key[of_head].transpose(1, 2) / size**0.5
+    distance = torch.tensor(places)[:, None] - torch.tensor(places)[None]
+    window = getattr(config, "sliding_window", None) or len(hidden) ** 2
+    scores[:, (distance < 0) | (distance >= window)] = -torch.inf
+    probabilities = scores.softmax(dim=-1)
+    mixed = (probabilities @ value[of_head]).transpose(0, 1).flatten(1)
+    hidden = hidden + attention.o_proj(mixed)
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), probabilities
+
+
+def _rotate(x: Tensor, positions: Tensor, theta: float) -> Tensor:
+    """Rotary position embedding: channels i and i + size / 2 are one complex number."""
+    half = x.shape[-1] // 2
+    angles = positions[:, None] * theta ** (-torch.arange(half) / half)
+    numbers = torch.complex(x[..., :half], x[..., half:]) * torch.exp(1j * angles)
+    return torch.cat([numbers.real, numbers.imag], dim=-1).float()

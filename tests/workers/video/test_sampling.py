@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+
+from workers.errors import InputError
+from workers.messages import Int64Array, VideoIndex
+from workers.video.sampling import sample_frames, thin_frames
+
+
+def make_index(
+    pts: Int64Array | list[int] | range, *, time_base: float = 0.001, seekable: bool = True
+) -> VideoIndex:
+    return VideoIndex(
+        path="clip.mp4",
+        codec="h264",
+        width=16,
+        height=16,
+        rotation_degrees=0,
+        time_base_seconds=time_base,
+        pts=np.array(pts, np.int64),
+        seekable=seekable,
+    )
+
+
+def steady(num_frames: int, *, first: int = 0, step: int = 40) -> VideoIndex:
+    return make_index(range(first, first + num_frames * step, step))
+
+
+def test_frames_at_the_centres_of_equal_bins() -> None:
+    assert sample_frames(steady(100), num_frames=4).tolist() == [12, 37, 62, 87]
+    assert sample_frames(steady(100), num_frames=1).tolist() == [50]
+
+
+def test_the_first_time_of_a_clip_does_not_matter() -> None:
+    late = sample_frames(steady(100, first=-7_000), num_frames=9)
+    np.testing.assert_array_equal(late, sample_frames(steady(100), num_frames=9))
+
+
+def test_the_frame_shown_is_the_last_that_has_begun() -> None:
+    index = make_index([0, 100, 900, 1000, 1100])
+    assert sample_frames(index, num_frames=2).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_by_number_gives_exactly_as_many_distinct_frames_as_asked_for(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    num_pictures = int(rng.integers(1, 60))
+    index = make_index(np.cumsum(rng.choice([1, 40, 900, 5000], num_pictures)))
+    for num_frames in range(1, num_pictures + 3):
+        chosen = sample_frames(index, num_frames=num_frames)
+        assert len(chosen) == min(num_frames, num_pictures)
+        assert np.all(np.diff(chosen) > 0)
+        assert 0 <= chosen[0] <= chosen[-1] < num_pictures
+        assert chosen.dtype == np.int64
+
+
+def test_more_frames_than_there_are_gives_all_of_them_at_no_cost() -> None:
+    assert sample_frames(steady(7), num_frames=10**15).tolist() == list(range(7))
+
+
+def test_repeated_frames_are_pushed_to_their_neighbours() -> None:
+    still = make_index([0, 40, 80, 10_000])
+    assert sample_frames(still, num_frames=3).tolist() == [1, 2, 3]
+    assert sample_frames(make_index([0, 10_000, 10_040, 10_080]), num_frames=3).tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
+def test_by_rate() -> None:
+    assert sample_frames(steady(100), fps=1).tolist() == [0, 25, 50, 75]
+    assert sample_frames(steady(100), fps=25).tolist() == list(range(100))
+    assert sample_frames(steady(100), fps=1e12).tolist() == list(range(100))
+    assert sample_frames(steady(100), fps=0.01).tolist() == [0]
+
+
+def test_by_rate_equals_a_loop_over_the_samples() -> None:
+    pts = np.cumsum(np.random.default_rng(3).integers(1, 3000, 50))
+    index = make_index(pts)
+    seconds = (pts - pts[0]) / 1000
+    end = seconds[-1] + np.median(np.diff(seconds))
+    times = 2.5 + np.arange(0, 1000) / 1.7
+    shown = {int(np.flatnonzero(seconds <= time)[-1]) for time in times[times < end]}
+    assert sample_frames(index, fps=1.7, start_seconds=2.5).tolist() == sorted(shown)
+
+
+@pytest.mark.parametrize("ticks", [10_000, 30_000, 90_000])
+def test_by_rate_is_exact_on_whole_seconds(ticks: int) -> None:
+    index = make_index(np.arange(3600) * ticks, time_base=1 / ticks)
+    np.testing.assert_array_equal(sample_frames(index, fps=1), np.arange(3600))
+
+
+def test_a_window_of_time() -> None:
+    index = steady(100)
+    window = {"start_seconds": 1.0, "end_seconds": 2.0}
+    assert sample_frames(index, fps=25, **window).tolist() == list(range(25, 50))
+    assert sample_frames(index, num_frames=99, **window).tolist() == list(range(25, 50))
+    assert sample_frames(index, num_frames=5, **window).tolist() == [27, 32, 37, 42, 47]
+    assert sample_frames(index, num_frames=2, start_seconds=3.9).tolist() == [98, 99]
+
+
+def test_a_window_begins_with_the_frame_already_shown() -> None:
+    index = make_index([0, 1000, 2000])
+    assert sample_frames(index, fps=1, start_seconds=0.5, end_seconds=0.7).tolist() == [0]
+    assert sample_frames(index, num_frames=5, start_seconds=0.5, end_seconds=1.1).tolist() == [0, 1]
+
+
+def test_an_end_after_the_clip_is_the_end_of_the_clip() -> None:
+    late = sample_frames(steady(100), num_frames=4, end_seconds=1e9)
+    np.testing.assert_array_equal(late, sample_frames(steady(100), num_frames=4))
+
+
+def test_the_last_frame_stays_for_a_typical_duration() -> None:
+    index = make_index([0, 1000, 2000])
+    assert sample_frames(index, num_frames=1, start_seconds=2.9).tolist() == [2]
+    with pytest.raises(InputError, match=r"--start 3 s is outside the clip of 3\.000 s"):
+        sample_frames(index, num_frames=1, start_seconds=3.0)
+
+
+def test_one_picture_alone() -> None:
+    assert sample_frames(steady(1), num_frames=8).tolist() == [0]
+    assert sample_frames(steady(1), fps=30).tolist() == [0]
+
+
+def test_a_jump_of_the_clock_does_not_swallow_the_sampling() -> None:
+    pts = [*range(0, 1600, 40), *range(50_000_000, 50_001_600, 40)]
+    broken = make_index(pts, seekable=False)
+    assert sample_frames(broken, num_frames=8).tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
+    assert sample_frames(broken, fps=1).tolist() == [0, 25, 50, 75]
+
+
+def test_a_long_still_picture_of_a_sound_clip_keeps_its_time() -> None:
+    slides = make_index([0, 40, 60_000, 60_040])
+    assert sample_frames(slides, fps=0.1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give one of --num-frames and --fps"),
+        ({"num_frames": 3, "fps": 1.0}, "give one of --num-frames and --fps"),
+        ({"num_frames": 0}, "--num-frames is at least 1, not 0"),
+        ({"fps": 0.0}, "--fps is a number above 0, not 0"),
+        ({"fps": -1.0}, "--fps is a number above 0, not -1"),
+        ({"fps": float("nan")}, "--fps is a number above 0, not nan"),
+        ({"fps": float("inf")}, "--fps is a number above 0, not inf"),
+        ({"fps": 1, "start_seconds": -1.0}, r"--start -1 s is outside the clip of 4\.000 s"),
+        ({"fps": 1, "start_seconds": 4.0}, r"--start 4 s is outside the clip of 4\.000 s"),
+        ({"fps": 1, "start_seconds": float("nan")}, "--start nan s is outside the clip"),
+        ({"fps": 1, "start_seconds": 2, "end_seconds": 2}, "--end 2 s is not after --start 2 s"),
+        ({"fps": 1, "end_seconds": -1}, r"--end -1 s .* in the clip of 4\.000 s"),
+        ({"fps": 1, "end_seconds": float("nan")}, "--end nan s is not after"),
+    ],
+)
+def test_impossible_options_are_refused_by_name(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sample_frames(steady(100), **options)
+
+
+def test_thinning_keeps_even_coverage() -> None:
+    frames = np.arange(100, 200)
+    assert thin_frames(frames, 4).tolist() == [112, 137, 162, 187]
+    np.testing.assert_array_equal(thin_frames(frames, 100), frames)
+    np.testing.assert_array_equal(thin_frames(frames, 1000), frames)
+    for max_frames in range(1, 100):
+        kept = thin_frames(frames, max_frames)
+        assert len(kept) == max_frames
+        assert np.all(np.diff(kept) > 0)
+
+
+def test_thinning_to_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="max_frames = 0"):
+        thin_frames(np.arange(3), 0)

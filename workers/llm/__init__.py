@@ -1,0 +1,1 @@
+"""The language model: the prompt, the prefix caches, the answer."""

@@ -1,0 +1,1 @@
+"""Reading a clip: what it holds, which frames are looked at, and their pictures."""

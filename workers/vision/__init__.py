@@ -1,0 +1,1 @@
+"""From pictures to visual tokens: tiles, tower, projector."""
