@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import torch
 
-from pruner import fastv
+from pruner.fastv import fastv
 from streaming.evaluate import command as evaluate
 from streaming.evaluate.scoring import load_records, score
 

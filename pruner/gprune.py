@@ -9,7 +9,8 @@ from pruner.graph import propagate
 from pruner.layout import FrameLayout
 from pruner.nodes import make_nodes
 from pruner.order import buying_order, rank_tokens
-from pruner.scores import Settings, frame_layout
+from pruner.scores import frame_layout
+from pruner.settings import Settings
 
 
 def gprune_order(base: Tensor, grid: Tensor, settings: Settings) -> Tensor:

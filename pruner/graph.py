@@ -24,6 +24,7 @@ from pruner.edges import (
     weigh_edges,
 )
 from pruner.nodes import Nodes
+from pruner.settings import check_graph
 
 # The largest number that float16 rounds to zero.
 _HALF_PRECISION_ZERO = 2.0**-25
@@ -151,20 +152,6 @@ def cross_scores(
         scores.append(score)
         degrees.append(degree)
     return torch.cat(scores), torch.cat(degrees)
-
-
-def check_graph(*, similarity: float, temperature: float) -> None:
-    """Refuse parameters for which the graph is not defined.
-
-    Similarity 0 or less is refused on purpose: it would tie every zero vector to every token.
-
-    Raises:
-        ValueError: a parameter that is not above 0 (NaN included).
-    """
-    if not similarity > 0:
-        raise ValueError(f"neighbours need a positive cosine: {similarity = }")
-    if not temperature > 0:
-        raise ValueError(f"the softmax needs a positive temperature: {temperature = }")
 
 
 def _frame_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +47,27 @@ class FrameLayout:
 
     def grid_indices(self) -> Tensor:
         """Flat index of each grid token, (rows * columns,) int64, row-major, ascending."""
+        import torch
+
         grid = torch.arange(self.num_grid)
         return grid + self.num_base + grid // max(self.columns, 1)
 
     def newline_indices(self) -> Tensor:
         """Flat index of the newline of each row, (rows,) int64, ascending."""
+        import torch
+
         return self.num_base + torch.arange(1, self.rows + 1) * (self.columns + 1) - 1
 
     def row_of(self, flat: Tensor) -> Tensor:
         """Grid row of each flat index (any shape, int64), newlines included; -1 for base."""
         offset = flat - self.num_base
         row = offset.div(self.columns + 1, rounding_mode="floor")
-        return torch.where(offset < 0, -1, row)
+        return row.masked_fill(offset < 0, -1)
 
     def column_of(self, flat: Tensor) -> Tensor:
         """Grid column of each flat index (int64); `columns` for newlines, -1 for base."""
         offset = flat - self.num_base
-        return torch.where(offset < 0, -1, offset % (self.columns + 1))
+        return (offset % (self.columns + 1)).masked_fill(offset < 0, -1)
 
     def is_newline(self, flat: Tensor) -> Tensor:
         """Whether each flat index (any shape, int64) is the newline of a row."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pruner.order import rank_tokens
-from pruner.scores import Scores, Settings, frame_layout, score_frames
+from pruner.scores import Scores, frame_layout, score_frames
+from pruner.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -12,7 +12,8 @@ from pruner.baselines import random_order, uniform_order
 from pruner.gprune import gprune_order
 from pruner.layout import FrameLayout
 from pruner.mr_pruner import Ranking, rank_frames
-from pruner.scores import Settings, frame_layout, mean_norms
+from pruner.scores import frame_layout, mean_norms
+from pruner.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

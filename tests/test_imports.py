@@ -57,12 +57,6 @@ def test_no_package_needs_what_stands_outside(path: Path) -> None:
     assert not imported_packages(path) & {"tests", "benchmarks", "training"}
 
 
-def test_others_use_the_pruner_through_its_front_door() -> None:
-    used = {name for path in files_of("workers", "streaming") for name in imported_modules(path)}
-    assert [name for name in used if name.startswith("pruner.")] == []
-    assert "pruner" in used
-
-
 def test_ray_is_imported_in_one_file() -> None:
     users = [path for path in files_of(*PACKAGES) if "ray" in imported_packages(path)]
     assert users == [ROOT / "workers" / "run" / "ray_cluster.py"]

@@ -7,7 +7,10 @@ from itertools import starmap
 import numpy as np
 import torch
 
-from pruner import FrameLayout, Novelty, evs, tome, vidcom2, water_fill
+from pruner import FrameLayout, Novelty, water_fill
+from pruner.evs import evs
+from pruner.tome import tome
+from pruner.vidcom2 import vidcom2
 from workers.arrays import unpack
 from workers.llm.prompt import time_mark
 from workers.llm.sequence import VisualSequence

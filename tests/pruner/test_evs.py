@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruner import FrameLayout, evs, evs_scores
+from pruner import FrameLayout, evs_scores
+from pruner.evs import evs
 from tests.pruner import loop_reference
 
 LAYOUT = FrameLayout(num_base=6, rows=3, columns=4)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruner import fastv, published_count
+from pruner import published_count
+from pruner.fastv import fastv
 from tests.pruner import golden
 
 CASES = golden.load_all("fastv_o")

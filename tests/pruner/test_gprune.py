@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from pruner import FrameLayout, Settings, gprune, gprune_order, make_nodes, propagate
+from pruner import FrameLayout, Settings, gprune_order, make_nodes, propagate
+from pruner.gprune import gprune
 from tests.pruner import golden
 
 CASES = golden.load_all("gprune")

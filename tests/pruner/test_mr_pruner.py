@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from pruner import FrameLayout, mr_pruner, rank_frames
+from pruner import FrameLayout, rank_frames
+from pruner.mr_pruner import mr_pruner
 from tests.pruner import golden
 
 CASES = golden.load_all("mrpruner")

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from pruner import mr_pruner, prune_packed
+from pruner import prune_packed
+from pruner.mr_pruner import mr_pruner
 
 
 def packed(base: torch.Tensor, grid: torch.Tensor, newline: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruner import FrameLayout, Matching, match_tokens, merge_tokens, tome
+from pruner import FrameLayout, Matching, match_tokens, merge_tokens
+from pruner.tome import tome
 from tests.pruner import golden
 
 CASES = golden.load_all("tome")

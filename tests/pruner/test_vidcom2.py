@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruner import FrameLayout, joint_order, vidcom2, vidcom2_scores, vidcom2_shares, water_fill
+from pruner import FrameLayout, joint_order, vidcom2_scores, vidcom2_shares, water_fill
+from pruner.vidcom2 import vidcom2
 
 LAYOUT = FrameLayout(num_base=4, rows=3, columns=4)
 NUM_FRAMES, DIM = 5, 9

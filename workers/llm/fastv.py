@@ -9,7 +9,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from pruner import fastv
+from pruner.fastv import fastv
 from workers.errors import InputError
 
 _ATTENTION = "sdpa_with_last_row"
