@@ -11,48 +11,49 @@ if TYPE_CHECKING:
     from pruner.baselines import random_order, uniform_order
     from pruner.budget import water_fill
     from pruner.evs import evs_scores
-    from pruner.fastv import published_count
-    from pruner.gprune import gprune_order
+    from pruner.gather import gather_tokens
     from pruner.graph import cross_scores, propagate
-    from pruner.layout import FrameLayout
-    from pruner.mr_pruner import Ranking, rank_frames
+    from pruner.layout import FrameLayout, frame_layout
+    from pruner.methods import METHODS, Method, choose, rank
+    from pruner.newlines import newlines_last
     from pruner.nodes import Nodes, make_nodes
     from pruner.novelty import Novelty
-    from pruner.order import BuyingPlan, buying_order, joint_order, plan_purchases, rank_tokens
+    from pruner.order import OrderPlan, joint_order, keep_order, plan_order, rank_tokens
     from pruner.packed import prune_packed
-    from pruner.rankers import RANKERS, Task, newlines_last, rank
+    from pruner.ranking import Ranking, Task
     from pruner.scores import Scores, score_frames
     from pruner.settings import Settings
     from pruner.tome import Matching, match_tokens, merge_tokens
     from pruner.vidcom2 import vidcom2_scores, vidcom2_shares
 
 __all__ = [
-    "RANKERS",
-    "BuyingPlan",
+    "METHODS",
     "FrameLayout",
     "Matching",
+    "Method",
     "Nodes",
     "Novelty",
+    "OrderPlan",
     "Ranking",
     "Scores",
     "Settings",
     "Task",
-    "buying_order",
+    "choose",
     "cross_scores",
     "evs_scores",
-    "gprune_order",
+    "frame_layout",
+    "gather_tokens",
     "joint_order",
+    "keep_order",
     "make_nodes",
     "match_tokens",
     "merge_tokens",
     "newlines_last",
-    "plan_purchases",
+    "plan_order",
     "propagate",
     "prune_packed",
-    "published_count",
     "random_order",
     "rank",
-    "rank_frames",
     "rank_tokens",
     "score_frames",
     "uniform_order",
@@ -65,16 +66,16 @@ _HOMES = {
     "pruner.baselines": ("random_order", "uniform_order"),
     "pruner.budget": ("water_fill",),
     "pruner.evs": ("evs_scores",),
-    "pruner.fastv": ("published_count",),
-    "pruner.gprune": ("gprune_order",),
+    "pruner.gather": ("gather_tokens",),
     "pruner.graph": ("cross_scores", "propagate"),
-    "pruner.layout": ("FrameLayout",),
-    "pruner.mr_pruner": ("Ranking", "rank_frames"),
+    "pruner.layout": ("FrameLayout", "frame_layout"),
+    "pruner.methods": ("METHODS", "Method", "choose", "rank"),
+    "pruner.newlines": ("newlines_last",),
     "pruner.nodes": ("Nodes", "make_nodes"),
     "pruner.novelty": ("Novelty",),
-    "pruner.order": ("BuyingPlan", "buying_order", "joint_order", "plan_purchases", "rank_tokens"),
+    "pruner.order": ("OrderPlan", "joint_order", "keep_order", "plan_order", "rank_tokens"),
     "pruner.packed": ("prune_packed",),
-    "pruner.rankers": ("RANKERS", "Task", "newlines_last", "rank"),
+    "pruner.ranking": ("Ranking", "Task"),
     "pruner.scores": ("Scores", "score_frames"),
     "pruner.settings": ("Settings",),
     "pruner.tome": ("Matching", "match_tokens", "merge_tokens"),

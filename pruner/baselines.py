@@ -7,16 +7,49 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pruner.gprune import proportional_share
-from pruner.layout import FrameLayout
-from pruner.order import buying_order
+from pruner.layout import FrameLayout, frame_layout
+from pruner.nodes import mean_norms, token_norms
+from pruner.order import keep_order, proportional_share
+from pruner.ranking import Ranking, Task
+
+
+def rank_random(base: Tensor, grid: Tensor, task: Task) -> Ranking:
+    """Rank the tokens of F frames at random, see `random_order`; only their norms are computed.
+
+    Args:
+        base: (F, N1, D) base tokens, floating point, un-normalised.
+        grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
+        task: its frame numbers and its seed are read.
+
+    Returns:
+        The ranking, on the device of the features.
+
+    Raises:
+        ValueError: shapes that do not fit, or features not finite.
+    """
+    order = random_order(frame_layout(base, grid), task.frame_indices, task.seed)
+    return _unscored(order, base, grid)
+
+
+def rank_uniform(base: Tensor, grid: Tensor, task: Task) -> Ranking:
+    """Rank the tokens of F frames evenly over the picture, see `uniform_order`.
+
+    Arguments, result and errors are those of `rank_random`; nothing of the task is read.
+    """
+    return _unscored(uniform_order(frame_layout(base, grid), len(base)), base, grid)
+
+
+def rank_none(base: Tensor, grid: Tensor) -> Ranking:
+    """Leave the tokens of F frames in source order, for what is chosen later."""
+    order = torch.arange(frame_layout(base, grid).num_tokens).expand(len(base), -1)
+    return _unscored(order, base, grid)
 
 
 def random_order(layout: FrameLayout, frame_indices: Sequence[int], seed: int) -> Tensor:
     """Order in which a growing share keeps the tokens of frames, drawn without replacement.
 
-    A frame's draw depends on the seed and its own number only, so neither on the frames beside it
-    nor on who draws. Both resolutions keep the same fraction; newlines as in `buying_order`.
+    A frame's draw depends only on the seed and its own number, not on the frames beside it or on
+    the worker that draws. Both resolutions keep the same fraction; newlines as in `keep_order`.
 
     Args:
         layout: of all F frames.
@@ -29,7 +62,7 @@ def random_order(layout: FrameLayout, frame_indices: Sequence[int], seed: int) -
     num_content = layout.num_base + layout.num_grid
     draws = torch.stack([_draw(num_content, seed, frame) for frame in frame_indices])
     base, grid = draws.split([layout.num_base, layout.num_grid], dim=1)
-    return buying_order(base, grid, proportional_share(layout, len(draws)), layout)
+    return keep_order(base, grid, proportional_share(layout, len(draws)), layout)
 
 
 def uniform_order(layout: FrameLayout, num_frames: int) -> Tensor:
@@ -37,7 +70,7 @@ def uniform_order(layout: FrameLayout, num_frames: int) -> Tensor:
 
     The order of thresholds in ordered dithering (Bayer, 1973): after 4^n tokens of a square there
     is one in each cell of a 2^n x 2^n raster. Both resolutions keep the same fraction; newlines as
-    in `buying_order`.
+    in `keep_order`.
 
     Args:
         layout: of all frames; the base tile is square.
@@ -54,7 +87,13 @@ def uniform_order(layout: FrameLayout, num_frames: int) -> Tensor:
         raise ValueError(f"the base tile is a square: {layout.num_base = }")
     base = _evenness(side, side).expand(num_frames, -1)
     grid = _evenness(layout.rows, layout.columns).expand(num_frames, -1)
-    return buying_order(base, grid, proportional_share(layout, num_frames), layout)
+    return keep_order(base, grid, proportional_share(layout, num_frames), layout)
+
+
+def _unscored(order: Tensor, base: Tensor, grid: Tensor) -> Ranking:
+    """Return an order that no feature decides, with the informativeness of the frames."""
+    norms = token_norms(base), token_norms(grid.flatten(1, 2))
+    return Ranking(order=order.to(base.device), informativeness=mean_norms(*norms))
 
 
 def _draw(num_tokens: int, seed: int, frame_index: int) -> Tensor:

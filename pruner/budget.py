@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pruner.rounding import snap
+
 # Real shares are compared on multiples of 2^-24, so that the rounding of float64 breaks no tie.
-_STEPS = 2**24
+_SHARE_BITS = 24
 
 
 def water_fill(
@@ -50,7 +52,7 @@ def water_fill(
     real = torch.empty_like(weight)
     real[~zero] = _fill(weight[~zero], target - for_zero, floor[~zero], cap[~zero])
     real[zero] = _fill(torch.ones_like(weight[zero]), for_zero, floor[zero], cap[zero])
-    real = (real * _STEPS).round() / _STEPS
+    real = snap(real, _SHARE_BITS)
     share = real.floor().long()
     by_remainder = torch.argsort(real - share, descending=True, stable=True)
     share[by_remainder[: target - int(share.sum())]] += 1

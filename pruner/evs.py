@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pruner.nodes import make_nodes
+from pruner.layout import frame_layout
+from pruner.nodes import inverse_norms, token_norms, tokens_per_block
 from pruner.order import joint_order
-from pruner.scores import frame_layout
+from pruner.rounding import snap
 
 # What is published for the first frame, which has no frame before: more than any change.
 _FIRST_FRAME = 255.0
-# Differences below 2^-20 are rounding: a repeated frame has score 0, not 1e-8.
-_STEPS = 2**20
 
 
 @torch.no_grad()
@@ -32,15 +31,22 @@ def evs_scores(tokens: Tensor) -> Tensor:
     Raises:
         ValueError: not three axes, not floating point, or features not finite.
 
-    Cost: O(T P D); memory beyond the result: two frames.
+    Cost: O(T P D); memory beyond the result: two frames on GPUs, a few tokens on CPUs.
     """
-    units = make_nodes(tokens[:1]).units  # (1, P, D)
-    scores = [units.new_full(units.shape[:2], _FIRST_FRAME)]
-    for frame in tokens[1:].split(1):
-        previous, units = units, make_nodes(frame).units
-        cosine = (previous * units).sum(dim=2).clamp(-1, 1)  # (1, P)
-        scores.append(((1 - cosine) * _STEPS).round() / _STEPS)
-    return torch.cat(scores)
+    norms = token_norms(tokens)  # checks the whole clip at once
+    scale = inverse_norms(norms)[:, :, None]
+    cosines = torch.empty_like(norms[1:])
+    size = tokens_per_block(tokens)
+    for start in range(0, tokens.shape[1], size):
+        block = slice(start, start + size)
+        before = tokens[:1, block] * scale[:1, block]  # (1, block, D)
+        for frame in range(1, len(tokens)):
+            units = tokens[frame : frame + 1, block] * scale[frame : frame + 1, block]
+            cosines[frame - 1, block] = (before * units).sum(dim=2)[0]
+            before = units
+    scores = torch.full_like(norms, _FIRST_FRAME)
+    scores[1:] = snap(1 - cosines.clamp(-1, 1))
+    return scores
 
 
 def evs(base: Tensor, grid: Tensor, budget: int) -> list[Tensor]:
@@ -50,8 +56,8 @@ def evs(base: Tensor, grid: Tensor, budget: int) -> list[Tensor]:
     published for positions of one grid; here a frame has N1 + N2 positions.
 
     Departures, for a cap that holds: `budget` is not raised to the size of a frame, as the
-    published max(P, int(T P (1 - q))) does, so not even the first frame is sure to be whole; and
-    newlines are paid for, each bought with the first token of its row, see `joint_order`.
+    published max(P, int(T P (1 - q))) does, so even the first frame may be cut; and it counts
+    newlines, each kept with the first token of its row, see `joint_order`.
 
     Args:
         base: (T, N1, D) base tokens, floating point, un-normalised.

@@ -11,7 +11,8 @@ def fastv(attention: Tensor, *, is_visual: Tensor, num_keep: int) -> Tensor:
 
     FastV as published in code: a visual token's score is the attention it receives from the last
     token in layer K - 1, averaged over the heads; the `num_keep` best go on, with every token that
-    is not visual.
+    is not visual. At a pruning ratio R the published code keeps round(num_visual * (1 - R)), half
+    to even.
 
     Departures from the published code: the visual tokens are a mask and need not be one span; the
     mean is taken in float32 whatever the dtype; ties go to the lower index; the row is that of one
@@ -43,13 +44,3 @@ def fastv(attention: Tensor, *, is_visual: Tensor, num_keep: int) -> Tensor:
     order = scores[visual].sort(descending=True, stable=True).indices
     chosen = visual[order[:num_keep]]
     return torch.cat([(~is_visual).nonzero().flatten(), chosen]).sort().values
-
-
-def published_count(num_visual: int, *, prune_ratio: float) -> int:
-    """Return how many of `num_visual` tokens go on at FastV's pruning ratio R.
-
-    As in the published code for transformers: round(num_visual * (1 - R)), half to even.
-    """
-    if not 0 <= prune_ratio <= 1:
-        raise ValueError(f"the fraction pruned lies in [0, 1]: {prune_ratio = }")
-    return round(num_visual * (1 - prune_ratio))

@@ -10,11 +10,10 @@ this outside of `torch.autocast`, and leave TF32 off (as torch does).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
+from pruner.batches import frame_batches
 from pruner.edges import (
     count_edges,
     multiply,
@@ -24,30 +23,22 @@ from pruner.edges import (
     weigh_edges,
 )
 from pruner.nodes import Nodes
-from pruner.settings import check_graph
+from pruner.settings import PUBLISHED, Settings
 
 # The largest number that float16 rounds to zero.
 _HALF_PRECISION_ZERO = 2.0**-25
-# One frame at a time on CPUs: the result then does not depend on how frames are batched.
-_CPU_FRAMES, _GPU_FRAMES = 1, 16
 
 
 @torch.no_grad()
 def propagate(
-    nodes: Nodes,
-    *,
-    similarity: float = 0.5,
-    temperature: float = 0.03,
-    num_steps: int = 1,
-    half_precision_degree: bool = False,
-    reference: bool = False,
+    nodes: Nodes, *, settings: Settings = PUBLISHED, reference: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Score tokens inside one resolution: weight gathered by walking the graph, over degree.
 
-    G-Prune (any `num_steps`) and the intra-resolution scoring of MR-Pruner: score = (w P^n) / d,
-    d_i = #{j : P_ij > 0}, counted before the power. Same result, other arithmetic: the diagonal is
-    the row maximum, so a constant shift makes E symmetric, only its upper triangle is computed,
-    and v <- E (v / Z) repeats `num_steps` times without P, its transpose or a matrix power.
+    G-Prune (any number of steps n) and the intra-resolution scoring of MR-Pruner: score =
+    (w P^n) / d, d_i = #{j : P_ij > 0}, counted before the power. Same result, other arithmetic: the
+    diagonal is the row maximum, so a constant shift makes E symmetric, only its upper triangle is
+    computed, and v <- E (v / Z) repeats n times without P, its transpose or a matrix power.
 
     Departure: a node without any edge (a zero vector, or similarity > 1) keeps its weight and has
     degree 1, so a zero vector scores 0. The published row is uniform there, which hands its weight
@@ -55,35 +46,26 @@ def propagate(
 
     Args:
         nodes: F frames of N tokens.
-        similarity: cosine from which two tokens are neighbours, > 0.
-        temperature: of the softmax over neighbours, > 0.
-        num_steps: n, at least 0; 0 gives w / d.
-        half_precision_degree: count only P > 2^-25, what a float16 run would have counted.
+        settings: of the graph; those across resolutions play no part.
         reference: uniform rows and degree N for nodes without edges, as published.
 
     Returns:
         scores (F, N) in the dtype of the nodes and degrees (F, N) int64.
 
-    Raises:
-        ValueError: a parameter out of its range.
-
     Cost: O(F N^2 D) for half of a matrix product, O(F N^2) beyond it. Memory beyond the nodes: the
     upper triangle of E, about 2 N (N + strip) bytes in float32, for one frame at a time on CPUs
     (12 MB for N = 2304) and for up to 16 together on GPUs.
     """
-    check_graph(similarity=similarity, temperature=temperature)
-    if num_steps < 0:
-        raise ValueError(f"propagation takes at least 0 steps: {num_steps = }")
-    limit = _HALF_PRECISION_ZERO if half_precision_degree else 0.0
+    limit = _least_weight(settings)
     scores, degrees = [], []
-    for units, norms in _frame_chunks(nodes.units, nodes.norms):
-        strips = upper_strips(units, similarity, temperature)
+    for units, norms in frame_batches(nodes.units, nodes.norms):
+        strips = upper_strips(units, settings.similarity, settings.temperature)
         row_sums = multiply(strips, torch.ones_like(norms))  # Z = E 1, (f, N)
         isolated = row_sums == 0
         row_sums.masked_fill_(isolated, 1.0)
         degree = count_edges(strips, row_sums, limit)
         values = norms
-        for _ in range(num_steps):
+        for _ in range(settings.num_steps):
             alone = values * isolated  # (f, N)
             stays = alone.mean(dim=1, keepdim=True) if reference else alone
             values = multiply(strips, values / row_sums) + stays
@@ -99,9 +81,7 @@ def cross_scores(
     grid: Nodes,
     pruned: Tensor,
     *,
-    similarity: float = 0.5,
-    temperature: float = 0.03,
-    half_precision_degree: bool = False,
+    settings: Settings = PUBLISHED,
     reference: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Hand the weight of pruned grid tokens to the base tokens that look like them.
@@ -118,9 +98,7 @@ def cross_scores(
         base: F frames of N1 base tokens.
         grid: the same frames, N2 grid tokens.
         pruned: (F, N2) bool, the grid tokens that are not kept.
-        similarity: cosine from which a grid token is a neighbour of a base token, > 0.
-        temperature: of the softmax, > 0.
-        half_precision_degree: count only P > 2^-25.
+        settings: of the graph; `cross_similarity` is its threshold.
         reference: the published constant for base tokens without a pruned neighbour.
 
     Returns:
@@ -128,19 +106,17 @@ def cross_scores(
         |pruned| in the published uniform rows.
 
     Raises:
-        ValueError: a parameter out of its range, or a mask of another shape or type.
+        ValueError: a mask of another shape or type.
 
     Cost: O(F N1 N2 D). Memory: one strip, 4 * 192 * N2 bytes on CPUs.
     """
-    check_graph(similarity=similarity, temperature=temperature)
     if pruned.shape != grid.norms.shape or pruned.dtype != torch.bool:
         shape, expected = tuple(pruned.shape), tuple(grid.norms.shape)
         raise ValueError(f"the mask must be bool: {shape = }, {expected = }, {pruned.dtype = }")
-    limit = _HALF_PRECISION_ZERO if half_precision_degree else 0.0
     scores, degrees = [], []
-    for chunk in _frame_chunks(base.units, grid.units, grid.norms, pruned):
-        units, grid_units, norms, mask = chunk
-        sums, degree = _cross_sums(units, grid_units, norms, mask, similarity, temperature, limit)
+    for batch in frame_batches(base.units, grid.units, grid.norms, pruned):
+        units, grid_units, norms, mask = batch
+        sums, degree = _cross_sums(units, grid_units, norms, mask, settings)
         row_sums, inherited = sums.unbind(dim=2)  # E m and E (m w), (f, N1)
         alone = degree == 0
         score = inherited / (row_sums * degree).masked_fill_(alone, 1.0)
@@ -154,22 +130,17 @@ def cross_scores(
     return torch.cat(scores), torch.cat(degrees)
 
 
-def _frame_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The frames that are worked on together, axis 0 of each tensor."""
-    num_frames = _CPU_FRAMES if tensors[0].device.type == "cpu" else _GPU_FRAMES
-    return zip(*(torch.split(tensor, num_frames) for tensor in tensors), strict=True)
+def _least_weight(settings: Settings) -> float:
+    """What P must exceed to count as an edge."""
+    return _HALF_PRECISION_ZERO if settings.half_precision_degree else 0.0
 
 
 def _cross_sums(
-    units: Tensor,
-    grid_units: Tensor,
-    norms: Tensor,
-    mask: Tensor,
-    similarity: float,
-    temperature: float,
-    limit: float,
+    units: Tensor, grid_units: Tensor, norms: Tensor, mask: Tensor, settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """E m and E (m w) side by side, (f, N1, 2), and the counts of P > limit, (f, N1)."""
+    """E m and E (m w) side by side, (f, N1, 2), and the degrees, (f, N1)."""
+    similarity, temperature = settings.cross_similarity, settings.temperature
+    limit = _least_weight(settings)
     summands = torch.stack((mask.to(norms), mask * norms), dim=2)  # (f, N2, 2)
     sums, counts = [], []
     for rows in torch.split(units, rows_per_strip(units.device), dim=1):

@@ -64,12 +64,25 @@ class FrameLayout:
         row = offset.div(self.columns + 1, rounding_mode="floor")
         return row.masked_fill(offset < 0, -1)
 
-    def column_of(self, flat: Tensor) -> Tensor:
-        """Grid column of each flat index (int64); `columns` for newlines, -1 for base."""
-        offset = flat - self.num_base
-        return (offset % (self.columns + 1)).masked_fill(offset < 0, -1)
-
     def is_newline(self, flat: Tensor) -> Tensor:
         """Whether each flat index (any shape, int64) is the newline of a row."""
         offset = flat - self.num_base
         return (offset >= 0) & (offset % (self.columns + 1) == self.columns)
+
+
+def frame_layout(base: Tensor, grid: Tensor) -> FrameLayout:
+    """Layout shared by all frames of base (F, N1, D) and grid (F, rows, columns, D) tokens.
+
+    Raises:
+        ValueError: axes, numbers of frames, widths or dtypes that do not fit together.
+    """
+    base_shape, grid_shape = tuple(base.shape), tuple(grid.shape)
+    if base.ndim != 3 or grid.ndim != 4:
+        raise ValueError(
+            f"need (F, N1, D) and (F, R, C, D) tokens: {base_shape = }, {grid_shape = }"
+        )
+    if (base_shape[0], base_shape[2]) != (grid_shape[0], grid_shape[3]):
+        raise ValueError(f"frames or widths of the tokens differ: {base_shape = }, {grid_shape = }")
+    if base.dtype != grid.dtype:
+        raise ValueError(f"base and grid come from one model: {base.dtype = }, {grid.dtype = }")
+    return FrameLayout(num_base=base_shape[1], rows=grid_shape[1], columns=grid_shape[2])

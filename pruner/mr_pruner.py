@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pruner.layout import frame_layout
 from pruner.order import rank_tokens
-from pruner.scores import Scores, frame_layout, score_frames
-from pruner.settings import Settings
+from pruner.ranking import Ranking, Task
+from pruner.scores import Scores, score_frames
+from pruner.settings import PUBLISHED, Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ranking:
-    """Tokens of F frames in the order in which a growing share keeps them.
-
-    Attributes:
-        order: (F, num_tokens) int64 flat indices, a permutation in each row.
-        informativeness: (F, 2) float64, mean L2 norm of base and of grid tokens.
-    """
-
-    order: Tensor
-    informativeness: Tensor
-
-
-def rank_frames(
-    base: Tensor, grid: Tensor, *, num_keep: int, settings: Settings | None = None
-) -> Ranking:
+def rank_mr_pruner(base: Tensor, grid: Tensor, task: Task) -> Ranking:
     """Rank every token of F frames, so that any share of a clip-wide budget is a prefix.
 
     MR-Pruner's scores and its split between the resolutions; `pruner.order` gives the order and
-    its departures. The grid tokens beyond the nominal share `num_keep` are the pruned set of the
-    cross-resolution term: a share near it is what MR-Pruner would keep, others approximate it.
+    its departures. The grid tokens beyond the nominal share `task.num_keep` are the pruned set of
+    the cross-resolution term: a share near it is what MR-Pruner would keep, others approximate it.
 
     Args:
         base: (F, N1, D) base tokens, floating point, un-normalised.
         grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
-        num_keep: nominal share of a frame, newlines included, in [0, num_tokens].
-        settings: parameters of the scores; the published ones if not given.
+        task: its nominal share lies in [0, num_tokens].
 
     Returns:
         The ranking, on the device of the features.
@@ -50,7 +35,7 @@ def rank_frames(
     Cost: O(F (N1^2 + N2^2 + N1 N2) D); memory: see `pruner.graph.propagate`, plus one float32 copy
     of the features.
     """
-    scores = score_frames(base, grid, num_keep=num_keep, settings=settings or Settings())
+    scores = score_frames(base, grid, num_keep=task.num_keep, settings=task.settings)
     order = scores.plan.order(scores.base)
     return Ranking(order=order, informativeness=scores.informativeness)
 
@@ -61,13 +46,7 @@ def mr_pruner(
     *,
     keep_ratio: float = 0.1,
     num_keep: int | None = None,
-    similarity: float = 0.5,
-    cross_similarity: float = 0.5,
-    temperature: float = 0.03,
-    beta: float = 0.5,
-    num_steps: int = 1,
-    cross_resolution: bool = True,
-    half_precision_degree: bool = False,
+    settings: Settings = PUBLISHED,
     reference: bool = False,
 ) -> list[Tensor]:
     """Choose the tokens that F frames keep, each frame for itself.
@@ -82,13 +61,7 @@ def mr_pruner(
         grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
         keep_ratio: fraction kept of all tokens of a frame, in (0, 1]; at least one token is kept.
         num_keep: number kept, in [1, num_tokens], instead of `keep_ratio`.
-        similarity: see `Settings`, as all that follow.
-        cross_similarity: see `Settings`.
-        temperature: see `Settings`.
-        beta: see `Settings`.
-        num_steps: see `Settings`.
-        cross_resolution: see `Settings`.
-        half_precision_degree: see `Settings`.
+        settings: parameters of the scores.
         reference: the published computation to the letter; needs a grid.
 
     Returns:
@@ -97,17 +70,8 @@ def mr_pruner(
     Raises:
         ValueError: shapes that do not fit, parameters out of range, features not finite.
 
-    Cost and memory: as `rank_frames`.
+    Cost and memory: as `rank_mr_pruner`.
     """
-    settings = Settings(
-        similarity=similarity,
-        cross_similarity=cross_similarity,
-        temperature=temperature,
-        beta=beta,
-        num_steps=num_steps,
-        cross_resolution=cross_resolution,
-        half_precision_degree=half_precision_degree,
-    )
     num_tokens = frame_layout(base, grid).num_tokens
     if num_keep is None:
         num_keep = _count(keep_ratio, num_tokens, reference)

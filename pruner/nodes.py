@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 _MIN_NORM = 1e-12
+# Tokens of one thread whose float32 copy stays in the cache of its core.
+_CPU_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Nodes:
-    """Tokens of F frames as graph nodes, made once by `make_nodes` and shared by both scores.
+    """Tokens of F frames as graph nodes, made once by `make_nodes` and shared by all scores.
 
     Attributes:
         units: (F, N, D) float32 or float64, unit vectors; zero where the token is (nearly) zero.
@@ -31,18 +33,76 @@ def make_nodes(features: Tensor) -> Nodes:
         features: (F, N, D) floating point; float64 stays, every other type is taken as float32.
 
     Returns:
-        Nodes; one (F, N, D) copy in float32 or float64.
+        Nodes, with one (F, N, D) copy of the features in float32 or float64.
 
     Raises:
         ValueError: not three axes, not floating point, or NaN or infinite features.
     """
+    norms = token_norms(features)
+    return Nodes(units=features * inverse_norms(norms)[..., None], norms=norms)
+
+
+@torch.no_grad()
+def token_norms(features: Tensor) -> Tensor:
+    """L2 norm of each token, without a float32 copy of all of them.
+
+    Args:
+        features: (F, N, D) floating point; float64 stays, every other type is taken as float32.
+
+    Returns:
+        (F, N) float32 or float64, finite.
+
+    Raises:
+        ValueError: as `make_nodes`.
+    """
     if features.ndim != 3 or not features.is_floating_point():
         shape, dtype = tuple(features.shape), features.dtype
         raise ValueError(f"features must be floating point (F, N, D): {shape = }, {dtype = }")
-    exact = features if features.dtype == torch.float64 else features.float()
-    norms = torch.linalg.vector_norm(exact, dim=-1)  # (F, N)
-    if not bool(torch.isfinite(norms).all()):
-        num_bad = int((~torch.isfinite(norms)).sum())
+    norms = _norms(features)
+    check_finite(norms)
+    return norms
+
+
+def check_finite(norms: Tensor) -> None:
+    """Raise ValueError unless all norms are finite; waits for the device."""
+    finite = torch.isfinite(norms)
+    if not bool(finite.all()):
+        num_bad = int((~finite).sum())
         raise ValueError(f"features hold NaN, infinite or overflowing tokens: {num_bad = }")
-    scale = torch.where(norms >= _MIN_NORM, norms.clamp_min(_MIN_NORM).reciprocal(), 0.0)
-    return Nodes(units=exact * scale[..., None], norms=norms)
+
+
+def inverse_norms(norms: Tensor) -> Tensor:
+    """Return 1 / norm, and 0 for a (nearly) zero vector, which thus stays zero."""
+    inverse = norms.clamp_min(_MIN_NORM).reciprocal()
+    return inverse.masked_fill(norms < _MIN_NORM, 0.0)
+
+
+def mean_norms(base_norms: Tensor, grid_norms: Tensor) -> Tensor:
+    """Informativeness: mean norm of base (F, N1) and of grid (F, N2) tokens, (F, 2) float64.
+
+    A frame without grid tokens has 0 there.
+    """
+    means = [
+        norms.double().sum(dim=1) / max(norms.shape[1], 1) for norms in (base_norms, grid_norms)
+    ]
+    return torch.stack(means, dim=1)
+
+
+def tokens_per_block(tokens: Tensor) -> int:
+    """Tokens (..., N, D) that are cast together: few on CPUs, for the cache, all of N on GPUs."""
+    if tokens.is_cpu:
+        return _CPU_TOKENS * torch.get_num_threads()
+    return max(tokens.shape[-2], 1)
+
+
+def _norms(features: Tensor) -> Tensor:
+    if features.dtype in (torch.float32, torch.float64):
+        norms: Tensor = torch.linalg.vector_norm(features, dim=-1)
+        return norms
+    norms = torch.empty(features.shape[:2], dtype=torch.float32, device=features.device)
+    size = tokens_per_block(features)
+    block = norms.new_empty(size, features.shape[2])
+    for frame, own in zip(features, norms, strict=True):
+        for tokens, out in zip(frame.split(size), own.split(size), strict=True):
+            out.copy_(torch.linalg.vector_norm(block[: len(tokens)].copy_(tokens), dim=-1))
+    return norms

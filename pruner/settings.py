@@ -1,4 +1,4 @@
-"""Parameters of the token graph; plain numbers, no torch."""
+"""Parameters of the token graph: plain numbers, no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Parameters of the scores; the defaults are the published constants.
+    """Parameters of the scores; the defaults are MR-Pruner's published constants.
+
+    Similarities of 0 or less are refused on purpose: they would make every zero vector a neighbour
+    of every token.
 
     Attributes:
         similarity: cosine from which two tokens of one resolution are neighbours, > 0.
-        cross_similarity: the same between a base token and a pruned grid token, > 0.
+        cross_similarity: cosine from which a base token and a pruned grid token are, > 0.
         temperature: of both softmaxes, > 0.
         beta: weight of the cross-resolution term, at least 0.
-        num_steps: propagation steps inside a resolution, at least 0.
+        num_steps: n, propagation steps inside a resolution, at least 0.
         cross_resolution: False leaves the cross-resolution term out.
         half_precision_degree: count neighbours as a float16 run would, P > 2^-25.
     """
@@ -29,24 +32,19 @@ class Settings:
     half_precision_degree: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse parameters out of their range before any work is done."""
-        check_graph(similarity=self.similarity, temperature=self.temperature)
-        check_graph(similarity=self.cross_similarity, temperature=self.temperature)
+        """Refuse parameters out of range, NaN included, before any work is done."""
+        if not (self.similarity > 0 and self.cross_similarity > 0):
+            raise ValueError(
+                f"neighbours have a positive cosine: {self.similarity = }, "
+                f"{self.cross_similarity = }"
+            )
+        if not self.temperature > 0:
+            raise ValueError(f"a softmax has a positive temperature: {self.temperature = }")
         if not 0 <= self.beta < math.inf:
             raise ValueError(f"the cross-resolution weight is at least 0: {self.beta = }")
         if self.num_steps < 0:
             raise ValueError(f"propagation takes at least 0 steps: {self.num_steps = }")
 
 
-def check_graph(*, similarity: float, temperature: float) -> None:
-    """Refuse parameters for which the graph is not defined.
-
-    Similarity 0 or less is refused on purpose: it would tie every zero vector to every token.
-
-    Raises:
-        ValueError: a parameter that is not above 0 (NaN included).
-    """
-    if not similarity > 0:
-        raise ValueError(f"neighbours need a positive cosine: {similarity = }")
-    if not temperature > 0:
-        raise ValueError(f"the softmax needs a positive temperature: {temperature = }")
+PUBLISHED = Settings()
+"""The constants of MR-Pruner's published code."""

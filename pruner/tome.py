@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruner.layout import FrameLayout
+from pruner.batches import frames_per_batch
+from pruner.layout import FrameLayout, frame_layout
 from pruner.nodes import make_nodes
-from pruner.scores import frame_layout
-
-# One frame at a time on CPUs: the result then does not depend on how frames are batched.
-_CPU_FRAMES, _GPU_FRAMES = 1, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,7 +38,7 @@ def match_tokens(
 
     Departure: a zero vector has similarity 0 to everything; the published normalisation divides by
     zero, and one such token in B makes every similarity NaN. Ties, which the paper leaves open, go
-    to the lower place, of a destination as of a pair.
+    to the lower place, for destinations and for pairs.
 
     Args:
         metric: (B, N, M) floating point, what tokens are compared by.
@@ -133,10 +130,10 @@ def tome(
       between steps. A final token is thus the mean of all its sources. No proportional attention.
     - Both resolutions keep the same fraction: of n content tokens floor(n N1 / (N1 + N2)) base, the
       rest grid. A resolution left without any is dropped, not merged into the other.
-    - A merged token stands at the flat index of its destination, through all steps: where the odd
-      token stood that the last of its merges went into.
-    - Merged tokens form no rows. A share beyond all content tokens buys newlines, first rows first;
-      a share of `num_tokens` changes nothing.
+    - A merged token takes the flat index of its destination: that of the odd token which its last
+      merge went into.
+    - Merged tokens form no rows. A share beyond all content tokens keeps newlines as well, first
+      rows first; a share of `num_tokens` changes nothing.
 
     Departures from the published step: see `match_tokens`.
 
@@ -164,7 +161,7 @@ def tome(
     if len(counts) != len(base) or not all(0 <= n <= layout.num_tokens for n in counts):
         raise ValueError(f"a share per frame, up to {layout.num_tokens = }: {shares = }")
     merged: dict[int, tuple[Tensor, Tensor]] = {}
-    for share, frames in _same_share(counts, _CPU_FRAMES if base.is_cpu else _GPU_FRAMES):
+    for share, frames in _same_share(counts, frames_per_batch(base.device)):
         features, indices = _merge_frames(base[frames], grid[frames], newline, share, layout)
         merged.update(zip(frames, zip(features, indices, strict=True), strict=True))
     return [merged[frame] for frame in range(len(base))]
@@ -190,8 +187,9 @@ def _merge_frames(
     newlines = newline.to(base).expand(len(base), num_newlines, -1)
     features = torch.cat((base_tokens, grid_tokens, newlines), dim=1)
     grid_indices = layout.grid_indices().to(base.device)[grid_places]
-    bought = layout.newline_indices()[:num_newlines].to(base.device).expand(len(base), -1)
-    indices, order = torch.cat((base_places, grid_indices, bought), dim=1).sort(dim=1)
+    newline_indices = layout.newline_indices()[:num_newlines].to(base.device)
+    parts = base_places, grid_indices, newline_indices.expand(len(base), -1)
+    indices, order = torch.cat(parts, dim=1).sort(dim=1)
     return features.gather(1, order[:, :, None].expand_as(features)), indices
 
 

@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from pruner.budget import water_fill
+from pruner.layout import frame_layout
 from pruner.nodes import make_nodes
 from pruner.order import joint_order
-from pruner.scores import frame_layout
+from pruner.rounding import snap
 
 _TEMPERATURE = 0.01
 # The widths 2^k of the Gaussians, k = -3..1.
 _WIDTHS = tuple(2.0**k for k in range(-3, 2))
-# Scores are rounded to multiples of 2^-20: tokens equal up to rounding tie.
-_STEPS = 2**20
 # Channels whose variance is taken at a time, to hold no float64 copy of a clip.
 _CHANNELS = 64
 
@@ -57,8 +56,7 @@ def vidcom2_scores(tokens: Tensor) -> tuple[Tensor, Tensor]:
     # u_t and 5 + u_t have the same softmax.
     uniqueness = to_clip.mean(dim=1, dtype=torch.float64)  # (T,)
     sigma = torch.softmax((uniqueness - uniqueness.max()) / _TEMPERATURE, dim=0)
-    token_scores = ((to_clip + to_frame) * _STEPS).round() / _STEPS
-    return token_scores, 1 + sigma - sigma.mean()
+    return snap(to_clip + to_frame), 1 + sigma - sigma.mean()
 
 
 def vidcom2_shares(frame_weights: Tensor, *, keep_ratio: float, num_tokens: int) -> Tensor:
@@ -88,8 +86,8 @@ def vidcom2(base: Tensor, grid: Tensor, budget: int) -> list[Tensor]:
 
     Departures, for a cap that holds: the budget is shared out by `water_fill` in proportion to the
     published frame weights, between 1 and all tokens of a frame, where `vidcom2_shares` rounds each
-    frame for itself and loses what exceeds a frame; and newlines are paid for, each bought with the
-    first token of its row, see `joint_order`, where the published code keeps all of them on top.
+    frame for itself and loses what exceeds a frame; and the budget counts newlines, each kept with
+    the first token of its row, see `joint_order`, where the published code keeps all on top.
     Base and grid tokens are scored and ranked together; a frame has N1 + N2 positions.
 
     Args:

@@ -84,10 +84,10 @@ def cross(
     return scores, degrees
 
 
-def buying_order(
+def keep_order(
     base_scores: list[float], grid_scores: list[float], base_share: float, layout: FrameLayout
 ) -> list[int]:
-    """Buy one content token after the other, and the newline of a row after its first token."""
+    """Take one content token after the other, and the newline of a row after its first token."""
     base_rank = sorted(range(len(base_scores)), key=lambda i: -base_scores[i])
     grid_rank = sorted(range(len(grid_scores)), key=lambda i: -grid_scores[i])
     order: list[int] = []

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_a_frame_without_base_tokens_is_all_new_and_changes_nothing():
 
 def test_slow_drift_adds_up_until_it_crosses_the_threshold():
     novelty = Novelty(2, 2, similarity=math.cos(math.radians(30)))
-    seen = [novelty.add(BOTH, direction(8 * step)) for step in range(8)]
+    seen = [float(novelty.add(BOTH, direction(8 * step))) for step in range(8)]
     angles = [0, 8, 16, 24, 32, 8, 16, 24]  # against the anchor, renewed once it passed 30 degrees
     expected = [1.0] + [1 - math.cos(math.radians(angle)) for angle in angles[1:]]
     assert seen == pytest.approx(expected, abs=2e-6)
@@ -72,6 +73,44 @@ def test_features_are_not_written_to_nor_held():
     assert torch.equal(features, direction(0))
     features.fill_(7.0)
     assert novelty.add(BOTH, direction(0)) == 0.0
+
+
+@pytest.mark.parametrize("counts", [[7], [3, 4], [1, 0, 2, 4], [7, 0]])
+def test_frames_in_one_call_count_as_frames_in_many(counts):
+    generator = torch.Generator().manual_seed(1)
+    sizes = [30 * count for count in counts]
+    positions = torch.cat([torch.randperm(210, generator=generator)[:size] for size in sizes])
+    features = torch.randn(1, 16, generator=generator) + torch.randn(210, 16, generator=generator)
+    one_by_one, together = Novelty(210, 16), Novelty(210, 16)
+    for _ in range(2):
+        frames = zip(positions.split(sizes), features.split(sizes), strict=True)
+        expected = [float(one_by_one.add(*frame)) for frame in frames]
+        assert together.add(positions, features, sizes).tolist() == expected
+        features = features + torch.randn(210, 16, generator=generator)
+
+
+def test_a_call_that_is_refused_adds_nothing():
+    novelty = Novelty(2, 2)
+    novelty.add(BOTH, direction(0))
+    spoiled = torch.cat((direction(90), torch.full((2, 2), torch.nan)))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        novelty.add(BOTH.repeat(2), spoiled, [2, 2])
+    assert novelty.add(BOTH, direction(0)) == 0.0
+
+
+@pytest.mark.parametrize("counts", [[1], [1, 2], [3, -1]])
+def test_counts_that_do_not_fit_are_refused(counts):
+    with pytest.raises(
+        ValueError, match=rf"sizes = {re.escape(str(counts))}, len\(positions\) = 2"
+    ):
+        Novelty(2, 2).add(BOTH, direction(0), counts)
+
+
+def test_a_position_may_return_in_the_next_frame_of_a_call_but_not_in_one():
+    features = direction(0).repeat(2, 1)
+    assert Novelty(2, 2).add(BOTH.repeat(2), features, [2, 2]).tolist() == [1.0, 0.0]
+    with pytest.raises(ValueError, match="once per frame"):
+        Novelty(2, 2).add(BOTH.repeat(2), features, [3, 1])
 
 
 def test_half_precision_features_are_taken():

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from pruner import FrameLayout, buying_order, joint_order, plan_purchases, rank_tokens
+from pruner import FrameLayout, joint_order, keep_order, plan_order, rank_tokens
 from tests.pruner import loop_reference
 
 LAYOUTS = [
@@ -36,7 +36,7 @@ def scores(layout):
 
 @pytest.fixture
 def order(layout, scores):
-    return buying_order(*scores, torch.tensor(SHARES), layout)
+    return keep_order(*scores, torch.tensor(SHARES), layout)
 
 
 def test_order_equals_the_loop(layout, scores, order):
@@ -44,7 +44,7 @@ def test_order_equals_the_loop(layout, scores, order):
         base, grid = (one[frame].tolist() for one in scores)
         # 0.37 and the like: the share as float32, rounded to 20 bits, as the fast form reads it
         exact = round(float(torch.tensor(share)) * 2**20) / 2**20
-        expected = loop_reference.buying_order(base, grid, exact, layout)
+        expected = loop_reference.keep_order(base, grid, exact, layout)
         assert order[frame].tolist() == expected
 
 
@@ -77,14 +77,14 @@ def test_at_most_one_row_lacks_its_newline(layout, order):
 def test_content_tokens_enter_by_score_then_index(layout, scores, order):
     for frame, (base, grid) in enumerate(zip(*scores, strict=True)):
         content = order[frame][~layout.is_newline(order[frame])]
-        bought_base = content[content < layout.num_base]
-        assert torch.equal(bought_base, rank_tokens(base[None])[0])
-        bought_grid = content[content >= layout.num_base]
-        assert torch.equal(bought_grid, layout.grid_indices()[rank_tokens(grid[None])[0]])
+        kept_base = content[content < layout.num_base]
+        assert torch.equal(kept_base, rank_tokens(base[None])[0])
+        kept_grid = content[content >= layout.num_base]
+        assert torch.equal(kept_grid, layout.grid_indices()[rank_tokens(grid[None])[0]])
 
 
 def test_the_plan_counts_both_resolutions_without_base_scores(layout, scores, order):
-    plan = plan_purchases(scores[1], torch.tensor(SHARES), layout)
+    plan = plan_order(scores[1], torch.tensor(SHARES), layout)
     for share in range(layout.num_tokens + 1):
         kept = order[:, :share]
         is_base = kept < layout.num_base
@@ -95,7 +95,7 @@ def test_the_plan_counts_both_resolutions_without_base_scores(layout, scores, or
 def test_what_one_resolution_cannot_use_the_other_gets():
     layout = FrameLayout(num_base=4, rows=2, columns=3)
     grid_scores = torch.arange(6, 0, -1).float()[None].expand(2, 6)
-    plan = plan_purchases(grid_scores, torch.tensor([1.0, 0.0]), layout)
+    plan = plan_order(grid_scores, torch.tensor([1.0, 0.0]), layout)
     # All for the base: 4 base, then grid; none for the base: 6 grid and 2 newlines, then base.
     assert plan.num_base(6).tolist() == [4, 0]
     assert plan.num_grid(6).tolist() == [1, 4]
@@ -107,7 +107,7 @@ def test_shares_equal_up_to_rounding_give_one_order():
     layout = LAYOUTS[0]
     base, grid = random_scores(layout, 3)
     base, grid = base[:1].expand(3, -1), grid[:1].expand(3, -1)
-    order = buying_order(base, grid, torch.tensor([0.5, 0.5 - 6e-8, 0.5 + 6e-8]), layout)
+    order = keep_order(base, grid, torch.tensor([0.5, 0.5 - 6e-8, 0.5 + 6e-8]), layout)
     assert torch.equal(order[0], order[1])
     assert torch.equal(order[0], order[2])
 
@@ -143,21 +143,21 @@ def test_ranking_ignores_rounding_and_sees_what_matters():
 )
 def test_scores_that_do_not_fit_are_refused(base, grid, share, message):
     with pytest.raises(ValueError, match=message):
-        buying_order(base, grid, share, LAYOUTS[0])
+        keep_order(base, grid, share, LAYOUTS[0])
 
 
 def slow_joint_order(scores, layout):
-    """Buy the best token of all frames, then the newline of its row unless it is there."""
+    """Take the best token of all frames, then the newline of its row unless it is there."""
     num_content = layout.num_base + layout.num_grid
-    bought = []
+    taken = []
     for best in sorted(range(len(scores)), key=lambda i: -scores[i]):
         frame, content = divmod(best, num_content)
         row, column = divmod(content - layout.num_base, max(layout.columns, 1))
         start = frame * layout.num_tokens
         row_start = start + layout.num_base + row * (layout.columns + 1)
-        grid_purchase = [row_start + column, row_start + layout.columns]
-        bought += grid_purchase if content >= layout.num_base else [start + content]
-    return list(dict.fromkeys(bought))
+        with_newline = [row_start + column, row_start + layout.columns]
+        taken += with_newline if content >= layout.num_base else [start + content]
+    return list(dict.fromkeys(taken))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pruner import Settings, score_frames
+from pruner import Settings, cross_scores, make_nodes, propagate, score_frames
 from tests.pruner import golden, loop_reference
 
 CASES = golden.load_all("mrpruner")
@@ -9,12 +9,25 @@ FINITE = [case for case in CASES if not case.info["low_scores_nan"]]
 WITH_HALF = [case for case in CASES if "k_low_fp16" in case.arrays]
 
 
-def score(case, base, grid, reference=True, **changes):
+def settings_of(case, **changes):
     names = ("similarity", "cross_similarity", "temperature", "beta")
     parameters = {name: case.params[name] for name in names}
-    settings = Settings(**parameters, num_steps=case.params["iterate_num"], **changes)
+    return Settings(**parameters, num_steps=case.params["iterate_num"], **changes)
+
+
+def score(case, base, grid, reference=True, **changes):
     num_keep = int(case.params["keep_ratio"] * case.info["flat_len"])
+    settings = settings_of(case, **changes)
     return score_frames(base, grid, num_keep=num_keep, settings=settings, reference=reference)
+
+
+def parts(case, base, grid, scores, reference=True):
+    """Scores and degrees inside the base, inside the grid, and across, each computed by itself."""
+    nodes, settings = (make_nodes(base), make_nodes(grid.flatten(1, 2))), settings_of(case)
+    intra, inside = (propagate(own, settings=settings, reference=reference) for own in nodes)
+    pruned = torch.ones_like(inside[0], dtype=torch.bool)
+    pruned[0, scores.plan.grid_order[0, : int(scores.num_grid_kept)]] = False
+    return intra, inside, cross_scores(*nodes, pruned, settings=settings, reference=reference)
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
@@ -22,25 +35,27 @@ def test_counts_and_degrees_equal_the_golden_ones(case):
     scores = score(case, case.base, case.grid)
     assert scores.num_base_kept.tolist() == [int(case["k_low"])]
     assert scores.num_grid_kept.tolist() == [int(case["k_high"])]
-    assert torch.equal(scores.base_degrees[0], case["degree_low"].long())
-    assert torch.equal(scores.grid_degrees[0], case["degree_high"].long())
-    assert torch.equal(scores.cross_degrees[0], case["degree_cross"].long())
+    degrees = [degree[0] for _, degree in parts(case, case.base, case.grid, scores)]
+    for degree, name in zip(degrees, ("low", "high", "cross"), strict=True):
+        assert torch.equal(degree, case[f"degree_{name}"].long())
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_scores_inside_a_resolution_equal_the_golden_ones(case):
     scores, tolerance = score(case, case.base, case.grid), case.info["score_rtol"]
     torch.testing.assert_close(scores.grid[0], case["score_high"], rtol=tolerance, atol=1e-7)
-    intra = case["score_low_intra"]
-    torch.testing.assert_close(scores.base_intra[0], intra, rtol=tolerance, atol=1e-7)
+    (intra, _), (inside, _), _ = parts(case, case.base, case.grid, scores)
+    torch.testing.assert_close(intra[0], case["score_low_intra"], rtol=tolerance, atol=1e-7)
+    assert torch.equal(inside, scores.grid)
 
 
 @pytest.mark.parametrize("case", FINITE, ids=repr)
 def test_scores_across_resolutions_equal_the_golden_ones(case):
     scores, tolerance = score(case, case.base, case.grid), case.info["score_rtol"]
-    cross = case["score_low_cross"]
-    torch.testing.assert_close(scores.base_cross[0], cross, rtol=tolerance, atol=1e-7)
+    (intra, _), _, (cross, _) = parts(case, case.base, case.grid, scores)
+    torch.testing.assert_close(cross[0], case["score_low_cross"], rtol=tolerance, atol=1e-7)
     torch.testing.assert_close(scores.base[0], case["score_low"], rtol=tolerance, atol=1e-7)
+    assert torch.equal(scores.base, intra + case.params["beta"] * cross)
 
 
 @pytest.mark.parametrize("case", WITH_HALF, ids=repr)
@@ -57,6 +72,7 @@ def test_default_scores_equal_the_loop(name):
     base[0, 3] = 0.0
     grid[0, 2, 1] = 0.0
     scores = score(case, base, grid, reference=False)
+    found = parts(case, base, grid, scores, reference=False)
     similarity, temperature = case.params["similarity"], case.params["temperature"]
     steps = case.params["iterate_num"]
     flat = grid[0].flatten(0, 1)
@@ -65,20 +81,20 @@ def test_default_scores_equal_the_loop(name):
     ranked = sorted(range(len(inside[0])), key=lambda i: -inside[0][i])
     pruned = sorted(ranked[int(scores.num_grid_kept) :])
     cross = loop_reference.cross(base[0], flat, pruned, similarity, temperature)
-    assert scores.base_intra[0].tolist() == pytest.approx(intra[0], rel=1e-9)
-    assert scores.grid[0].tolist() == pytest.approx(inside[0], rel=1e-9)
-    assert scores.base_cross[0].tolist() == pytest.approx(cross[0], rel=1e-9)
-    assert torch.equal(scores.base, scores.base_intra + 0.5 * scores.base_cross)
-    assert scores.base_degrees[0].tolist() == intra[1]
-    assert scores.grid_degrees[0].tolist() == inside[1]
-    assert scores.cross_degrees[0].tolist() == cross[1]
+    for (values, degrees), expected in zip(found, (intra, inside, cross), strict=True):
+        assert values[0].tolist() == pytest.approx(expected[0], rel=1e-9)
+        assert degrees[0].tolist() == expected[1]
+    assert torch.equal(scores.grid, found[1][0])
+    both = [a + 0.5 * b for a, b in zip(intra[0], cross[0], strict=True)]
+    assert scores.base[0].tolist() == pytest.approx(both, rel=1e-9)
 
 
 def test_the_cross_term_can_be_left_out():
     case = CASES[3]
     scores = score(case, case.base, case.grid, cross_resolution=False)
-    assert scores.base_cross.eq(0).all()
-    assert torch.equal(scores.base, scores.base_intra)
+    (intra, _), _, (cross, _) = parts(case, case.base, case.grid, scores)
+    assert cross.gt(0).any()
+    assert torch.equal(scores.base, intra)
 
 
 def test_informativeness_is_the_mean_norm():
@@ -106,8 +122,10 @@ def test_frames_of_zeros_are_split_evenly(reference):
     ("changes", "message"),
     [
         ({"similarity": 0.0}, r"similarity = 0\.0"),
-        ({"cross_similarity": -0.5}, r"similarity = -0\.5"),
+        ({"cross_similarity": -0.5}, r"cross_similarity = -0\.5"),
+        ({"temperature": 0.0}, r"temperature = 0\.0"),
         ({"temperature": -1.0}, r"temperature = -1\.0"),
+        ({"temperature": float("nan")}, r"temperature = nan"),
         ({"beta": -0.1}, r"self\.beta = -0\.1"),
         ({"beta": float("nan")}, r"self\.beta = nan"),
         ({"num_steps": -1}, r"self\.num_steps = -1"),

@@ -161,7 +161,7 @@ def test_keeping_all_changes_nothing(layout: FrameLayout, dtype: torch.dtype) ->
         assert torch.equal(kept, torch.arange(layout.num_tokens))
 
 
-def test_what_content_leaves_of_a_share_buys_the_first_newlines() -> None:
+def test_what_content_leaves_of_a_share_keeps_the_first_newlines() -> None:
     layout = LAYOUTS[0]
     base, grid = frames(layout, 5)
     newline = torch.full((DIM,), 9.0)

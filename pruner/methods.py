@@ -1,0 +1,198 @@
+"""The methods by name: where each one chooses, and which function does it.
+
+A new method is one file and one row of the table. Nothing here loads torch before a method is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from pruner.layout import frame_layout
+from pruner.ranking import Ranking, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scope = Literal["frame", "share", "clip", "model", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """What the callers of a method need to know about it.
+
+    The scope says where the method chooses, and with that how its function is called:
+
+    ========= ============================================== =======================================
+    scope     chooses                                        function
+    ========= ============================================== =======================================
+    ``frame`` by ranking inside one frame; a share is a      ``(base, grid, task) -> Ranking``
+              prefix
+    ``share`` inside one frame, told its final share         ``(base, grid, newline, shares)``, to
+                                                             features and indices of each frame
+    ``clip``  among all tokens of the clip                   ``(base, grid, budget)``, to indices
+                                                             of each frame
+    ``model`` inside the language model, for each question   see the function
+    ``none``  nothing: every token is kept                   none
+    ========= ============================================== =======================================
+
+    Attributes:
+        name: as in `METHODS`.
+        scope: where it chooses.
+        summary: one line for help texts, with the paper.
+        function: ``module:name`` of the function, loaded when first used; empty for scope ``none``.
+        needs_share: whether its ranking depends on the nominal share of a frame.
+        is_random: whether its choice depends on a seed.
+        has_graph: whether it reads the settings of the token graph.
+        num_steps: propagation steps unless told otherwise, for methods with a token graph.
+    """
+
+    name: str
+    scope: Scope
+    summary: str
+    function: str = ""
+    needs_share: bool = False
+    is_random: bool = False
+    has_graph: bool = False
+    num_steps: int = 1
+
+    @property
+    def enters_unpruned(self) -> bool:
+        """Whether every token of the clip enters the language model."""
+        return self.scope in ("model", "none")
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function; raises ValueError where there is none."""
+        module, _, name = self.function.partition(":")
+        if not name:
+            raise ValueError(f"{self.name} chooses nothing: {self.scope = }")
+        function: Callable[..., Any] = getattr(import_module(module), name)
+        return function
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(name="none", scope="none", summary="every token"),
+        Method(
+            name="uniform",
+            scope="frame",
+            function="pruner.baselines:rank_uniform",
+            summary="evenly over the picture (ordered dithering)",
+        ),
+        Method(
+            name="random",
+            scope="frame",
+            function="pruner.baselines:rank_random",
+            summary="at random",
+            is_random=True,
+        ),
+        Method(
+            name="tome",
+            scope="share",
+            function="pruner.tome:tome",
+            summary="similar tokens merged (ToMe, ICLR 2023)",
+        ),
+        Method(
+            name="fastv",
+            scope="model",
+            function="pruner.fastv:fastv",
+            summary="by attention inside the language model (FastV, ECCV 2024)",
+        ),
+        Method(
+            name="gprune",
+            scope="frame",
+            function="pruner.gprune:rank_gprune",
+            summary="by propagation over a token graph (G-Prune, AAAI 2025)",
+            has_graph=True,
+            num_steps=5,
+        ),
+        Method(
+            name="mr_pruner",
+            scope="frame",
+            function="pruner.mr_pruner:rank_mr_pruner",
+            summary="by token graphs inside and across resolutions (MR-Pruner, WACV 2026)",
+            needs_share=True,
+            has_graph=True,
+        ),
+        Method(
+            name="evs",
+            scope="clip",
+            function="pruner.evs:evs",
+            summary="what changed since the frame before (EVS, arXiv 2510.14624)",
+        ),
+        Method(
+            name="vidcom2",
+            scope="clip",
+            function="pruner.vidcom2:vidcom2",
+            summary="what is unlike the rest of the clip (VidCom2, arXiv 2505.14454)",
+        ),
+    )
+}
+
+
+def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
+    """Rank every token of F frames by a method, so that any share is a prefix.
+
+    Methods that do not choose inside a frame rank nothing: tokens stay in source order, for what is
+    chosen later.
+
+    Args:
+        name: a key of `METHODS`.
+        base: (F, N1, D) base tokens, floating point, un-normalised.
+        grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
+        task: what the method is told beside the features.
+
+    Returns:
+        The ranking, on the device of the features.
+
+    Raises:
+        KeyError: an unknown name.
+        ValueError: shapes that do not fit, parameters out of range, features not finite.
+    """
+    method = METHODS[name]
+    if method.scope != "frame":
+        from pruner.baselines import rank_none
+
+        return rank_none(base, grid)
+    ranking: Ranking = method.load()(base, grid, task)
+    if task.newlines_last:
+        from pruner.newlines import newlines_last
+
+        return replace(ranking, order=newlines_last(ranking.order, frame_layout(base, grid)))
+    return ranking
+
+
+def choose(
+    name: str, base: Tensor, grid: Tensor, newline: Tensor, shares: Sequence[int]
+) -> list[tuple[Tensor | None, Tensor]]:
+    """Choose what a clip keeps by a method that is not a ranking inside a frame.
+
+    Args:
+        name: a key of `METHODS`, of scope ``share`` or ``clip``.
+        base: (F, N1, D) base tokens of all frames in source order, floating point, un-normalised.
+        grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
+        newline: (D,), the newline token.
+        shares: F whole numbers in [0, num_tokens], newlines counted: how many tokens each frame
+            keeps. A method of scope ``clip`` shares their sum out anew; VidCom2's is at least F.
+
+    Returns:
+        For each frame the features (k, D) of what it keeps, None where tokens are kept as they are,
+        and `keep_indices` (k,) int64 flat indices, ascending and unique; the sum of k is that of
+        the shares.
+
+    Raises:
+        KeyError: an unknown name.
+        ValueError: a method of another scope, shapes that do not fit, shares out of range, features
+            not finite.
+    """
+    method, num_tokens = METHODS[name], frame_layout(base, grid).num_tokens
+    if method.scope not in ("share", "clip"):
+        raise ValueError(f"{name} does not choose among the tokens of a clip: {method.scope = }")
+    if len(shares) != len(base) or not all(0 <= share <= num_tokens for share in shares):
+        raise ValueError(f"a share per frame, up to {num_tokens = }: {shares = }")
+    if method.scope == "share":
+        return list(method.load()(base, grid, newline, shares))
+    return [(None, indices) for indices in method.load()(base, grid, sum(shares))]

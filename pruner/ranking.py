@@ -1,0 +1,45 @@
+"""What a method that chooses inside one frame is told, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pruner.settings import PUBLISHED, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a method is told beside the features of F frames.
+
+    Attributes:
+        frame_indices: F numbers, at least 0: the place of each frame in its clip.
+        num_keep: nominal share of a frame, newlines included; read by methods that need one.
+        settings: of the token graph; read by methods that have one.
+        seed: of random choices, at least 0.
+        newlines_last: newlines go behind all other tokens, see `pruner.newlines.newlines_last`;
+            else each follows the first token of its row, see `pruner.order.keep_order`.
+    """
+
+    frame_indices: Sequence[int]
+    num_keep: int = 0
+    settings: Settings = PUBLISHED
+    seed: int = 0
+    newlines_last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranking:
+    """Tokens of F frames in the order in which a growing share keeps them.
+
+    Attributes:
+        order: (F, num_tokens) int64 flat indices, a permutation in each row.
+        informativeness: (F, 2) float64, mean L2 norm of base and of grid tokens.
+    """
+
+    order: Tensor
+    informativeness: Tensor
