@@ -1,6 +1,6 @@
 """Small clips drawn at test time: each picture carries its own number as black and white blocks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from workers.messages import UInt8Array
+from workers.arrays import UInt8Array
 
 COLUMNS, ROWS = 5, 2
 FRAME_RATE = 25
@@ -47,10 +47,14 @@ def draw_clip(
     options: Mapping[str, str] = X264_B_FRAMES,
     gop: int = 12,
     rotation_degrees: int = 0,
+    matrix: Sequence[int] | None = None,
+    lay_down: Callable[[UInt8Array], UInt8Array] | None = None,
+    pixel_shape: Fraction | None = None,
     width: int = WIDTH,
     height: int = HEIGHT,
     pix_fmt: str = "yuv420p",
     times_ms: Sequence[int] | None = None,
+    unit: Fraction | None = None,
     first_number: int = 0,
 ) -> Path:
     """Write a clip of numbered pictures; the container follows from the name's ending.
@@ -62,28 +66,49 @@ def draw_clip(
         gop: pictures from one keyframe to the next.
         rotation_degrees: what the display matrix says, counter-clockwise; the stored pictures lie
             on their side, so that a reader that obeys it sees the numbers upright.
+        matrix: another display matrix as (a, b, c, d), and how a picture is laid down to be set
+            upright by it.
+        pixel_shape: width of a stored pixel through its height.
         width, height, pix_fmt: of the picture as shown.
-        times_ms: presentation time of each picture in milliseconds; 25 pictures a second if None.
+        times_ms: presentation time of each picture in milliseconds, or in ``unit`` of a second if
+            that is given; 25 pictures a second if None.
         first_number: painted into the first picture.
     """
-    unit = Fraction(1, FRAME_RATE) if times_ms is None else Fraction(1, 1000)
+    unit = unit or (Fraction(1, FRAME_RATE) if times_ms is None else Fraction(1, 1000))
     times = range(num_frames) if times_ms is None else times_ms
-    turned = rotation_degrees % 180 == 90
+    lay_down = lay_down or (lambda picture: np.rot90(picture, k=-rotation_degrees // 90))
+    stored_height, stored_width = lay_down(paint_frame(0, width=width, height=height)).shape[:2]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=FRAME_RATE, options=dict(options))
-        stream.width, stream.height = (height, width) if turned else (width, height)
+        stream.width, stream.height = stored_width, stored_height
         stream.pix_fmt = pix_fmt
         stream.codec_context.gop_size = gop
         stream.codec_context.time_base = unit
+        if pixel_shape is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_shape
         if rotation_degrees:
             stream.set_display_rotation(rotation_degrees)
+        if matrix is not None:
+            a, b, c, d = (each << 16 for each in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         for number, time in enumerate(times):
             picture = paint_frame(first_number + number, width=width, height=height)
-            stored = np.rot90(picture, k=-rotation_degrees // 90)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
+            stored = np.ascontiguousarray(lay_down(picture))
+            frame = av.VideoFrame.from_ndarray(stored, format="rgb24")
             frame.pts, frame.time_base = time, unit
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def draw_raw(path: Path, *, num_frames: int) -> Path:
+    """Write an uncompressed YUV4MPEG2 clip of numbered pictures."""
+    pictures = [
+        av.VideoFrame.from_ndarray(paint_frame(number), format="rgb24").reformat(format="yuv420p")
+        for number in range(num_frames)
+    ]
+    content = b"".join(b"FRAME\n" + picture.to_ndarray().tobytes() for picture in pictures)
+    path.write_bytes(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F{FRAME_RATE}:1 Ip A1:1\n".encode() + content)
     return path
 
 
@@ -121,6 +146,20 @@ def join_files(sources: Sequence[Path], target: Path) -> Path:
     return target
 
 
+def copy_trimmed(source: Path, target: Path, *, start: Fraction) -> Path:
+    """Copy an MP4 without decoding, to be shown from ``start`` seconds on by an edit list."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        for packet in reader.demux(stream):
+            if packet.size:
+                packet.pts -= int(start / stream.time_base)
+                packet.dts -= int(start / stream.time_base)
+                packet.stream = copy
+                writer.mux(packet)
+    return target
+
+
 def hide_vp8_picture(source: Path, target: Path, *, number: int) -> Path:
     """Copy a VP8 clip with one picture marked as not shown, as alternate references are."""
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
@@ -135,8 +174,15 @@ def hide_vp8_picture(source: Path, target: Path, *, number: int) -> Path:
     return target
 
 
-def decode_sequentially(path: Path) -> list[tuple[int | None, UInt8Array]]:
-    """Decode a whole clip the plain way: time and upright picture of every sound frame."""
+def decode_sequentially(
+    path: Path, *, stored_size: tuple[int, int] | None = None
+) -> list[tuple[int | None, UInt8Array]]:
+    """Decode a whole clip the plain way: time and upright picture of every sound frame.
+
+    ``stored_size`` (width, height) are square pixels to scale to before turning.
+    """
+    width, height = stored_size or (None, None)
+    bicubic = av.video.reformatter.Interpolation.BICUBIC if stored_size else None
     shown = []
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
@@ -147,7 +193,15 @@ def decode_sequentially(path: Path) -> list[tuple[int | None, UInt8Array]]:
             with suppress(av.error.FFmpegError):
                 frames = packet.decode()
             shown += [
-                (frame.pts, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                (
+                    frame.pts,
+                    np.rot90(
+                        frame.to_ndarray(
+                            format="rgb24", width=width, height=height, interpolation=bicubic
+                        ),
+                        frame.rotation // 90,
+                    ),
+                )
                 for frame in frames
                 if not frame.is_corrupt
             ]

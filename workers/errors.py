@@ -5,18 +5,24 @@
     StreamError
     ├── InputError                 an option or a question the run cannot work with
     ├── VideoError                 a clip that cannot be read; names the file and the reason
-    │   ├── VideoOpenError         missing, not a file, not a video, header unreadable
+    │   ├── VideoOpenError         missing, not a file, no video or picture, header unreadable
     │   ├── NoVideoStreamError     opens, but holds no moving pictures
     │   ├── VideoDecodeError       has a video stream of which not one wanted frame can be decoded
     │   ├── VideoLimitError        frames too large to be decoded safely
-    │   └── VideoTimeoutError      reading took longer than its time limit
+    │   └── VideoTimeoutError      reading made no progress for longer than its time limit
     ├── ModelError                 a checkpoint that cannot be found, read or used
     ├── ContextError               text plus visual budget exceed the model's context
     ├── ResourceError              the cluster cannot place the actors that were asked for
+    ├── OutputError                what the run has made cannot be written
     └── WorkerError                a worker failed or died more often than recovery allows
 
 Every exception carries one message string, so it survives pickling between actors unchanged.
 """
+
+
+def display_name(path: str) -> str:
+    """Return ``path`` fit for a one-line message."""
+    return path if path.isprintable() else repr(path)
 
 
 class StreamError(Exception):
@@ -32,7 +38,7 @@ class VideoError(StreamError):
 
 
 class VideoOpenError(VideoError):
-    """The path is missing, is not a file, or is not a readable video container."""
+    """The path is missing, is not a file, or is not a readable video or picture."""
 
 
 class NoVideoStreamError(VideoError):
@@ -48,7 +54,7 @@ class VideoLimitError(VideoError):
 
 
 class VideoTimeoutError(VideoError):
-    """Reading the clip took longer than its time limit."""
+    """Reading the clip made no progress for longer than its time limit."""
 
 
 class ModelError(StreamError):
@@ -61,6 +67,10 @@ class ContextError(StreamError):
 
 class ResourceError(StreamError):
     """The cluster cannot place the actors that were asked for."""
+
+
+class OutputError(StreamError):
+    """What the run has made cannot be written: stdout or a file is full, closed or gone."""
 
 
 class WorkerError(StreamError):

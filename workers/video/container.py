@@ -1,8 +1,5 @@
 """Opening and reading one local video file with PyAV, within limits and with typed errors."""
 
-import os
-import stat
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -10,80 +7,29 @@ import av
 import av.container
 from av.error import ExitError, FFmpegError, InvalidDataError
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from workers.errors import (
-    NoVideoStreamError,
-    VideoDecodeError,
-    VideoLimitError,
-    VideoOpenError,
-    VideoTimeoutError,
-)
+from workers.errors import NoVideoStreamError, VideoDecodeError, VideoOpenError, display_name
+from workers.video import limits
+from workers.video.limits import Deadline, check_file, check_size
 
-MAX_PIXELS = 64_000_000
-"""Largest picture (width x height) that is ever decoded; 8K UHD has 33 million pixels."""
+MPEG_CONTAINERS = frozenset({"mpeg", "mpegts", "mpegvideo"})
+"""FFmpeg's names of the containers whose clock may jump and whose index has to be found out."""
 
 _DEMUXERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,"
-    "3gp,mxf,dv,nut,gif,rm,wtv,mjpeg,yuv4mpegpipe"
+    "3gp,mxf,dv,nut,gif,apng,rm,wtv,mjpeg,yuv4mpegpipe"
 )
 """Every container that is one plain file; playlists and scripts (hls, dash, concat) are not."""
 
+_NO_CODEC = "-"
 _MAX_DEMUX_ERRORS = 8
 
-_COVER_ART = Disposition.attached_pic | Disposition.timed_thumbnails
-
-
-def display_name(path: str) -> str:
-    """Return ``path`` fit for a one-line message."""
-    return path if path.isprintable() else repr(path)
-
-
-class Deadline:
-    """A limit on wall time that loops ask now and then."""
-
-    def __init__(self, path: str, timeout_seconds: float) -> None:
-        self.path = path
-        self.timeout_seconds = timeout_seconds
-        self.restart()
-
-    def restart(self) -> None:
-        """Grant the full time again, from now."""
-        self._end = time.monotonic() + self.timeout_seconds
-
-    def check(self) -> None:
-        """Raise VideoTimeoutError once the time is over."""
-        if time.monotonic() > self._end:
-            raise self.error()
-
-    def error(self) -> VideoTimeoutError:
-        """Build the error that names the file and the limit."""
-        return VideoTimeoutError(
-            f"{display_name(self.path)}: reading took longer than {self.timeout_seconds:g} s; "
-            "allow more time, or copy the clip to a fast local disk"
-        )
-
-
-def check_file(path: str) -> None:
-    """Raise VideoOpenError unless ``path`` is a regular, non-empty local file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise VideoOpenError(
-            f"{display_name(path)}: {reason}; give the path of a local video file"
-        ) from None
-    if stat.S_ISDIR(status.st_mode):
-        raise VideoOpenError(f"{display_name(path)}: is a directory; give a video file inside it")
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoOpenError(
-            f"{display_name(path)}: is not a regular file (pipe, socket or device)"
-        )
-    if status.st_size == 0:
-        raise VideoOpenError(f"{display_name(path)}: the file is empty (0 bytes)")
+# A tile of a larger picture, as phones store them, is none by itself.
+_NO_CLIP = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
 
 
 @contextmanager
@@ -96,27 +42,43 @@ def open_video(
         VideoOpenError: not a readable local video file, or a playlist.
         NoVideoStreamError: no moving pictures in it (cover art does not count).
         VideoDecodeError: its codec is unknown.
-        VideoLimitError: its pictures are larger than ``MAX_PIXELS``.
+        VideoLimitError: its pictures are larger than ``limits.MAX_PIXELS``.
         VideoTimeoutError: opening alone used up the time.
     """
     check_file(path)
-    options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": _DEMUXERS,
-        "max_pixels": str(MAX_PIXELS),
-    }
+    with _open_container(path, deadline, {"max_pixels": str(limits.MAX_PIXELS)}) as container:
+        stream = _best_stream(container, path)
+        context: VideoCodecContext | None = stream.codec_context
+        if context is None:
+            raise VideoDecodeError(
+                f"{display_name(path)}: its codec is unknown to this FFmpeg build"
+            )
+        check_size(display_name(path), context.width, context.height)
+        if context.width == 0:
+            _check_declared_size(path, deadline)
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        context.thread_type = "NONE"
+        context.thread_count = 1
+        context.options = {"max_pixels": str(limits.MAX_PIXELS)}
+        yield container, stream
+
+
+def _open_container(
+    path: str, deadline: Deadline, options: dict[str, str]
+) -> av.container.InputContainer:
+    options = options | {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
     limit = deadline.timeout_seconds
     try:
         # The prefix keeps a name such as "12:30.mp4" from being taken for a protocol.
-        container = av.open(
+        return av.open(
             f"file:{path}", options=options, metadata_errors="replace", timeout=(limit, limit)
         )
     except ExitError:
         raise deadline.error() from None
     except (FFmpegError, UnicodeError) as error:
         raise VideoOpenError(_why_not_opened(path, error)) from None
-    with container:
-        yield container, _best_stream(container, path)
 
 
 def _why_not_opened(path: str, error: FFmpegError | UnicodeError) -> str:
@@ -132,24 +94,21 @@ def _why_not_opened(path: str, error: FFmpegError | UnicodeError) -> str:
 
 
 def _best_stream(container: av.container.InputContainer, path: str) -> VideoStream:
-    moving = [each for each in container.streams.video if not each.disposition & _COVER_ART]
+    moving = [each for each in container.streams.video if not each.disposition & _NO_CLIP]
     best = container.streams.best("video")
     stream = next((each for each in moving if each is best), moving[0] if moving else None)
     if stream is None:
         held = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
         raise NoVideoStreamError(f"{display_name(path)}: holds no video stream (it holds: {held})")
-    context: VideoCodecContext | None = stream.codec_context
-    if context is None:
-        raise VideoDecodeError(f"{display_name(path)}: its codec is unknown to this FFmpeg build")
-    if context.width * context.height > MAX_PIXELS:
-        raise VideoLimitError(
-            f"{display_name(path)}: pictures of {context.width}x{context.height} exceed the limit "
-            f"of {MAX_PIXELS // 1_000_000} million pixels; scale the clip down first"
-        )
-    context.thread_type = "NONE"
-    context.thread_count = 1
-    context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
+
+
+def _check_declared_size(path: str, deadline: Deadline) -> None:
+    """Refuse pictures too large for the decoders, whose refusal hides what the header says."""
+    with _open_container(path, deadline, {"codec_whitelist": _NO_CODEC}) as container:
+        context: VideoCodecContext | None = _best_stream(container, path).codec_context
+        if context is not None:
+            check_size(display_name(path), context.width, context.height)
 
 
 def read_packets(
@@ -158,20 +117,20 @@ def read_packets(
     """Yield the stream's packets from where the container stands, the empty flushing one included.
 
     Data the demuxer cannot make sense of is skipped; after a few such failures in a row the file
-    counts as ended there.
+    counts as ended there. Each packet is progress.
     """
     failures = 0
     while failures < _MAX_DEMUX_ERRORS:
         try:
             for packet in container.demux(stream):
-                deadline.check()
+                deadline.progress()
                 failures = 0
                 yield packet
             return
         except ExitError:
             raise deadline.error() from None
         except FFmpegError:
-            deadline.check()
+            deadline.progress()
             failures += 1
 
 
@@ -192,7 +151,7 @@ class PictureReader:
                 self.num_broken_packets += 1
                 continue
             for frame in frames:
-                self.deadline.check()
+                self.deadline.progress()
                 if frame.is_corrupt:
                     self.num_corrupt_pictures += 1
                 else:

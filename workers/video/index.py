@@ -10,6 +10,8 @@ Three kinds of clip come out:
   go backwards; pictures are then known by the order in which a sequential decode shows them.
 """
 
+import os
+from collections.abc import Callable
 from itertools import islice
 
 import av
@@ -18,39 +20,44 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from workers.errors import VideoDecodeError
-from workers.messages import Int64Array, VideoIndex
-from workers.video.container import (
-    Deadline,
-    PictureReader,
-    display_name,
-    open_video,
-    read_packets,
-)
+from workers.arrays import Int64Array
+from workers.errors import VideoDecodeError, display_name
+from workers.video.container import MPEG_CONTAINERS, PictureReader, open_video, read_packets
+from workers.video.display import read_display
+from workers.video.limits import Deadline, check_file, check_size
 from workers.video.numbers import needs_numbers, number_pictures
-from workers.video.packets import PacketScan, scan_packets
-from workers.video.sampling import JUMP_SECONDS
+from workers.video.packets import PacketScan, are_among, distinct, scan_packets
+from workers.video.sampling import jump_ticks
+from workers.video.video_index import VideoIndex
 
 # Only MPEG streams are made to jump; elsewhere a long still picture is more likely.
 _JUMP_SECONDS_ELSEWHERE = 3600.0
 _NUM_PROBED = 8
 
 
-def index_video(path: str, *, timeout_seconds: float = 20.0) -> VideoIndex:
+def index_video(
+    path: str,
+    *,
+    timeout_seconds: float = 20.0,
+    progress: Callable[[float], object] | None = None,
+) -> VideoIndex:
     """List every displayable picture of a local video file by presentation time.
 
     One pass over the packets without decoding, then pictures are decoded up to the first sound
-    one, which proves that the stream decodes and tells its true size and rotation. Left out is
-    what a sequential decode would not show: hidden pictures, those an edit list cuts away, second
-    fields, those before the first that can be decoded, and a last one that is cut off. A picture
-    that proves damaged further on stays listed; ``decode_segment`` reports it.
+    one, which proves that the stream decodes and tells how it is displayed. Left out is what a
+    sequential decode would not show: hidden pictures, those an edit list cuts away, second
+    fields, those before the first that can be decoded, and a last one that is cut off. Left out,
+    with a warning, are also those that share their time with an earlier one. A picture that proves
+    damaged further on stays listed; ``read_pictures`` reports it.
 
     A clip whose packets carry no usable times is decoded once in full to count its pictures if
     that is quick (1.5 billion pixels); above that its packets stand for its pictures.
 
     Args:
         path: a local regular file; no URL, pipe, device or playlist.
-        timeout_seconds: limit on wall time.
+        timeout_seconds: limit on wall time without progress; a clip may be of any length.
+        progress: called now and then with the share of the file read so far, in [0, 1]; with 1 at
+            the end.
 
     Returns:
         The index; its ``warnings`` say what is unusual about the clip.
@@ -60,13 +67,15 @@ def index_video(path: str, *, timeout_seconds: float = 20.0) -> VideoIndex:
         NoVideoStreamError: no moving pictures in it.
         VideoLimitError: pictures too large to be decoded safely.
         VideoDecodeError: not one picture can be decoded.
-        VideoTimeoutError: it took longer than ``timeout_seconds``.
+        VideoTimeoutError: nothing came of reading for ``timeout_seconds``.
 
-    Cost: O(packets); the file is read once.
+    Cost: O(packets) time and some 16 bytes of memory a packet; the file is read once.
     """
+    status = check_file(path)
     deadline = Deadline(path, timeout_seconds)
     with open_video(path, deadline) as (container, stream):
-        scan = scan_packets(container, stream, deadline)
+        report = progress and (lambda read: progress(min(1.0, read / status.st_size)))
+        scan = scan_packets(container, stream, deadline, report)
         warnings = _header_warnings(container, stream, scan)
     with open_video(path, deadline) as (container, stream):
         reader = PictureReader(deadline)
@@ -83,7 +92,10 @@ def index_video(path: str, *, timeout_seconds: float = 20.0) -> VideoIndex:
             pts = number_pictures(stream, scan, shown, pictures, pixels, warnings)
         else:
             pts = _shown_pts(scan, first.pts or 0, warnings)
-        return _build(path, container, stream, scan, first, pts, numbered, warnings)
+        index = _build(path, container, stream, scan, first, pts, numbered, warnings, status)
+    if progress is not None:
+        progress(1.0)
+    return index
 
 
 def _build(
@@ -95,30 +107,49 @@ def _build(
     pts: Int64Array,
     numbered: bool,
     warnings: list[str],
+    status: os.stat_result,
 ) -> VideoIndex:
     time_base = float(stream.time_base or 1)
-    rotation = _rotation(first, warnings)
-    turned = rotation in (90, 270)
-    limit = JUMP_SECONDS if "mpeg" in container.format.name else _JUMP_SECONDS_ELSEWHERE
-    holes = np.flatnonzero(np.diff(pts) * time_base > limit).tolist()
-    for hole in holes:
-        before, after = (pts[hole : hole + 2] - pts[0]) * time_base
-        warnings.append(f"time jumps from {before:.3f} s to {after:.3f} s; read from the beginning")
-    keyframe_pts = np.unique(np.array(scan.keyframe_pts, np.int64))
+    display = read_display(stream, first, warnings)
+    check_size(display_name(path), display.width, display.height)
+    jumps = _has_jumps(container, pts, time_base, warnings)
+    keyframe_pts = scan.distinct_keyframe_pts()
     return VideoIndex(
         path=path,
         codec=stream.codec_context.codec.canonical_name,
-        width=first.height if turned else first.width,
-        height=first.width if turned else first.height,
-        rotation_degrees=rotation,
+        width=display.width,
+        height=display.height,
+        rotation_degrees=display.rotation_degrees,
+        mirrored=display.mirrored,
         time_base_seconds=time_base,
         pts=pts,
-        seekable=not numbered and not holes and _keeps_times(container, stream, scan),
+        seekable=not numbered and not jumps and _keeps_times(container, stream, scan),
         warnings=tuple(f"{display_name(path)}: {warning}" for warning in warnings),
-        keyframe_pts=keyframe_pts[np.isin(keyframe_pts, pts)],
+        keyframe_pts=keyframe_pts[are_among(keyframe_pts, pts)],
         open_gop=scan.open_gop,
         numbered=numbered,
+        trimmed=scan.trimmed,
+        size_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
     )
+
+
+def _has_jumps(
+    container: InputContainer, pts: Int64Array, time_base: float, warnings: list[str]
+) -> bool:
+    steps = np.diff(pts)
+    limit = jump_ticks(steps, time_base)
+    if container.format.name not in MPEG_CONTAINERS:
+        limit = max(limit, round(_JUMP_SECONDS_ELSEWHERE / time_base))
+    jumps = np.flatnonzero(steps > limit).tolist()
+    if not jumps:
+        return False
+    before, after = pts[jumps[0] : jumps[0] + 2] * time_base
+    others = f" and {len(jumps) - 1} times more" if len(jumps) > 1 else ""
+    warnings.append(
+        f"time jumps from {before:.3f} s to {after:.3f} s{others}; read from the beginning"
+    )
+    return True
 
 
 def _keeps_times(container: InputContainer, stream: VideoStream, scan: PacketScan) -> bool:
@@ -133,31 +164,34 @@ def _keeps_times(container: InputContainer, stream: VideoStream, scan: PacketSca
 
 def _shown_pts(scan: PacketScan, first_pts: int, warnings: list[str]) -> Int64Array:
     listed = scan.pts[:-1] if scan.cut_off and len(scan.pts) > 1 else scan.pts
-    pts = np.unique(np.array(listed, np.int64))
+    pts, repeated = distinct(listed)
     shown = pts[pts >= first_pts]
     if len(listed) < len(scan.pts):
         warnings.append("the data is cut off within the last picture, which is left out")
+    if len(repeated):
+        warnings.append(f"{len(repeated)} pictures share their time with another and are left out")
     if len(shown) < len(pts):
         warnings.append(f"the first {len(pts) - len(shown)} pictures cannot be decoded")
     return shown
 
 
-def _rotation(first: VideoFrame, warnings: list[str]) -> int:
-    if first.rotation % 90:
-        warnings.append(f"a rotation of {first.rotation} degrees is ignored")
-        return 0
-    return int(first.rotation) % 360
-
-
 def _header_warnings(container: InputContainer, stream: VideoStream, scan: PacketScan) -> list[str]:
-    if stream.frames > scan.num_packets > 0:
-        return [f"holds {scan.num_packets} of the {stream.frames} pictures its header promises"]
-    if stream.frames or not scan.pts or scan.steps_back or not container.duration:
+    promised = stream.frames
+    if "mov" in container.format.name:
+        # It counts what an edit list cuts away, the demuxer's own list does not.
+        promised = min(promised, len(stream.index_entries))
+    if promised > scan.num_packets > 0:
+        return [f"holds {scan.num_packets} of the {promised} pictures its header promises"]
+    if stream.frames or not scan.pts or scan.num_steps_back or not container.duration:
         return []
-    end_seconds = (max(scan.pts) - min(scan.pts)) * float(stream.time_base or 1)
+    time_base = float(stream.time_base or 1)
+    first, last = min(scan.pts) * time_base, max(scan.pts) * time_base
     promised_seconds = container.duration / av.time_base
-    if end_seconds < 0.95 * promised_seconds - 1:
-        return [f"pictures end at {end_seconds:.1f} s of the {promised_seconds:.1f} s promised"]
+    if "matroska" in container.format.name and promised_seconds > first:
+        # Its header tells when the clip ends rather than how long it is.
+        promised_seconds -= first
+    if last - first < 0.95 * promised_seconds - 1:
+        return [f"holds {last - first:.1f} s of the {promised_seconds:.1f} s promised"]
     return []
 
 

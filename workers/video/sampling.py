@@ -1,18 +1,44 @@
 """Which pictures of a clip to look at: evenly spread over its time, by number or by rate."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 
+from workers.arrays import Float64Array, Int64Array
 from workers.errors import InputError
-from workers.messages import Float64Array, Int64Array, VideoIndex
 
-JUMP_SECONDS = 10.0
-"""A longer hole is a jump of the clock, in a clip whose clock may jump."""
+_JUMP_SECONDS = 10.0
+_JUMP_STEPS = 10
+
+
+class Timed(Protocol):
+    """A source of pictures, each shown from a time on: ``VideoIndex`` or ``ImageSource``."""
+
+    @property
+    def pts(self) -> Int64Array:
+        """(n,) int64 ascending times."""
+
+    @property
+    def time_base_seconds(self) -> float:
+        """The unit of ``pts``."""
+
+    @property
+    def seekable(self) -> bool:
+        """False where the clock may jump."""
+
+
+def jump_ticks(steps: Int64Array, time_base_seconds: float) -> int:
+    """Return the longest step that is no jump of the clock, in a clip whose clock may jump.
+
+    That is ten seconds, or ten typical (median) steps where pictures come as seldom as that.
+    """
+    typical = int(np.median(steps)) if len(steps) else 0
+    return max(round(_JUMP_SECONDS / time_base_seconds), _JUMP_STEPS * typical)
 
 
 def sample_frames(
-    index: VideoIndex,
+    index: Timed,
     *,
     num_frames: int | None = None,
     fps: float | None = None,
@@ -21,23 +47,26 @@ def sample_frames(
 ) -> Int64Array:
     """Choose pictures of a clip, evenly over a window of its time.
 
-    The picture shown at a time is the last one that starts at or before it; the last picture of a
-    clip stays for one typical (median) duration. With ``num_frames`` the window is cut into that
-    many equal bins and each gives the picture shown at its centre; where several centres fall on
-    one picture its neighbours take their place, so that exactly ``num_frames`` distinct ones come
-    out, or all when the window shows fewer. With ``fps`` the pictures shown at ``start + k / fps``
-    are chosen, each once.
+    All times are those of the source, as they are printed with the pictures: in a clip whose times
+    begin at 1.4 s, the window from 2 s on leaves out its first 0.6 s. The picture shown at a time
+    is the last one that starts at or before it; the last picture of a clip stays for one typical
+    (median) duration. With ``num_frames`` the window is cut into that many equal bins and each
+    gives the picture shown at its centre; where several centres fall on one picture its neighbours
+    take their place, so that exactly ``num_frames`` distinct ones come out, or all when the window
+    shows fewer. With ``fps`` the pictures shown at ``start + k / fps`` are chosen, each once.
 
-    In a clip that is not ``seekable`` a hole of more than ten seconds counts as one typical
-    duration, so that a jump of the clock does not swallow the sampling; the window is measured on
-    that closed-up time.
+    In a clip that is not ``seekable`` a hole of more than ten seconds (and ten typical durations)
+    counts as one typical duration inside the window, so that a jump of the clock does not swallow
+    the sampling.
 
     Args:
-        index: the clip.
+        index: the clip, a ``VideoIndex`` or an ``ImageSource``.
         num_frames: number of pictures, at least 1. Give either this or ``fps``.
         fps: pictures per second of video, above 0.
-        start_seconds: begin of the window, from the clip's first picture on; None is 0.
-        end_seconds: end of the window, itself not in it, cut to the clip's; None is the clip's.
+        start_seconds: begin of the window in source time. None, or a time before the first
+            picture, is the time of that.
+        end_seconds: end of the window in source time, itself not in it, cut to the clip's; None is
+            the clip's.
 
     Returns:
         (n,) int64, ascending, unique positions in ``index.pts``; at least one.
@@ -82,16 +111,19 @@ def thin_frames(frame_indices: Int64Array, max_frames: int) -> Int64Array:
 class _Timeline:
     """The starts of all pictures in seconds from the first one on, with jumps closed up."""
 
-    def __init__(self, index: VideoIndex) -> None:
+    def __init__(self, index: Timed) -> None:
         steps = np.diff(index.pts)
         typical = int(np.median(steps)) if len(steps) else 0
+        # One picture alone has no typical duration; a second does for its window.
+        picture_seconds = typical * index.time_base_seconds if len(steps) else 1.0
+        self.first = float(index.pts[0]) * index.time_base_seconds
+        self.source_starts: Float64Array = (index.pts - index.pts[0]) * index.time_base_seconds
+        self.source_end = float(self.source_starts[-1]) + picture_seconds
         if not index.seekable:
-            jump = max(round(JUMP_SECONDS / index.time_base_seconds), typical)
+            jump = jump_ticks(steps, index.time_base_seconds)
             steps = np.where(steps > jump, typical, steps)
         ticks = np.concatenate([[0], np.cumsum(steps)])
         self.starts: Float64Array = ticks * index.time_base_seconds
-        # One picture alone has no typical duration; a second does for its window.
-        picture_seconds = typical * index.time_base_seconds if len(steps) else 1.0
         self.end = float(self.starts[-1]) + picture_seconds
         self.tolerance = index.time_base_seconds / 1000
 
@@ -100,19 +132,30 @@ class _Timeline:
         found = np.searchsorted(self.starts, seconds + self.tolerance, "right") - 1
         return found.astype(np.int64)
 
+    def closed_up(self, seconds: float) -> float:
+        """Return a time since the first picture as it is after jumps have been closed up."""
+        starts = self.source_starts
+        shown = int(np.searchsorted(starts, seconds + self.tolerance, "right")) - 1
+        next_start = self.starts[shown + 1] if shown + 1 < len(starts) else self.end
+        return float(min(self.starts[shown] + seconds - starts[shown], next_start))
+
 
 def _window(
     timeline: _Timeline, start_seconds: float | None, end_seconds: float | None
 ) -> tuple[float, float]:
-    start = 0.0 if start_seconds is None else start_seconds
-    end = timeline.end if end_seconds is None else end_seconds
-    if not 0 <= start < timeline.end:
-        raise InputError(f"--start {start:g} s is outside the clip of {timeline.end:.3f} s")
-    if not start < end:
-        raise InputError(
-            f"--end {end:g} s is not after --start {start:g} s in the clip of {timeline.end:.3f} s"
-        )
-    return start, min(end, timeline.end)
+    """Return the window on closed-up time since the first picture."""
+    first, length = timeline.first, timeline.source_end
+    start = 0.0 if start_seconds is None else start_seconds - first
+    end = length if end_seconds is None else min(end_seconds - first, length)
+    shown = f"the clip, which is shown from {first:.3f} to {first + length:.3f} s"
+    if math.isnan(start) or start >= length:
+        raise InputError(f"--start {start_seconds:g} s is outside {shown}")
+    start = max(start, 0.0)
+    if math.isnan(end) or end <= 0:
+        raise InputError(f"--end {end_seconds:g} s is outside {shown}")
+    if end <= start:
+        raise InputError(f"--end {end_seconds:g} s is not after --start {start_seconds:g} s")
+    return timeline.closed_up(start), timeline.closed_up(end)
 
 
 def _spread(timeline: _Timeline, num_frames: int, start: float, end: float) -> Int64Array:

@@ -1,110 +1,173 @@
-"""Cutting a clip into segments and chunks, and putting decoded pictures into a chunk."""
+"""Cutting a clip into segments and chunks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
+from workers.arrays import Float64Array, Int64Array
 from workers.errors import InputError
-from workers.messages import Float64Array, FrameChunk, Int64Array, Segment, UInt8Array, VideoIndex
-from workers.video.container import display_name
+from workers.video.images import ImageSegment, ImageSource
+from workers.video.video_index import VideoIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VideoSegment:
+    """A run of sampled frames of one video that one worker reads in one go.
+
+    Frame ``first_frame + i`` of the sampled clip has the presentation time ``pts[i]``, in the units
+    of ``index``, which is cut to what reading these frames needs (see :func:`cut_index`). A slice
+    is a segment of some of the frames, wherever it begins.
+    """
+
+    clip_id: str
+    index: VideoIndex
+    decoder: str
+    first_frame: int
+    pts: Int64Array
+    frames_per_chunk: int
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.pts)
+
+    @property
+    def pts_seconds(self) -> Float64Array:
+        """Source times of the frames."""
+        return self.pts.astype(np.float64) * self.index.time_base_seconds
+
+    def __getitem__(self, frames: slice) -> Self:
+        start, stop, step = frames.indices(len(self))
+        if step != 1:
+            raise ValueError(f"a segment is contiguous: {frames = }")
+        pts = self.pts[start:stop]
+        return replace(
+            self, index=cut_index(self.index, pts), first_frame=self.first_frame + start, pts=pts
+        )
+
+    def chunks(self) -> Iterator[Self]:
+        """Yield slices of ``frames_per_chunk`` frames, the last one perhaps of fewer."""
+        for start in range(0, len(self), self.frames_per_chunk):
+            yield self[start : start + self.frames_per_chunk]
+
+    def __repr__(self) -> str:
+        frames = f"frames {self.first_frame} to {self.first_frame + len(self) - 1}"
+        return f"VideoSegment({self.clip_id}, {frames}, {self.decoder})"
+
+
+Segment = VideoSegment | ImageSegment
+"""What ``workers.video.decode.read_pictures`` reads."""
 
 
 def cut_segments(
-    index: VideoIndex,
+    clip_id: str,
+    source: VideoIndex | ImageSource,
     frame_indices: Int64Array,
     *,
     decoder: str,
     frames_per_chunk: int,
-    num_segments: int,
+    max_chunks: int,
 ) -> list[Segment]:
-    """Cut the sampled frames of a clip into contiguous segments of whole chunks.
+    """Cut the sampled frames of a clip into contiguous segments of at most ``max_chunks`` chunks.
 
-    The segments differ by at most one chunk in length, the longer ones first. A clip that must be
-    read from its beginning, or has one keyframe only, becomes one segment: more would each decode
-    the same pictures again.
+    The segments differ by at most one chunk in length. A clip that must be read from its beginning,
+    or has one keyframe only, becomes one segment of any length: more would each decode the same
+    pictures again.
 
     Args:
-        index: the clip.
-        frame_indices: (n,) int64, ascending, positions in ``index.pts``.
-        decoder: name of the back end, see ``workers.video.decode.DECODERS``.
+        clip_id: name of the clip, which every chunk of pictures bears.
+        source: the clip, from ``workers.video.source.open_source``.
+        frame_indices: (n,) int64, ascending, positions in the source.
+        decoder: name of the back end, see ``workers.video.decode.DECODERS``; images have none.
         frames_per_chunk: frames in each chunk but the last, at least 1.
-        num_segments: wanted number of segments, at least 1; fewer come out where there are fewer
-            chunks.
+        max_chunks: at least 1.
 
     Returns:
         Segments in source order; none for no frames.
 
     Raises:
-        InputError: ``frames_per_chunk`` or ``num_segments`` below 1.
+        InputError: ``frames_per_chunk`` or ``max_chunks`` below 1.
 
-    Cost: O(n).
+    Cost: O(n + segments * log(pictures)).
     """
-    if frames_per_chunk < 1 or num_segments < 1:
+    if frames_per_chunk < 1 or max_chunks < 1:
         raise InputError(
-            f"chunks and segments are at least one: {frames_per_chunk = } {num_segments = }"
+            f"chunks and segments are at least one: {frames_per_chunk = } {max_chunks = }"
         )
     num_chunks = -(-len(frame_indices) // frames_per_chunk)
-    if not index.seekable or len(index.keyframe_pts) == 1:
-        num_segments = 1
-    pts = index.pts[frame_indices]
-    parts = np.array_split(np.arange(num_chunks), min(num_segments, num_chunks) or 1)
-    bounds = [(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
+    num_segments = -(-num_chunks // max_chunks)
+    if isinstance(source, VideoIndex) and _is_read_from_the_beginning(source):
+        num_segments = min(num_segments, 1)
+    parts = np.arange(num_segments + 1) * num_chunks
+    bounds = -(-parts // max(num_segments, 1)) * frames_per_chunk
     return [
-        Segment(
-            index=index,
-            decoder=decoder,
-            first_frame=start * frames_per_chunk,
-            pts=pts[start * frames_per_chunk : end * frames_per_chunk],
-            frames_per_chunk=frames_per_chunk,
-        )
-        for start, end in bounds
+        _make_segment(clip_id, source, frame_indices[start:end], start, decoder, frames_per_chunk)
+        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
     ]
 
 
-def chunk_starts(segment: Segment) -> range:
-    """Return the position in ``segment.pts`` at which each of its chunks starts."""
-    return range(0, len(segment.pts), segment.frames_per_chunk)
+def _is_read_from_the_beginning(index: VideoIndex) -> bool:
+    return not index.seekable or len(index.keyframe_pts) < 2
 
 
-def source_seconds(index: VideoIndex, pts: Int64Array) -> Float64Array:
-    """Return presentation times in seconds, as they stand in the source."""
-    return pts.astype(np.float64) * index.time_base_seconds
-
-
-class ChunkFiller:
-    """Collects the pictures of one chunk in one array of their final size."""
-
-    def __init__(self, segment: Segment, start: int) -> None:
-        self._segment = segment
-        self._start = start
-        self.pts = segment.pts[start : start + segment.frames_per_chunk]
-        index = segment.index
-        self._frames = np.empty((len(self.pts), index.height, index.width, 3), np.uint8)
-        self._found: list[int] = []
-
-    def add(self, position: int, picture: UInt8Array) -> None:
-        """Store the picture of ``self.pts[position]``; positions ascend."""
-        self._frames[len(self._found)] = picture
-        self._found.append(position)
-
-    def chunk(self, troubles: str) -> FrameChunk:
-        """Return the finished chunk, with a warning that names its missing pictures if any."""
-        segment = self._segment
-        found = np.array(self._found, np.int64)
-        missing = np.delete(self.pts, found)
-        first_frame = segment.first_frame + self._start
-        return FrameChunk(
-            chunk_index=first_frame // segment.frames_per_chunk,
-            frame_indices=first_frame + found,
-            pts_seconds=source_seconds(segment.index, self.pts[found]),
-            frames=self._frames[: len(found)],
-            warnings=_missing_warnings(segment.index, missing, troubles),
+def _make_segment(
+    clip_id: str,
+    source: VideoIndex | ImageSource,
+    positions: Int64Array,
+    first_frame: int,
+    decoder: str,
+    frames_per_chunk: int,
+) -> Segment:
+    if isinstance(source, ImageSource):
+        return ImageSegment(
+            clip_id=clip_id,
+            pictures=tuple(source.pictures[position] for position in positions),
+            sizes=source.sizes[positions],
+            pts_seconds=source.pts_seconds(positions),
+            first_frame=first_frame,
+            frames_per_chunk=frames_per_chunk,
         )
-
-
-def _missing_warnings(index: VideoIndex, missing: Int64Array, troubles: str) -> tuple[str, ...]:
-    if len(missing) == 0:
-        return ()
-    times = ", ".join(f"{seconds:.3f}" for seconds in source_seconds(index, missing))
-    return (
-        f"{display_name(index.path)}: {len(missing)} sampled frames cannot be decoded, "
-        f"shown at {times} s ({troubles})",
+    pts = source.pts[positions]
+    return VideoSegment(
+        clip_id=clip_id,
+        index=cut_index(source, pts),
+        decoder=decoder,
+        first_frame=first_frame,
+        pts=pts,
+        frames_per_chunk=frames_per_chunk,
     )
+
+
+def cut_index(index: VideoIndex, pts: Int64Array) -> VideoIndex:
+    """Return an index with no more in it than reading the pictures at ``pts`` takes.
+
+    Of the times there stay those asked for and the first, from which some decoders count; of the
+    keyframes the last one at or before each of these times, those 1, 3, 7, ... before it, to which
+    reading goes back where a keyframe proves unsound, and the first. A numbered clip keeps all
+    times up to the last one asked for, as its pictures are counted. What is left is read with the
+    same result, bit for bit. ``warnings`` are for whoever has the whole.
+
+    Args:
+        index: of the whole clip, or cut before.
+        pts: (n,) int64, ascending times in ``index.pts``.
+
+    Cost: O(n * log(keyframes)), and the number of times in a numbered clip.
+    """
+    last = pts[-1:]
+    if index.numbered:
+        kept = index.pts[: np.searchsorted(index.pts, last, "right").sum()]
+        return replace(index, pts=kept, keyframe_pts=index.keyframe_pts[:1], warnings=())
+    return replace(
+        index,
+        pts=np.unique(np.concatenate([index.pts[:1], pts])),
+        keyframe_pts=index.keyframe_pts[_places_to_start(index.keyframe_pts, pts)],
+        warnings=(),
+    )
+
+
+def _places_to_start(keyframe_pts: Int64Array, pts: Int64Array) -> Int64Array:
+    last = np.unique(np.searchsorted(keyframe_pts, pts, "right") - 1)
+    back = 2 ** np.arange(len(keyframe_pts).bit_length() + 1) - 1
+    places: Int64Array = np.unique(np.maximum(last[:, None] - back, 0))
+    return places[places < len(keyframe_pts)]

@@ -15,18 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from workers.arrays import Int64Array
 from workers.errors import InputError, VideoDecodeError
-from workers.messages import FrameChunk, Int64Array, Segment, VideoIndex
-from workers.video.container import Deadline, display_name, open_video
-from workers.video.segments import ChunkFiller, chunk_starts
+from workers.frames import PictureChunk
+from workers.video.container import MPEG_CONTAINERS, open_video
+from workers.video.limits import Deadline
+from workers.video.segments import VideoSegment
+from workers.video.video_index import VideoIndex
+from workers.video.with_pyav import make_chunk
 
 _REFUSED_CODECS = ("hevc", "av1")
 _REWINDS = ("DECORD_REWIND_RETRY_MAX", "2")
 _TIME_TOLERANCE_SECONDS = 5e-4
 
 
-def decode_with_decord(segment: Segment, timeout_seconds: float) -> Iterator[FrameChunk]:
-    """Yield the segment's chunks; see ``workers.video.decode.decode_segment``.
+def decode_with_decord(segment: VideoSegment, timeout_seconds: float) -> Iterator[PictureChunk]:
+    """Yield the segment's chunks; see ``workers.video.decode.read_pictures``.
 
     decord cannot be interrupted, so the time limit is looked at between its calls only.
 
@@ -37,9 +41,9 @@ def decode_with_decord(segment: Segment, timeout_seconds: float) -> Iterator[Fra
     decord = _import_decord()
     deadline = Deadline(segment.index.path, timeout_seconds)
     _check_trusted(segment.index, deadline)
-    for start in chunk_starts(segment):
+    for chunk in segment.chunks():
         deadline.restart()
-        yield _read_chunk(decord, segment, start, deadline)
+        yield _read_chunk(decord, chunk, deadline)
 
 
 def _import_decord() -> ModuleType:
@@ -49,13 +53,13 @@ def _import_decord() -> ModuleType:
         return importlib.import_module("decord")
     except ImportError:
         raise InputError(
-            "--decoder decord needs the package decord (pip install decord, Linux on x86-64 "
-            "only); use --decoder pyav"
+            "--decoder decord needs the package decord, for Linux on x86-64 only "
+            "(pip install 'mr-stream[decord]'); use --decoder pyav"
         ) from None
 
 
 def _refusal(index: VideoIndex, reason: str) -> VideoDecodeError:
-    return VideoDecodeError(f"{display_name(index.path)}: decord {reason}; use --decoder pyav")
+    return VideoDecodeError(f"{index.name}: decord {reason}; use --decoder pyav")
 
 
 def _check_trusted(index: VideoIndex, deadline: Deadline) -> None:
@@ -65,30 +69,31 @@ def _check_trusted(index: VideoIndex, deadline: Deadline) -> None:
         raise _refusal(index, "needs a clip whose times are complete and without jumps")
     if index.open_gop:
         raise _refusal(index, "returns wrong pictures from open groups of pictures")
+    if index.trimmed:
+        raise _refusal(index, "returns wrong pictures where an edit list cuts some away")
+    if index.mirrored:
+        raise _refusal(index, "does not mirror pictures")
     with open_video(index.path, deadline) as (container, _):
-        if "mpeg" in container.format.name:
+        if container.format.name in MPEG_CONTAINERS:
             raise _refusal(index, "returns wrong pictures from MPEG streams")
         if container.duration is None:
             raise _refusal(index, "cannot read a clip without a duration")
 
 
-def _read_chunk(decord: ModuleType, segment: Segment, start: int, deadline: Deadline) -> FrameChunk:
-    index = segment.index
-    filler = ChunkFiller(segment, start)
+def _read_chunk(decord: ModuleType, chunk: VideoSegment, deadline: Deadline) -> PictureChunk:
+    index = chunk.index
     try:
         reader = decord.VideoReader(index.path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
-        positions = _positions(reader, index, filler.pts)
+        positions = _positions(reader, index, chunk.pts)
         pictures = reader.get_batch(positions.tolist()).asnumpy()
         del reader
     except (decord.DECORDError, RuntimeError):
         raise _refusal(index, "fails on it, perhaps because it is damaged") from None
-    deadline.check()
+    deadline.progress()
     if pictures.shape[1:] != (index.height, index.width, 3):
         height, width = pictures.shape[1:3]
         raise _refusal(index, f"shows {width}x{height} instead of {index.width}x{index.height}")
-    for position, picture in enumerate(pictures):
-        filler.add(position, picture)
-    return filler.chunk("")
+    return make_chunk(chunk, list(pictures), "")
 
 
 def _positions(reader: Any, index: VideoIndex, wanted: Int64Array) -> Int64Array:

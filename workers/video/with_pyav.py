@@ -5,7 +5,7 @@ keyframe itself decodes cleanly; otherwise it goes back further, at last to the 
 pictures do not depend on where the reading of a segment began.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from types import TracebackType
@@ -18,9 +18,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from workers.messages import FrameChunk, Segment, UInt8Array, VideoIndex
-from workers.video.container import Deadline, PictureReader, open_video, read_packets
-from workers.video.segments import ChunkFiller, chunk_starts
+from workers.arrays import UInt8Array
+from workers.frames import PictureChunk
+from workers.video.container import PictureReader, open_video, read_packets
+from workers.video.display import set_upright
+from workers.video.limits import Deadline
+from workers.video.segments import VideoSegment
+from workers.video.video_index import VideoIndex
 
 _Shown = tuple[int, VideoFrame | None]
 """Presentation time and picture; None only before the first and after the last."""
@@ -29,22 +33,36 @@ _BEFORE_ALL: _Shown = (-(2**62), None)
 _AFTER_ALL: _Shown = (2**62, None)
 
 
-def decode_with_pyav(segment: Segment, timeout_seconds: float) -> Iterator[FrameChunk]:
-    """Yield the segment's chunks; see ``workers.video.decode.decode_segment``."""
+def decode_with_pyav(segment: VideoSegment, timeout_seconds: float) -> Iterator[PictureChunk]:
+    """Yield the segment's chunks; see ``workers.video.decode.read_pictures``."""
     deadline = Deadline(segment.index.path, timeout_seconds)
     with _PictureFinder(segment.index, deadline) as finder:
-        for start in chunk_starts(segment):
+        for chunk in segment.chunks():
+            # Whoever takes the pictures may have kept them for long.
             deadline.restart()
-            yield _read_chunk(finder, segment, start)
+            pictures = [finder.find(pts) for pts in chunk.pts.tolist()]
+            yield make_chunk(chunk, pictures, finder.troubles())
 
 
-def _read_chunk(finder: "_PictureFinder", segment: Segment, start: int) -> FrameChunk:
-    filler = ChunkFiller(segment, start)
-    for position, pts in enumerate(filler.pts.tolist()):
-        picture = finder.find(pts)
-        if picture is not None:
-            filler.add(position, picture)
-    return filler.chunk(finder.troubles())
+def make_chunk(
+    chunk: VideoSegment, pictures: Sequence[UInt8Array | None], troubles: str
+) -> PictureChunk:
+    """Return the pictures of a chunk, with a warning that names those missing (None) if any."""
+    index = chunk.index
+    missing = np.array([picture is None for picture in pictures], bool)
+    seconds = chunk.pts.astype(np.float64) * index.time_base_seconds
+    times = ", ".join(f"{each:.3f}" for each in seconds[missing])
+    warning = (
+        f"{index.name}: {missing.sum()} sampled frames cannot be decoded, "
+        f"shown at {times} s ({troubles})"
+    )
+    return PictureChunk(
+        clip_id=chunk.clip_id,
+        frame_indices=chunk.first_frame + np.flatnonzero(~missing),
+        pts_seconds=seconds[~missing],
+        pictures=tuple(picture for picture in pictures if picture is not None),
+        warnings=(warning,) if missing.any() else (),
+    )
 
 
 class _PictureFinder:
@@ -142,12 +160,14 @@ class _PictureFinder:
         turned = index.rotation_degrees in (90, 270)
         width, height = (index.height, index.width) if turned else (index.width, index.height)
         same_size = (frame.width, frame.height) == (width, height)
-        picture = self._reformatter.reformat(
+        picture: UInt8Array = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
             format="rgb24",
             interpolation=None if same_size else Interpolation.BICUBIC,
             threads=1,
-        ).to_ndarray()
-        return np.rot90(picture, k=index.rotation_degrees // 90)
+        ).to_ndarray()  # type: ignore[assignment]
+        return set_upright(
+            picture, rotation_degrees=index.rotation_degrees, mirrored=index.mirrored
+        )

@@ -1,4 +1,5 @@
 import os
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from tests.clips import (
     read_frame_number,
 )
 from workers.errors import InputError, VideoOpenError, VideoTimeoutError
-from workers.messages import FrameChunk, VideoIndex
-from workers.video.decode import cut_segments, decode_segment, index_video
+from workers.frames import PictureChunk
+from workers.video.decode import read_pictures
+from workers.video.index import index_video
 from workers.video.sampling import sample_frames
+from workers.video.segments import VideoSegment, cut_segments
+from workers.video.video_index import VideoIndex
 
 X264_OPEN_GOP = {**X264_B_FRAMES, "x264-params": "open-gop=1"}
 VARIABLE_RATE_MS = [0, 40, 80, 500, 510, 520, 2000, 2040, 5000, 5033, *range(6000, 8000, 40)]
@@ -66,20 +70,21 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_chunks(
-    index: VideoIndex, wanted: np.ndarray, *, num_segments: int = 1, frames_per_chunk: int = 4
-) -> list[FrameChunk]:
+    index: VideoIndex, wanted: np.ndarray, *, max_chunks: int = 1000, frames_per_chunk: int = 4
+) -> list[PictureChunk]:
     segments = cut_segments(
+        "clip",
         index,
         wanted,
         decoder="pyav",
         frames_per_chunk=frames_per_chunk,
-        num_segments=num_segments,
+        max_chunks=max_chunks,
     )
-    return [chunk for segment in segments for chunk in decode_segment(segment)]
+    return [chunk for segment in segments for chunk in read_pictures(segment)]
 
 
-def read_numbers(chunks: list[FrameChunk]) -> list[int]:
-    return [read_frame_number(frame) for chunk in chunks for frame in chunk.frames]
+def read_numbers(chunks: list[PictureChunk]) -> list[int]:
+    return [read_frame_number(picture) for chunk in chunks for picture in chunk.pictures]
 
 
 @pytest.mark.parametrize("number", [0, 1, 513, 1023])
@@ -90,14 +95,14 @@ def test_painted_numbers_can_be_read(number: int, size: tuple[int, int]) -> None
     assert read_frame_number(frame) == number
 
 
-@pytest.mark.parametrize("num_segments", [1, 2, 5])
+@pytest.mark.parametrize("max_chunks", [1, 3, 1000])
 @pytest.mark.parametrize("num_frames", [7, NUM_FRAMES])
 def test_every_kind_of_clip_gives_the_pictures_asked_for(
-    clip: Path, num_frames: int, num_segments: int
+    clip: Path, num_frames: int, max_chunks: int
 ) -> None:
     index = index_video(str(clip))
     wanted = sample_frames(index, num_frames=num_frames)
-    chunks = read_chunks(index, wanted, num_segments=num_segments)
+    chunks = read_chunks(index, wanted, max_chunks=max_chunks)
     assert index.num_frames == NUM_FRAMES
     assert len(wanted) == num_frames
     assert read_numbers(chunks) == wanted.tolist()
@@ -112,8 +117,8 @@ def test_pictures_equal_a_sequential_decode_bit_for_bit(clip: Path) -> None:
     index = index_video(str(clip))
     wanted = sample_frames(index, num_frames=9)
     expected = decode_sequentially(clip)
-    chunks = read_chunks(index, wanted, num_segments=3)
-    frames = [frame for chunk in chunks for frame in chunk.frames]
+    chunks = read_chunks(index, wanted, max_chunks=1)
+    frames = [frame for chunk in chunks for frame in chunk.pictures]
     for position, frame in zip(wanted.tolist(), frames, strict=True):
         np.testing.assert_array_equal(frame, expected[position][1])
 
@@ -127,35 +132,15 @@ def test_times_are_those_of_the_source(folder: Path) -> None:
 
 def test_chunks_hold_the_frames_of_their_number(plain: Path) -> None:
     index = index_video(str(plain))
-    chunks = read_chunks(index, np.arange(0, 60, 6), num_segments=2, frames_per_chunk=3)
-    assert [chunk.chunk_index for chunk in chunks] == [0, 1, 2, 3]
+    chunks = read_chunks(index, np.arange(0, 60, 6), max_chunks=2, frames_per_chunk=3)
+    assert {chunk.clip_id for chunk in chunks} == {"clip"}
     assert [chunk.frame_indices.tolist() for chunk in chunks] == [
         [0, 1, 2],
         [3, 4, 5],
         [6, 7, 8],
         [9],
     ]
-    assert chunks[0].frames.shape == (3, index.height, index.width, 3)
-
-
-def test_segments_are_contiguous_balanced_and_start_on_chunk_borders(plain: Path) -> None:
-    index = index_video(str(plain))
-    segments = cut_segments(
-        index, np.arange(58), decoder="pyav", frames_per_chunk=4, num_segments=4
-    )
-    assert [segment.first_frame for segment in segments] == [0, 16, 32, 48]
-    assert [len(segment.pts) for segment in segments] == [16, 16, 16, 10]
-    joined = np.concatenate([segment.pts for segment in segments])
-    np.testing.assert_array_equal(joined, index.pts[:58])
-
-
-@pytest.mark.parametrize("name", ["b_frames.avi", "gop250.mp4"])
-def test_a_clip_that_is_read_from_its_beginning_is_one_segment(folder: Path, name: str) -> None:
-    index = index_video(str(draw_clip(folder / f"one_{name}", **CLIPS[name])))
-    segments = cut_segments(
-        index, np.arange(20), decoder="pyav", frames_per_chunk=2, num_segments=5
-    )
-    assert [len(segment.pts) for segment in segments] == [20]
+    assert [picture.shape for picture in chunks[0].pictures] == [(96, 160, 3)] * 3
 
 
 def test_no_frames_give_no_segments(plain: Path) -> None:
@@ -163,38 +148,37 @@ def test_no_frames_give_no_segments(plain: Path) -> None:
     assert read_chunks(index, np.arange(0)) == []
 
 
-@pytest.mark.parametrize("counts", [(0, 1), (1, 0)])
-def test_chunks_and_segments_are_at_least_one(plain: Path, counts: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="at least one"):
-        cut_segments(
-            index_video(str(plain)),
-            np.arange(3),
-            decoder="pyav",
-            frames_per_chunk=counts[0],
-            num_segments=counts[1],
-        )
+def whole_segment(clip: Path, *, decoder: str = "pyav", frames_per_chunk: int = 60) -> VideoSegment:
+    index = index_video(str(clip))
+    (segment,) = cut_segments(
+        "clip",
+        index,
+        np.arange(index.num_frames),
+        decoder=decoder,
+        frames_per_chunk=frames_per_chunk,
+        max_chunks=index.num_frames,
+    )
+    assert isinstance(segment, VideoSegment)
+    return segment
 
 
 def test_an_unknown_decoder_is_refused_by_name(plain: Path) -> None:
-    (segment,) = cut_segments(
-        index_video(str(plain)), np.arange(3), decoder="vlc", frames_per_chunk=4, num_segments=1
-    )
     with pytest.raises(InputError, match="unknown decoder 'vlc'; --decoder takes one of: pyav"):
-        decode_segment(segment)
+        read_pictures(whole_segment(plain, decoder="vlc"))
 
 
-@pytest.mark.parametrize("num_segments", [1, 4])
+@pytest.mark.parametrize("max_chunks", [1, 4])
 @pytest.mark.parametrize("name", ["gop12.mp4", "plain.ts", "plain.mkv", "open_gop.ts"])
 def test_a_destroyed_middle_costs_its_own_pictures_only(
-    folder: Path, name: str, num_segments: int
+    folder: Path, name: str, max_chunks: int
 ) -> None:
     source = draw_clip(folder / f"whole_{name}", **CLIPS[name])
     broken = destroy_bytes(source, folder / f"broken_{name}", start_share=0.5, end_share=0.505)
     expected = dict(decode_sequentially(broken))
     index = index_video(str(broken))
-    chunks = read_chunks(index, np.arange(index.num_frames), num_segments=num_segments)
+    chunks = read_chunks(index, np.arange(index.num_frames), max_chunks=max_chunks)
     found = np.concatenate([chunk.frame_indices for chunk in chunks])
-    frames = [frame for chunk in chunks for frame in chunk.frames]
+    frames = [frame for chunk in chunks for frame in chunk.pictures]
     assert 50 < len(frames) <= index.num_frames
     for pts, frame in zip(index.pts[found].tolist(), frames, strict=True):
         np.testing.assert_array_equal(frame, expected[pts])
@@ -205,7 +189,7 @@ def test_a_missing_picture_is_named_and_not_replaced(folder: Path) -> None:
     broken = destroy_bytes(source, folder / "broken.mp4", start_share=0.4, end_share=0.5)
     index = index_video(str(broken))
     chunks = read_chunks(index, np.arange(index.num_frames), frames_per_chunk=60)
-    assert len(chunks[0].frames) < 60
+    assert len(chunks[0]) < 60
     (warning,) = chunks[0].warnings
     missing = np.setdiff1d(np.arange(60), chunks[0].frame_indices)
     times = ", ".join(f"{number / 25:.3f}" for number in missing)
@@ -218,10 +202,10 @@ def test_a_chunk_without_a_picture_is_still_yielded(folder: Path) -> None:
     broken = destroy_bytes(source, folder / "gap.mp4", start_share=0.3, end_share=0.6)
     index = index_video(str(broken))
     chunks = read_chunks(index, np.arange(index.num_frames), frames_per_chunk=2)
-    empty = [chunk for chunk in chunks if len(chunk.frames) == 0]
-    assert [chunk.chunk_index for chunk in chunks] == list(range(30))
+    empty = [chunk for chunk in chunks if len(chunk) == 0]
+    assert len(chunks) == 30
     assert empty
-    assert empty[0].frames.shape == (0, index.height, index.width, 3)
+    assert empty[0].pictures == ()
     assert "2 sampled frames cannot be decoded" in empty[0].warnings[0]
 
 
@@ -232,33 +216,35 @@ def test_a_change_of_size_is_scaled_to_the_first(folder: Path) -> None:
         folder / "large.ts", width=240, height=144, times_ms=times_ms, first_number=40
     )
     index = index_video(str(join_files([small, large], folder / "sizes.ts")))
-    chunks = read_chunks(index, np.arange(index.num_frames), num_segments=4)
+    chunks = read_chunks(index, np.arange(index.num_frames), max_chunks=5)
     assert index.num_frames == 80
-    assert {chunk.frames.shape[1:] for chunk in chunks} == {(96, 160, 3)}
+    assert {picture.shape for chunk in chunks for picture in chunk.pictures} == {(96, 160, 3)}
     assert read_numbers(chunks) == list(range(80))
 
 
 def test_only_one_chunk_of_frames_is_held(folder: Path) -> None:
     clip = draw_clip(folder / "memory.mp4", width=640, height=384, num_frames=40, gop=10)
     index = index_video(str(clip))
-    (segment,) = cut_segments(
-        index, np.arange(40), decoder="pyav", frames_per_chunk=8, num_segments=1
-    )
+    segment = whole_segment(clip, frames_per_chunk=8)
     tracemalloc.start()
-    for chunk in decode_segment(segment):
-        assert len(chunk.frames) == 8
+    for chunk in read_pictures(segment):
+        assert len(chunk) == 8
         del chunk
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.5 * 8 * index.frame_bytes
 
 
-def test_reading_stops_at_its_time_limit(plain: Path) -> None:
-    (segment,) = cut_segments(
-        index_video(str(plain)), np.arange(60), decoder="pyav", frames_per_chunk=60, num_segments=1
-    )
-    with pytest.raises(VideoTimeoutError, match=r"plain\.mp4: reading took longer than 1e-06 s"):
-        list(decode_segment(segment, timeout_seconds=1e-6))
+def test_reading_stops_when_nothing_comes(plain: Path) -> None:
+    with pytest.raises(VideoTimeoutError, match=r"plain\.mp4: nothing came of reading for 1e-06 s"):
+        list(read_pictures(whole_segment(plain), timeout_seconds=1e-6))
+
+
+def test_whoever_keeps_a_chunk_for_long_uses_up_no_time(plain: Path) -> None:
+    chunks = read_pictures(whole_segment(plain, frames_per_chunk=30), timeout_seconds=0.5)
+    next(chunks)
+    time.sleep(0.7)
+    assert len(next(chunks)) == 30
 
 
 def test_a_file_that_went_away_is_an_open_error(plain: Path, folder: Path) -> None:
@@ -275,9 +261,6 @@ def test_many_readers_leave_no_open_file(plain: Path) -> None:
     for _ in range(100):
         index_video(str(plain))
     for _ in range(20):
-        read_chunks(index, np.array([5, 40]), num_segments=2, frames_per_chunk=1)
-    (segment,) = cut_segments(
-        index, np.arange(60), decoder="pyav", frames_per_chunk=2, num_segments=1
-    )
-    next(decode_segment(segment))
+        read_chunks(index, np.array([5, 40]), max_chunks=1, frames_per_chunk=1)
+    next(read_pictures(whole_segment(plain, frames_per_chunk=2)))
     assert len(os.listdir("/proc/self/fd")) == before
