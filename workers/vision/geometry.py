@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pruner.layout import FrameLayout
 from workers.errors import ModelError
 
 DEFAULT_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
@@ -88,7 +89,9 @@ class FrameGeometry:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Tiles (down, across)."""
+        """Tiles (down, across); none where no token of theirs would stay."""
+        if self.rows == 0:
+            return 0, 0
         return self.target[0] // self.tiles.tile_size, self.target[1] // self.tiles.tile_size
 
     @property
@@ -97,9 +100,20 @@ class FrameGeometry:
         return (self.target[0] - self.resized[0]) // 2, (self.target[1] - self.resized[1]) // 2
 
     @property
+    def num_tiles(self) -> int:
+        """Tiles that the vision tower sees: the base and the grid's."""
+        down, across = self.grid
+        return 1 + down * across
+
+    @property
+    def layout(self) -> FrameLayout:
+        """Where the picture's visual tokens stand in its flat sequence."""
+        return FrameLayout(num_base=self.tiles.num_base, rows=self.rows, columns=self.columns)
+
+    @property
     def num_tokens(self) -> int:
         """Unpruned visual tokens: base, grid and a newline for each row."""
-        return self.tiles.num_base + self.rows * (self.columns + 1)
+        return self.layout.num_tokens
 
 
 def choose_pinpoint(size: tuple[int, int], pinpoints: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -157,11 +171,11 @@ def read_geometry(config: Mapping[str, Any]) -> TileGeometry:
     strategy = config.get("vision_feature_select_strategy", "default")
     if strategy != "default":
         raise ModelError(f"vision_feature_select_strategy {strategy!r} is not supported")
+    pinpoints = config.get("image_grid_pinpoints")
+    if pinpoints is None:
+        pinpoints = DEFAULT_PINPOINTS
     return TileGeometry(
         tile_size=vision.get("image_size", 336),
         patch_size=vision.get("patch_size", 14),
-        pinpoints=tuple(
-            (int(height), int(width))
-            for height, width in config.get("image_grid_pinpoints") or DEFAULT_PINPOINTS
-        ),
+        pinpoints=tuple((int(height), int(width)) for height, width in pinpoints),
     )

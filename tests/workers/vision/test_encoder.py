@@ -1,4 +1,6 @@
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,12 @@ from tests.checkpoints import (
     old_name,
     rewrite_checkpoint,
 )
+from workers.arrays import UInt8Array
 from workers.errors import ModelError
-from workers.messages import UInt8Array
 from workers.vision.encoder import FrameFeatures, VisionEncoder
+from workers.vision.tiles import cut_pictures
+
+ROOT = Path(__file__).parents[3]
 
 
 def random_frames(count: int, height: int, width: int) -> UInt8Array:
@@ -28,6 +33,10 @@ def random_frames(count: int, height: int, width: int) -> UInt8Array:
 
 def load_encoder(folder: Path) -> VisionEncoder:
     return VisionEncoder(str(folder), device="cpu", dtype=torch.float32)
+
+
+def encode(encoder: VisionEncoder, pictures: Sequence[UInt8Array]) -> list[FrameFeatures]:
+    return encoder.encode(*cut_pictures(pictures, encoder.geometry))
 
 
 def pack(features: FrameFeatures) -> torch.Tensor:
@@ -62,10 +71,11 @@ def names_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_features_are_those_of_transformers(checkpoint: Path, size: tuple[int, int]) -> None:
     frames = random_frames(2, *size)
     encoder = load_encoder(checkpoint)
-    features = encoder.encode(frames)
+    (features,) = encode(encoder, frames)
     geometry = encoder.geometry.frame(*size)
     assert features.base.shape == (2, 16, 64)
     assert features.grid.shape == (2, geometry.rows, geometry.columns, 64)
+    assert (len(features), features.layout) == (2, geometry.layout)
     expected = reference(checkpoint, frames)
     torch.testing.assert_close(pack(features), expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(expected[0], expected[1], atol=1e-2)
@@ -87,29 +97,109 @@ def test_every_choice_of_layers_is_that_of_transformers(
         checkpoint, tmp_path / "layers", changes=widen, config={"vision_feature_layer": layer}
     )
     frames = random_frames(2, 72, 128)
-    actual = pack(load_encoder(folder).encode(frames))
+    actual = pack(*encode(load_encoder(folder), frames))
     torch.testing.assert_close(actual, reference(folder, frames), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(72, 128), (100, 100)])
-def test_a_frame_does_not_depend_on_those_beside_it(
-    checkpoint: Path, size: tuple[int, int]
-) -> None:
-    frames = random_frames(6, *size)
+def assert_equal(actual: FrameFeatures, expected: FrameFeatures) -> None:
+    assert torch.equal(actual.base, expected.base)
+    assert torch.equal(actual.grid, expected.grid)
+
+
+SIZES = [(72, 128), (72, 128), (100, 100), (2, 900), (4, 1800), (128, 72), (72, 128), (144, 256)]
+"""Two alike, two without grid, and two of unlike sizes but equal geometry at the end."""
+
+
+def mixed_frames() -> list[UInt8Array]:
+    return [random_frames(3, *size)[number % 3] for number, size in enumerate(SIZES)]
+
+
+@pytest.mark.parametrize("base_only", [False, True])
+def test_a_frame_does_not_depend_on_those_beside_it(checkpoint: Path, base_only: bool) -> None:
+    pictures, encoder = mixed_frames(), load_encoder(checkpoint)
+    tile_geometry = encoder.geometry.without_grid() if base_only else encoder.geometry
+    tiles, geometries = cut_pictures(pictures, tile_geometry)
+    together = encoder.encode(tiles, geometries)
+    assert list(map(len, together)) == ([8] if base_only else [2, 1, 2, 1, 2])
+    frames = [
+        FrameFeatures(base=base[None], grid=grid[None], newline=batch.newline)
+        for batch in together
+        for base, grid in zip(batch.base, batch.grid, strict=True)
+    ]
+    for picture, frame, geometry in zip(pictures, frames, geometries, strict=True):
+        assert_equal(frame, *encoder.encode(*cut_pictures([picture], tile_geometry)))
+        assert frame.layout == geometry.layout
+
+
+def test_without_grid_the_base_is_the_same(checkpoint: Path) -> None:
+    pictures, encoder = mixed_frames(), load_encoder(checkpoint)
+    tiles, geometries = cut_pictures(pictures, encoder.geometry.without_grid())
+    assert tiles.shape == (8, 56, 56, 3)
+    (base,) = encoder.encode(tiles, geometries)
+    assert base.grid.shape == (8, 0, 0, 64)
+    # Only the tiles beside them in a pass are gone.
+    whole = encoder.encode(*cut_pictures(pictures, encoder.geometry))
+    full = torch.cat([batch.base for batch in whole])
+    torch.testing.assert_close(base.base, full, atol=1e-5, rtol=1e-5)
+
+
+def test_tiles_may_be_a_tensor_and_are_not_modified(checkpoint: Path) -> None:
     encoder = load_encoder(checkpoint)
-    together = encoder.encode(frames)
-    for number in range(6):
-        alone = encoder.encode(frames[number : number + 1])
-        assert torch.equal(alone.base[0], together.base[number])
-        assert torch.equal(alone.grid[0], together.grid[number])
+    tiles, geometries = cut_pictures(mixed_frames(), encoder.geometry)
+    before = tiles.copy()
+    tensor = torch.from_numpy(tiles.copy())
+    tiles.flags.writeable = False
+    for one, two in zip(
+        encoder.encode(tiles, geometries), encoder.encode(tensor, geometries), strict=True
+    ):
+        assert_equal(one, two)
+    np.testing.assert_array_equal(tiles, before)
+    np.testing.assert_array_equal(tensor.numpy(), before)
 
 
-def test_frames_are_not_modified(checkpoint: Path) -> None:
-    frames = random_frames(1, 72, 128)
-    frames.flags.writeable = False
-    before = frames.copy()
-    load_encoder(checkpoint).encode(frames)
-    np.testing.assert_array_equal(frames, before)
+def test_no_frames_have_no_features(checkpoint: Path) -> None:
+    encoder = load_encoder(checkpoint)
+    assert encode(encoder, []) == []
+
+
+@pytest.mark.parametrize("cut", [slice(1), slice(4), (slice(None), slice(28))])
+def test_tiles_of_other_frames_are_refused(
+    checkpoint: Path, cut: slice | tuple[slice, slice]
+) -> None:
+    encoder = load_encoder(checkpoint)
+    tiles, geometries = cut_pictures(random_frames(1, 72, 128), encoder.geometry)
+    with pytest.raises(ValueError, match=r"not the tiles of these frames.*num_tiles = 5"):
+        encoder.encode(tiles[cut], geometries)
+
+
+ON_ACCELERATOR = """
+from tests import accelerator
+import sys, torch
+from tests.workers.vision.test_encoder import mixed_frames
+from workers.vision.encoder import VisionEncoder
+from workers.vision.tiles import cut_pictures
+torch.set_num_threads(1)
+cpu, there = (VisionEncoder(sys.argv[1], device=device, dtype=torch.float32)
+              for device in ("cpu", accelerator.NAME))
+for geometry in (cpu.geometry, cpu.geometry.without_grid()):
+    tiles, geometries = cut_pictures(mixed_frames(), geometry)
+    batches = there.encode(tiles, geometries)
+    for one, two in zip(batches, cpu.encode(tiles, geometries), strict=True):
+        torch.testing.assert_close(one.base.cpu(), two.base, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one.grid.cpu(), two.grid, atol=1e-5, rtol=1e-5)
+    (last,) = there.encode(*cut_pictures(mixed_frames()[-1:], geometry))
+    print(last.base.device, torch.equal(last.base.cpu()[0], batches[-1].base.cpu()[-1]),
+          torch.equal(last.grid.cpu()[0], batches[-1].grid.cpu()[-1]))
+"""
+
+
+def test_an_accelerator_gives_the_same_features_whatever_is_beside(checkpoint: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ON_ACCELERATOR, str(checkpoint)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    expected = "pretend:0 True True\n" * 2
+    assert (done.stdout, done.returncode) == (expected, 0), done.stderr[-2000:]
 
 
 def test_only_what_is_used_is_read(checkpoint: Path, names_read: list[str]) -> None:
@@ -125,11 +215,11 @@ def test_only_what_is_used_is_read(checkpoint: Path, names_read: list[str]) -> N
 def test_features_come_in_the_encoder_s_dtype(checkpoint: Path) -> None:
     frames = random_frames(1, 72, 128)
     encoder = VisionEncoder(str(checkpoint), device="cpu", dtype=torch.bfloat16)
-    features = encoder.encode(frames)
+    (features,) = encode(encoder, frames)
     assert {each.dtype for each in (features.base, features.grid, features.newline)} == {
         torch.bfloat16
     }
-    exact = load_encoder(checkpoint).encode(frames)
+    (exact,) = encode(load_encoder(checkpoint), frames)
     torch.testing.assert_close(features.base.float(), exact.base, atol=0.2, rtol=0.2)
 
 
@@ -142,8 +232,8 @@ def test_names_of_transformers_4_and_5_in_shards(
         checkpoint, tmp_path / "renamed", rename=rename, num_shards=num_shards
     )
     frames = random_frames(1, 72, 128)
-    actual = load_encoder(folder).encode(frames)
-    expected = load_encoder(checkpoint).encode(frames)
+    (actual,) = encode(load_encoder(folder), frames)
+    (expected,) = encode(load_encoder(checkpoint), frames)
     assert torch.equal(pack(actual), pack(expected))
 
 

@@ -9,6 +9,7 @@ from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.models.llava_next.modeling_llava_next import unpad_image
 
+from pruner.layout import FrameLayout
 from workers.errors import ModelError
 from workers.vision.geometry import (
     DEFAULT_PINPOINTS,
@@ -89,14 +90,21 @@ def test_number_of_tokens_is_what_the_processor_expands_a_placeholder_to(
     tile = (geometry.tile_size, geometry.tile_size)
     for size in thick(SIZES):
         expected = processor._get_number_of_features(*size, *tile) - 1  # the class token
-        assert geometry.frame(*size).num_tokens == expected, size
+        assert geometry.frame(*size).layout.num_tokens == expected, size
 
 
 @pytest.mark.parametrize("size", [(1024, 16), (16, 1024), (1, 8000)])
 def test_a_picture_thinner_than_a_token_has_base_tokens_only(size: tuple[int, int]) -> None:
     geometry = TileGeometry(tile_size=56, patch_size=14, pinpoints=((56, 112), (112, 56)))
     frame = geometry.frame(*size)
-    assert (frame.rows, frame.columns, frame.num_tokens) == (0, 0, 16)
+    assert (frame.rows, frame.columns, frame.layout.num_tokens) == (0, 0, 16)
+    assert (frame.grid, frame.num_tiles) == ((0, 0), 1)
+
+
+def test_a_picture_without_grid_is_its_base_tile_whatever_its_size() -> None:
+    wide, tall = (LLAVA.without_grid().frame(*size) for size in ((720, 1280), (1280, 720)))
+    assert wide == tall
+    assert (wide.num_tiles, wide.layout) == (1, FrameLayout(num_base=576, rows=0, columns=0))
 
 
 def test_golden_rows_and_columns() -> None:
@@ -114,9 +122,10 @@ def test_known_counts() -> None:
     wide = LLAVA.frame(720, 1280)
     assert (wide.target, wide.grid, wide.resized) == ((672, 672), (2, 2), (378, 672))
     assert (wide.padding, wide.rows, wide.columns) == ((147, 0), 28, 48)
-    assert wide.num_tokens == 576 + 28 * 49
-    assert LLAVA.frame(336, 336).num_tokens == 576 + 24 * 25
-    assert LLAVA.frame(672, 672).num_tokens == 576 + 48 * 49
+    assert wide.layout == FrameLayout(num_base=576, rows=28, columns=48)
+    assert wide.num_tiles == 5
+    assert LLAVA.frame(336, 336).layout.num_tokens == 576 + 24 * 25
+    assert LLAVA.frame(672, 672).layout.num_tokens == 576 + 48 * 49
 
 
 @pytest.mark.parametrize("geometry", [LLAVA, OTHER])
@@ -145,6 +154,11 @@ def test_geometry_is_read_from_the_configuration() -> None:
 
 def test_what_the_configuration_leaves_out_is_as_published() -> None:
     assert read_geometry({"model_type": "llava_next"}) == LLAVA
+
+
+def test_no_pinpoints_leave_the_base_tile_alone() -> None:
+    geometry = read_geometry(CONFIG | {"image_grid_pinpoints": []})
+    assert geometry.frame(72, 128).num_tiles == 1
 
 
 @pytest.mark.parametrize(
