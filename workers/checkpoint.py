@@ -155,7 +155,7 @@ def _files(location: str) -> dict[str, list[str]]:
     """Return the names of the tensors in each safetensors file of the checkpoint."""
     from safetensors import SafetensorError, safe_open
 
-    index = fetch(location, "model.safetensors.index.json")
+    index = fetch(location, "model.safetensors.index.json", optional=True)
     if index is not None:
         files: dict[str, list[str]] = {}
         weight_map = read_json(index).get("weight_map")
@@ -174,12 +174,32 @@ def _files(location: str) -> dict[str, list[str]]:
         raise ModelError(f"{single}: unreadable safetensors file ({error})") from None
 
 
-def fetch(location: str, file: str) -> Path | None:
-    """Return the local path of a checkpoint's file, or None; from the hub if need be."""
+def read_optional(location: str, file: str) -> dict[str, Any]:
+    """Return the object in a JSON file that a checkpoint may lack, ``{}`` without it.
+
+    Raises:
+        ModelError: it is not JSON, or the hub fails.
+    """
+    path = fetch(location, file, optional=True)
+    return {} if path is None else read_json(path)
+
+
+def fetch(location: str, file: str, *, optional: bool = False) -> Path | None:
+    """Return the local path of a checkpoint's file, or None; from the hub if need be.
+
+    Args:
+        location: what ``locate`` returned.
+        file: its name.
+        optional: take a file that is not in the hub cache, while the checkpoint's configuration is,
+            for one that the checkpoint lacks, where the hub cannot be asked.
+
+    Raises:
+        ModelError: the hub fails or cannot be reached.
+    """
     if Path(location).is_dir():
         path = Path(location, file)
         return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HfHubHTTPError,
@@ -190,6 +210,8 @@ def fetch(location: str, file: str) -> Path | None:
     try:
         return Path(hf_hub_download(location, file))
     except LocalEntryNotFoundError:
+        if optional and isinstance(try_to_load_from_cache(location, "config.json"), str):
+            return None
         raise ModelError(
             f"model {location!r} is neither a local folder nor in the hub cache, and the hub "
             "cannot be reached"

@@ -1,6 +1,7 @@
 import json
 import re
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from workers.checkpoint import (
     fetch,
     locate,
     read_config,
+    read_optional,
     read_tensors,
 )
 from workers.errors import ModelError
@@ -216,6 +218,27 @@ def test_a_hub_that_fails_is_one_line(
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(ModelError, match=message):
         read_config("a/b")
+
+
+@pytest.mark.parametrize("cached", ["/cache/config.json", None])
+def test_offline_a_cached_checkpoint_may_lack_optional_files(
+    monkeypatch: pytest.MonkeyPatch, cached: str | None
+) -> None:
+    def download(repository: str, file: str) -> str:
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: cached)
+    with pytest.raises(ModelError, match="neither a local folder nor in the hub cache"):
+        fetch("a/b", "special_tokens_map.json")
+    with nullcontext() if cached else pytest.raises(ModelError, match="hub cache"):
+        assert read_optional("a/b", "special_tokens_map.json") == {}
+
+
+def test_an_optional_file_is_read_where_it_is(tmp_path: Path) -> None:
+    assert read_optional(str(tmp_path), "more.json") == {}
+    (tmp_path / "more.json").write_text('{"a": 1}')
+    assert read_optional(str(tmp_path), "more.json") == {"a": 1}
 
 
 def test_a_file_that_a_hub_repository_lacks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

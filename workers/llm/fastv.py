@@ -10,22 +10,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from pruner.fastv import fastv
-from workers.errors import InputError
+from workers.llm.context import check_layer as check_layer
 
 _ATTENTION = "sdpa_with_last_row"
-
-
-def check_layer(layer: int, num_layers: int) -> None:
-    """Refuse a layer K that the language model cannot prune at.
-
-    Raises:
-        InputError: no layer before it to rank the tokens, or none after it to gain from it.
-    """
-    if not 1 <= layer < num_layers:
-        raise InputError(
-            f"--fastv-layer {layer} is out of range: the language model has {num_layers} layers, "
-            f"so it may be 1 to {num_layers - 1}"
-        )
 
 
 class LayerPruning:

@@ -1,229 +1,166 @@
-"""The shared language model: prefills a clip once, answers any number of questions on it."""
+"""The shared language model: reads a clip once, answers any number of questions about it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from threading import Event, Thread
-from typing import Any, cast
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from threading import Event
 
+import numpy as np
 import torch
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoProcessor,
-    DynamicCache,
-    GenerationConfig,
-    LlavaNextConfig,
-    StoppingCriteria,
-    TextIteratorStreamer,
-)
-from transformers.utils import logging
 
-from workers.checkpoint import LANGUAGE_MODEL, build_module, read_config, read_tensors
-from workers.errors import ModelError
-from workers.llm.fastv import LayerPruning, check_layer
-from workers.llm.prompt import Prompt, build_prompt, join_positions
-from workers.llm.sequence import VisualSequence
-from workers.messages import SamplingOptions
+from workers.arrays import Int64Array
+from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.llm.context import check_context, check_layer
+from workers.llm.decoder import Decoder, Prefix
+from workers.llm.detokenizer import TextStream
+from workers.llm.fastv import LayerPruning
+from workers.llm.model_thread import ModelThread
+from workers.llm.prefix_cache import PrefixCache
+from workers.llm.prompt import Prompt
+from workers.llm.tokenizer import read_tokenizer
+from workers.visual import VisualSequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Request:
+    """A question on its way through the model's thread, which puts pieces and an end into it."""
+
+    visual: VisualSequence
+    prompt: Prompt
+    sampling: SamplingOptions
+    pieces: "SimpleQueue[str | GeneratedAnswer | BaseException]" = field(
+        default_factory=SimpleQueue
+    )
+    stop: Event = field(default_factory=Event)
 
 
 class LanguageModel:
     """The language half of a LLaVA-NeXT checkpoint.
 
-    Making one reads the tokenizer only, so prompts can be measured while :meth:`load` reads the
-    weights.
+    Calls share nothing but a cache of what was read for earlier ones, so any call may be made anew,
+    of another replica too. Calls made at once are answered one after another.
 
     Args:
-        location: checkpoint folder or hub name.
+        location: what :func:`workers.checkpoint.locate` returned.
         device: torch device name.
         dtype: torch dtype of the weights.
+        cache_tokens: tokens of earlier prompts that are kept; the last one's are in any case.
 
     Raises:
         ModelError: the checkpoint cannot be used.
     """
 
-    def __init__(self, location: str, *, device: str, dtype: torch.dtype) -> None:
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        self._location = location
-        self._device = torch.device(device)
-        self._dtype = dtype
-        self._config = LlavaNextConfig(**read_config(location))
-        try:
-            self.processor = AutoProcessor.from_pretrained(location)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{location}: processor: {str(error).splitlines()[0]}") from None
-        if not getattr(self.processor, "chat_template", None):
-            raise ModelError(f"{location}: the checkpoint has no chat template")
-        self._model: Any = None
-        self._clip: VisualSequence | None = None
-        self._prefix: tuple[tuple[int, ...], ...] | None = None
-        self._cache: Any = None
-        self._pruning: LayerPruning | None = None
-        self._positions = torch.empty(0, dtype=torch.int64)
+    def __init__(
+        self, location: str, *, device: str, dtype: torch.dtype, cache_tokens: int = 16_384
+    ) -> None:
+        self._tokenizer = read_tokenizer(location).load()
+        self._decoder = Decoder(location, device=device, dtype=dtype)
+        self._prefixes: PrefixCache[Prefix] = PrefixCache(cache_tokens)
+        self._thread = ModelThread()
 
-    @property
-    def context_length(self) -> int:
-        """Positions the model was made for."""
-        return int(self._config.text_config.max_position_embeddings)
+    def generate(
+        self, visual: VisualSequence, prompt: Prompt, sampling: SamplingOptions
+    ) -> Iterator[str | GeneratedAnswer]:
+        """Yield the answer's text as it comes, then the whole of it with its record.
 
-    @property
-    def fastv_kept(self) -> torch.Tensor | None:
-        """Places of the tokens that FastV kept among the visual tokens, ascending; None without."""
-        return None if self._pruning is None else self._pruning.kept_visual
+        It waits for its turn when others are asked. Closing the iterator ends the answer at its
+        next token; leaving it unread holds nobody up.
 
-    def prompt(self, question: str, marks: Sequence[str]) -> Prompt:
-        """Tokenize a question about frames with these marks."""
-        return build_prompt(self.processor, question, marks)
-
-    def load(self) -> None:
-        """Read the weights; does nothing where they are loaded already."""
-        if self._model is not None:
-            return
-        config = self._config.text_config
-        tensors = read_tensors(self._location, LANGUAGE_MODEL, dtype=self._dtype)
-        config.tie_word_embeddings = "lm_head.weight" not in tensors
-        model = build_module(
-            MODEL_FOR_CAUSAL_LM_MAPPING[type(config)],
-            self._location,
-            config=config,
-            tensors=tensors,
-            dtype=self._dtype,
-        )
-        try:
-            model.generation_config = GenerationConfig.from_pretrained(self._location)
-        except OSError:
-            model.generation_config = GenerationConfig.from_model_config(self._config)
-        self._model = model.to(self._device)
-
-    def set_clip(self, clip: VisualSequence) -> None:
-        """Take the visual sequence that the following questions are about.
-
-        Raises:
-            InputError: its FastV layer is none of this model's.
-        """
-        if clip.fastv_keep is not None:
-            check_layer(clip.fastv_layer, self._config.text_config.num_hidden_layers)
-        self._clip, self._prefix, self._cache, self._pruning = clip, None, None, None
-
-    @torch.inference_mode()
-    def prefill(self, prompt: Prompt) -> None:
-        """Run all up to the last frame through the model, unless the cache holds it already.
-
-        With FastV the question goes along, as the choice depends on it, and leaves the cache again.
-
-        Cost: O(length^2) attention once for each clip (and template prefix), not for each question;
-        with FastV for each question.
-        """
-        clip = self._clip
-        if clip is None:
-            return
-        tail = () if clip.fastv_keep is None else prompt.question
-        prefix = (*prompt.frame_segments, tail)
-        if prefix == self._prefix:
-            return
-        self._prefix, self._pruning = None, None
-        self._positions = join_positions(
-            prompt, clip.keep_indices, clip.frame_length, compact=clip.compact_positions
-        )
-        embeds, is_visual = self._embed(prefix, clip.features)
-        if clip.fastv_keep is not None:
-            self._pruning = LayerPruning(
-                self._model, layer=clip.fastv_layer, is_visual=is_visual, num_keep=clip.fastv_keep
-            )
-        self._cache = DynamicCache()  # whole layers: a sliding window's could not be cut back
-        with self._pruning.prefill() if self._pruning else nullcontext():
-            self._model(
-                inputs_embeds=embeds,
-                position_ids=self._follow(len(tail)),
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        if tail:
-            self._cache.crop(-len(tail))
-        self._prefix = prefix
-
-    def _embed(
-        self, segments: Sequence[tuple[int, ...]], features: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return text and frames in turn (1, length, hidden), and which of it is visual."""
-        embed = self._model.get_input_embeddings()
-        parts = []
-        for segment, visual in zip(segments, (*features, features[0][:0]), strict=True):
-            parts.append(embed(torch.tensor(segment, dtype=torch.int64, device=self._device)))
-            parts.append(visual.to(self._device, self._dtype))
-        lengths = torch.tensor([len(part) for part in parts])
-        is_visual = torch.tensor([False, True]).repeat(len(segments)).repeat_interleave(lengths)
-        return torch.cat(parts)[None], is_visual
-
-    def _follow(self, num_tokens: int) -> torch.Tensor:
-        """Return the position ids (1, length) of the prefix and of tokens right behind it."""
-        first = int(self._positions[-1]) + 1
-        follow = torch.arange(first, first + num_tokens)
-        return torch.cat([self._positions, follow])[None].to(self._device)
-
-    def answer(self, prompt: Prompt, sampling: SamplingOptions) -> Iterator[str]:
-        """Yield the answer's text as it comes, then leave the cache as it was before.
+        Cost: O(length^2) attention for a clip that is not in the cache, with FastV for every new
+        question; O(length) a token then.
 
         Args:
-            prompt: whose frames are those of the clip set last.
+            visual: what is shown of the clip; not modified.
+            prompt: a question about its n frames.
             sampling: greedy or drawn.
+
+        Raises:
+            ContextError: frames, question and answer do not fit.
+            InputError: FastV is to prune at a layer that the model lacks.
+            ValueError: the prompt is about another number of frames.
         """
-        self.prefill(prompt)
-        streamer = TextIteratorStreamer(
-            self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True
-        )
-        failures: list[BaseException] = []
-        stop = Event()
-
-        def run() -> None:
-            try:
-                self.token_ids = self._generate(prompt, sampling, streamer, stop)
-            except BaseException as error:
-                failures.append(error)
-            finally:
-                streamer.end()
-
-        thread = Thread(target=run, daemon=True)
-        thread.start()
+        self._check(visual, prompt, sampling)
+        request = _Request(visual=visual, prompt=prompt, sampling=sampling)
+        self._thread.submit(partial(self._serve, request))
         try:
-            yield from filter(None, streamer)
-        finally:  # the cache is free again only once the thread has put it in order
-            stop.set()
-            thread.join()
-        if failures:
-            raise failures[0]
-
-    @torch.inference_mode()
-    def _generate(
-        self, prompt: Prompt, sampling: SamplingOptions, streamer: Any, stop: Event
-    ) -> list[int]:
-        question = torch.tensor([prompt.question], device=self._device)
-        positions = self._follow(question.shape[1])
-        torch.manual_seed(sampling.seed)
-        choice: dict[str, Any] = {"do_sample": sampling.temperature > 0}
-        choice |= {"temperature": sampling.temperature} if sampling.temperature > 0 else {}
-        try:
-            with self._pruning.generation() if self._pruning else nullcontext():
-                ids = self._model.generate(
-                    input_ids=question,
-                    attention_mask=torch.ones_like(positions),
-                    position_ids=positions,
-                    past_key_values=self._cache,
-                    max_new_tokens=sampling.max_new_tokens,
-                    streamer=streamer,
-                    stopping_criteria=[_Stopped(stop)],
-                    **choice,
-                )
+            yield from _read(request)
         finally:
-            self._cache.crop(len(self._positions) - self._cache.get_seq_length())
-        return cast(list[int], ids[0, question.shape[1] :].tolist())
+            request.stop.set()
+
+    def _check(self, visual: VisualSequence, prompt: Prompt, sampling: SamplingOptions) -> None:
+        if len(prompt.frame_segments) != len(visual):
+            raise ValueError(
+                f"the prompt is about another number of frames: {len(prompt.frame_segments) = } "
+                f"{len(visual) = }"
+            )
+        config = self._decoder.config
+        if visual.fastv_keep is not None:
+            check_layer(visual.fastv_layer, config.num_hidden_layers)
+        length = len(visual.features)
+        if not visual.compact_positions:
+            length = int(visual.frame_lengths.sum())
+        check_context(prompt, length, sampling.max_new_tokens, config.max_position_embeddings)
+
+    def _serve(self, request: _Request) -> None:
+        if request.stop.is_set():
+            return
+        try:
+            request.pieces.put(self._answer(request))
+        except BaseException as error:
+            request.pieces.put(error)
+
+    def _answer(self, request: _Request) -> GeneratedAnswer:
+        visual, prompt = request.visual, request.prompt
+        start = time.perf_counter()
+        key = (
+            visual.visual_id,
+            prompt.frame_segments,
+            None if visual.fastv_keep is None else prompt.question,
+        )
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            num_text = sum(map(len, prompt.frame_segments))
+            self._prefixes.reserve(num_text + len(visual.features))
+            prefix = self._decoder.prefill(visual, prompt)
+            self._prefixes.put(key, prefix, len(prefix.positions))
+        read = time.perf_counter()
+        text = TextStream(self._tokenizer, request.pieces.put)
+        try:
+            token_ids = self._decoder.generate(
+                prefix, prompt.question, request.sampling, push=text.push, stop=request.stop
+            )
+        except BaseException:  # its layers may hold different lengths now
+            self._prefixes.drop(key)
+            raise
+        text.finish()
+        return GeneratedAnswer(
+            text=text.text.strip(),
+            token_ids=token_ids,
+            num_text_tokens=prompt.num_text_tokens,
+            seconds={"prefill": read - start, "generate": time.perf_counter() - read},
+            keep_indices=_kept_by_question(visual, prefix.pruning),
+        )
 
 
-class _Stopped(StoppingCriteria):  # type: ignore[misc]
-    """Ends an answer that nobody waits for any more."""
+def _read(request: _Request) -> Iterator[str | GeneratedAnswer]:
+    """Yield what the model's thread puts into a request; raise what it failed with."""
+    while True:
+        piece = request.pieces.get()
+        if isinstance(piece, BaseException):
+            raise piece
+        yield piece
+        if isinstance(piece, GeneratedAnswer):
+            return
 
-    def __init__(self, stop: Event) -> None:
-        self._stop = stop
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.full((len(input_ids),), self._stop.is_set(), device=input_ids.device)
+def _kept_by_question(
+    visual: VisualSequence, pruning: LayerPruning | None
+) -> tuple[Int64Array, ...] | None:
+    """Return what FastV kept of every frame for one question, None without it."""
+    if pruning is None:
+        return None
+    kept = pruning.kept_visual.cpu().numpy()
+    ends = np.searchsorted(kept, np.cumsum(visual.counts))
+    return tuple(np.split(visual.keep_indices[kept], ends[:-1]))

@@ -1,12 +1,22 @@
-"""The prompt: the model's own chat template, with one image placeholder a frame."""
+"""The prompt: a question in the model's own chat template, with one image placeholder a frame.
 
-from collections.abc import Sequence
+It is made and counted where the run is planned, so nothing here needs torch or transformers.
+"""
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-import torch
+from workers.checkpoint import read_config, read_optional
+from workers.errors import ModelError
+from workers.llm.spelling import Spelling
+from workers.llm.template import Template, read_template
+from workers.llm.tokenizer import TokenizerFiles, read_tokenizer
 
-from workers.errors import InputError, ModelError
+_CONTEXT_LENGTHS = {"llama": 2048, "mistral": 131_072, "qwen2": 32_768}  # where none is stated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,43 +36,145 @@ class Prompt:
         return sum(map(len, self.frame_segments)) + len(self.question)
 
 
-def time_mark(pts_seconds: float) -> str:
+def timestamp_text(pts_seconds: float) -> str:
     """Return the text put before a frame's placeholder to tell its time in the source."""
     return f"[{pts_seconds:.1f}s] "
 
 
-def build_prompt(processor: Any, question: str, marks: Sequence[str]) -> Prompt:
-    """Render and tokenize the prompt exactly as transformers' processor does.
+class ChatTemplate:
+    """A checkpoint's chat template and tokenizer: questions to token ids.
+
+    The ids are those of transformers' processor, but that a question is text throughout: where it
+    spells a special token (``<image>``, ``</s>``), it gets the ids of the characters.
 
     Args:
-        processor: a ``LlavaNextProcessor``.
-        question: the user's text.
-        marks: one text a frame, put right before its placeholder; empty for none.
+        location: the checkpoint, for messages.
+        files: its tokenizer.
+        source: its chat template in Jinja's language.
+        image_token: text of the placeholder.
+        context_length: positions the language model was made for.
 
     Raises:
-        InputError: the question spells the placeholder.
-        ModelError: the template does not place one image after another ahead of the question.
+        ModelError: the tokenizer or the template is not valid.
     """
-    image_token = processor.image_token
-    if image_token in question:
-        raise InputError(
-            f"the question contains {image_token!r}, which the model reserves for frames"
+
+    def __init__(
+        self,
+        location: str,
+        files: TokenizerFiles,
+        source: str,
+        *,
+        image_token: str,
+        context_length: int,
+    ) -> None:
+        self.context_length = context_length
+        secret = secrets.token_hex(8)
+        self._location = location
+        self._template = Template(location, source, files.special_tokens)
+        self._marker = f"question{secret}"
+        self._spelling = Spelling({*files.control_tokens, image_token}, secret)
+        self._tokenizer = files.load(self._spelling)
+        self._opening = files.special_tokens.get("bos_token")
+        self._image_token, self._image = image_token, self._spelling(image_token)
+        image_token_id = self._tokenizer.token_to_id(self._image)
+        if image_token_id is None:
+            raise ModelError(f"{location}: the tokenizer has no image token {image_token!r}")
+        self._image_token_id = image_token_id
+
+    @classmethod
+    def load(cls, location: str) -> "ChatTemplate":
+        """Read a checkpoint's files.
+
+        Cost: O(size of ``tokenizer.json``), some tenths of a second for 32,000 tokens.
+
+        Args:
+            location: what :func:`workers.checkpoint.locate` returned.
+
+        Raises:
+            ModelError: a file is missing or is not what it should be.
+        """
+        config = read_config(location)
+        processor_config = read_optional(location, "processor_config.json")
+        files = read_tokenizer(location)
+        return cls(
+            location,
+            files,
+            read_template(location, processor_config, files.config),
+            image_token=_image_token(files, processor_config, config),
+            context_length=_context_length(location, config),
         )
-    content = [{"type": "image"}] * len(marks) + [{"type": "text", "text": question}]
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
-    pieces = text.split(image_token)
-    if len(pieces) != len(marks) + 1 or question.strip() not in pieces[-1]:
-        raise ModelError("the checkpoint's chat template does not put the images before the text")
-    text = (
-        "".join(piece + mark + image_token for piece, mark in zip(pieces, marks, strict=False))
-        + pieces[-1]
-    )
-    tokenizer = processor.tokenizer
-    has_start = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-    ids = tokenizer(text, add_special_tokens=not has_start)["input_ids"]
-    return _cut(ids, processor.image_token_id)
+
+    def build(self, question: str, timestamps: Sequence[str]) -> Prompt:
+        """Return the prompt of a question about frames.
+
+        Args:
+            question: the user's text.
+            timestamps: one text a frame, put right before its placeholder; empty for none.
+
+        Raises:
+            ModelError: the template does not place one image after another ahead of the question,
+                or changes the question beyond trimming it.
+        """
+        before, text, after = self._render(question, len(timestamps))
+        ids, unread = self._encode(before, timestamps, text, after)
+        if self._image_token in unread:
+            raise ModelError(f"{self._location}: the tokenizer splits {self._image_token!r} up")
+        if unread:  # transformers reads them as words too
+            ids, _ = self._encode(before, timestamps, text, after, without=unread)
+        return _cut(ids, self._image_token_id)
+
+    def _render(self, question: str, num_frames: int) -> tuple[str, str, str]:
+        """Return what the template puts before the question, the question, and what follows."""
+        now = datetime.now()
+        before, found, after = self._template.render(self._marker, num_frames, now).partition(
+            self._marker
+        )
+        whole = self._template.render(question, num_frames, now)
+        text = whole[len(before) : len(whole) - len(after)]
+        if (
+            not found
+            or self._marker in after
+            or before + text + after != whole
+            or text.strip() != question.strip()
+        ):
+            raise ModelError(f"{self._location}: the chat template changes the question")
+        return before, text, after
+
+    def _encode(
+        self,
+        before: str,
+        timestamps: Sequence[str],
+        text: str,
+        after: str,
+        without: frozenset[str] = frozenset(),
+    ) -> tuple[list[int], frozenset[str]]:
+        """Return the prompt's ids, and the template's control tokens that are no single id there.
+
+        Args:
+            before: the template's text before the question.
+            timestamps: one text a frame.
+            text: the question.
+            after: the template's text behind the question.
+            without: control tokens to be read as words.
+        """
+        opening, found = self._spelling.apply(before, without=without)
+        ending, found_after = self._spelling.apply(after, without=without)
+        pieces = opening.split(self._image)
+        if len(pieces) != len(timestamps) + 1 or self._image in ending:
+            raise ModelError(
+                f"{self._location}: the chat template does not put the images before the text"
+            )
+        frames = zip(pieces, timestamps, strict=False)
+        marked = "".join(piece + stamp + self._image for piece, stamp in frames) + pieces[-1]
+        has_start = self._opening is not None and before.startswith(self._opening)
+        ids = self._tokenizer.encode(marked + text + ending, add_special_tokens=not has_start).ids
+        counts = Counter(ids)
+        unread = frozenset(
+            token
+            for token, count in Counter((*found, *found_after)).items()
+            if counts[self._tokenizer.token_to_id(self._spelling(token)) or 0] < count
+        )
+        return ids, unread
 
 
 def _cut(ids: list[int], image_token_id: int) -> Prompt:
@@ -75,25 +187,21 @@ def _cut(ids: list[int], image_token_id: int) -> Prompt:
     return Prompt(frame_segments=tuple(segments), question=tuple(ids[start:]))
 
 
-def join_positions(
-    prompt: Prompt, keep_indices: Sequence[torch.Tensor], frame_length: int, *, compact: bool
-) -> torch.Tensor:
-    """Return the position ids of segments and kept visual tokens, up to the last frame's.
+def _image_token(
+    files: TokenizerFiles, processor_config: Mapping[str, Any], config: Mapping[str, Any]
+) -> str:
+    named = files.special_tokens.get("image_token") or processor_config.get("image_token")
+    if named:
+        return str(named)
+    index = config.get("image_token_index", config.get("image_token_id"))
+    stored = {token.get("id"): token.get("content") for token in files.backend["added_tokens"]}
+    return str(stored.get(index) or "<image>")
 
-    Args:
-        prompt: of the n frames.
-        keep_indices: per frame, ascending int64 flat indices of its kept tokens.
-        frame_length: unpruned visual tokens of a frame.
-        compact: number the kept sequence 0, 1, 2, ...; otherwise keep the position each token has
-            in the unpruned sequence, as MR-Pruner's published code does, with gaps.
 
-    Returns:
-        (length,) int64.
-    """
-    positions = []
-    start = 0
-    for segment, kept in zip(prompt.frame_segments, keep_indices, strict=True):
-        positions += [torch.arange(start, start + len(segment)), start + len(segment) + kept]
-        start += len(segment) + frame_length
-    joined = torch.cat(positions)
-    return torch.arange(len(joined)) if compact else joined
+def _context_length(location: str, config: Mapping[str, Any]) -> int:
+    text = config.get("text_config") or {}
+    length = text.get("max_position_embeddings")
+    length = length or _CONTEXT_LENGTHS.get(text.get("model_type", "llama"))
+    if not isinstance(length, int):
+        raise ModelError(f"{location}: config.json: no max_position_embeddings in text_config")
+    return length

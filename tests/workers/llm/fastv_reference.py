@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.llm.model import LanguageModel
-from workers.llm.sequence import VisualSequence
+from workers.arrays import unpack
+from workers.llm.prompt import Prompt
+from workers.visual import VisualSequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,13 +18,10 @@ class SlowAnswer:
     num_visual: int
 
 
-def slow_answer(
-    model: LanguageModel, clip: VisualSequence, question: str, max_new_tokens: int
-) -> SlowAnswer:
+def slow_answer(net: Any, clip: VisualSequence, prompt: Prompt, max_new_tokens: int) -> SlowAnswer:
     """Answer greedily; every new token takes the whole sequence through all layers again."""
     assert clip.fastv_keep is not None
-    net = model._model
-    embeds, positions, visual = _lay_out(model, clip, question)
+    embeds, positions, visual = _lay_out(net, clip, prompt)
     places = list(range(len(embeds)))
     kept: list[int] = []
     tokens: list[int] = []
@@ -47,15 +45,13 @@ def slow_answer(
     )
 
 
-def _lay_out(
-    model: LanguageModel, clip: VisualSequence, question: str
-) -> tuple[Tensor, Tensor, list[int]]:
+def _lay_out(net: Any, clip: VisualSequence, prompt: Prompt) -> tuple[Tensor, Tensor, list[int]]:
     """Embeddings, position ids and the places of visual tokens, of frames that nothing pruned."""
-    prompt = model.prompt(question, clip.marks)
-    embed = model._model.get_input_embeddings()
+    embed = net.get_input_embeddings()
+    frames = unpack(clip.features, clip.dtype).split(clip.counts.tolist())
     rows: list[Tensor] = []
     visual: list[int] = []
-    for segment, features in zip(prompt.frame_segments, clip.features, strict=True):
+    for segment, features in zip(prompt.frame_segments, frames, strict=True):
         rows += [embed(torch.tensor(token)) for token in segment]
         visual += range(len(rows), len(rows) + len(features))
         rows += [*features]

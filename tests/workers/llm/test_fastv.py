@@ -1,30 +1,28 @@
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
-from pruner import published_count
 from tests.checkpoints import Tensors, rewrite_checkpoint
 from tests.pruner import golden
 from tests.workers.llm.fastv_reference import slow_answer
-from tests.workers.llm.test_model import (
+from tests.workers.llm.visual import (
     QUESTIONS,
-    answer,
+    Asker,
+    identified,
     load_model,
     random_frames,
-    watch_frames,
+    show_frames,
 )
+from workers.llm.answer import SamplingOptions
 from workers.llm.fastv import LayerPruning
-from workers.llm.model import LanguageModel
-from workers.llm.sequence import VisualSequence
-from workers.messages import SamplingOptions
+from workers.visual import VisualSequence
 
-MARKS = ("[0.0s] ", "[1.0s] ", "[2.0s] ")
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"sliding_window": None},
@@ -46,12 +44,12 @@ def add_biases(tensors: Tensors) -> Tensors:
     }
 
 
-def make_model(checkpoint: Path, folder: Path, kind: str) -> LanguageModel:
+def make_model(checkpoint: Path, folder: Path, kind: str) -> Asker:
     text = json.loads((checkpoint / "config.json").read_text())["text_config"]
     text |= {"model_type": kind.partition("_")[0]} | KINDS[kind]
     changes: Callable[[Tensors], Tensors] = {"qwen2": add_biases}.get(kind, dict)
     rewrite_checkpoint(checkpoint, folder, config={"text_config": text}, changes=changes)
-    return load_model(folder)
+    return Asker(folder)
 
 
 def assert_untouched(net: Any) -> None:
@@ -63,13 +61,8 @@ def assert_untouched(net: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> LanguageModel:
-    return load_model(checkpoint)
-
-
-@pytest.fixture(scope="module")
 def whole(checkpoint: Path) -> VisualSequence:
-    return watch_frames(checkpoint, random_frames(0), marks=MARKS)
+    return show_frames(checkpoint, random_frames(0))
 
 
 @pytest.mark.parametrize("case", golden.load_all("fastv_e2e"), ids=repr)
@@ -86,7 +79,7 @@ def test_a_llama_gives_what_was_published(case: golden.Case) -> None:
         net,
         layer=case.params["K"],
         is_visual=(places >= start) & (places < start + length),
-        num_keep=published_count(length, prune_ratio=case.params["prune_ratio"]),
+        num_keep=length - (case.info["seq_len"] - len(case["keep"])),
     )
     cache = DynamicCache()
     with torch.inference_mode(), pruning.prefill():
@@ -113,27 +106,33 @@ def test_a_llama_gives_what_was_published(case: golden.Case) -> None:
 def test_answers_are_those_of_a_plain_loop_over_the_layers(
     checkpoint: Path, tmp_path: Path, whole: VisualSequence, kind: str, layer: int
 ) -> None:
-    model = make_model(checkpoint, tmp_path / kind, kind)
-    clip = replace(whole, fastv_keep=15, fastv_layer=layer)
+    asker = make_model(checkpoint, tmp_path / kind, kind)
+    clip = identified(whole, fastv_keep=15, fastv_layer=layer)
     answers = []
     for question in QUESTIONS:
+        prompt = asker.prompt(clip, question)
         with torch.inference_mode():
-            slow = slow_answer(model, clip, question, 12)
-        model.set_clip(clip)
-        assert answer(model, question, SamplingOptions(max_new_tokens=12)) == slow.token_ids
-        assert model.fastv_kept is not None
-        assert model.fastv_kept.tolist() == slow.kept_visual
+            slow = slow_answer(asker.model._decoder._model, clip, prompt, 12)
+        answer = asker.whole(clip, question, SamplingOptions(max_new_tokens=12))
+        assert list(answer.token_ids) == slow.token_ids
+        assert answer.keep_indices is not None
+        length = int(clip.frame_lengths[0])
+        frames, places = divmod(np.array(slow.kept_visual), length)
+        assert [each.tolist() for each in answer.keep_indices] == [
+            places[frames == number].tolist() for number in range(3)
+        ]
         assert len(slow.kept_visual) == 15 < slow.num_visual
         answers.append((slow.token_ids, slow.kept_visual))
     assert answers[0] != answers[1]
 
 
-def test_keeping_all_changes_no_logit(model: LanguageModel) -> None:
+def test_keeping_all_changes_no_logit(checkpoint: Path) -> None:
+    net = load_model(checkpoint)._decoder._model
     embeds = torch.randn(1, 50, 64, generator=torch.Generator().manual_seed(0))
     is_visual = torch.arange(50) % 7 > 1
-    pruning = LayerPruning(model._model, layer=1, is_visual=is_visual, num_keep=50)
+    pruning = LayerPruning(net, layer=1, is_visual=is_visual, num_keep=50)
     with torch.inference_mode():
-        plain = model._model(inputs_embeds=embeds).logits
+        plain = net(inputs_embeds=embeds).logits
         with pruning.prefill():
-            same = model._model(inputs_embeds=embeds, past_key_values=DynamicCache()).logits
+            same = net(inputs_embeds=embeds, past_key_values=DynamicCache()).logits
     assert torch.equal(same, plain)

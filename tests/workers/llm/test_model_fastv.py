@@ -1,123 +1,144 @@
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from tests.workers.llm.test_fastv import MARKS, assert_untouched
-from tests.workers.llm.test_model import (
+from tests.workers.llm.test_fastv import assert_untouched
+from tests.workers.llm.visual import (
     QUESTIONS,
-    answer,
-    fresh_answer,
-    load_model,
+    Asker,
+    identified,
     random_frames,
-    watch_frames,
+    show_frames,
 )
+from workers.arrays import Int64Array
 from workers.errors import InputError
-from workers.llm.model import LanguageModel
-from workers.llm.sequence import VisualSequence
-from workers.messages import SamplingOptions
+from workers.llm.decoder import Prefix
+from workers.visual import VisualSequence
 
 
-def cache_lengths(model: LanguageModel) -> list[int]:
-    return [layer.get_seq_length() for layer in model._cache.layers]
+def held_prefixes(asker: Asker) -> list[Prefix]:
+    return [entry for entry, _ in asker.model._prefixes._entries.values()]
 
 
-@pytest.fixture(scope="module")
-def model(checkpoint: Path) -> LanguageModel:
-    return load_model(checkpoint)
+def lengths(prefix: Prefix) -> list[int]:
+    return [layer.get_seq_length() for layer in prefix.cache.layers]
+
+
+def kept(asker: Asker, visual: VisualSequence, question: str) -> tuple[Int64Array, ...]:
+    indices = asker.whole(visual, question).keep_indices
+    assert indices is not None
+    return indices
+
+
+@pytest.fixture
+def asker(checkpoint: Path) -> Asker:
+    return Asker(checkpoint)
 
 
 @pytest.fixture(scope="module")
 def whole(checkpoint: Path) -> VisualSequence:
-    return watch_frames(checkpoint, random_frames(0), marks=MARKS)
+    return show_frames(checkpoint, random_frames(0))
 
 
 @pytest.fixture(scope="module")
 def pruned(whole: VisualSequence) -> VisualSequence:
-    return replace(whole, fastv_keep=20)
+    return identified(whole, fastv_keep=20)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
-def test_later_layers_hold_less(model: LanguageModel, whole: VisualSequence, layer: int) -> None:
-    model.set_clip(replace(whole, fastv_keep=20, fastv_layer=layer))
-    answer(model, QUESTIONS[0])
-    num_text = sum(map(len, model.prompt(QUESTIONS[0], whole.marks).frame_segments))
-    full = num_text + 3 * whole.frame_length
-    assert cache_lengths(model) == [full] * layer + [num_text + 20] * (3 - layer)
-    assert_untouched(model._model)
+def test_later_layers_hold_less(asker: Asker, whole: VisualSequence, layer: int) -> None:
+    asker.ask(identified(whole, fastv_keep=20, fastv_layer=layer), QUESTIONS[0])
+    num_text = sum(map(len, asker.prompt(whole, QUESTIONS[0]).frame_segments))
+    full = num_text + len(whole.features)
+    (prefix,) = held_prefixes(asker)
+    assert lengths(prefix) == [full] * layer + [num_text + 20] * (3 - layer)
+    assert asker.model._prefixes.num_tokens == full
+    assert_untouched(asker.model._decoder._model)
 
 
 @pytest.mark.parametrize("extra", [0, 1000])
-def test_keeping_all_is_not_pruning(
-    model: LanguageModel, whole: VisualSequence, extra: int
-) -> None:
-    every = replace(whole, fastv_keep=3 * whole.frame_length + extra)
+def test_keeping_all_is_not_pruning(asker: Asker, whole: VisualSequence, extra: int) -> None:
+    every = identified(whole, fastv_keep=len(whole.features) + extra)
     for question in QUESTIONS:
-        assert fresh_answer(model, every, question) == fresh_answer(model, whole, question)
+        assert asker.ask(every, question) == asker.ask(whole, question)
+    assert np.array_equal(np.concatenate(kept(asker, every, QUESTIONS[0])), whole.keep_indices)
 
 
-def test_every_question_chooses_anew(model: LanguageModel, pruned: VisualSequence) -> None:
-    fresh = [fresh_answer(model, pruned, question) for question in QUESTIONS]
-    model.set_clip(pruned)
-    kept = []
+def test_every_question_chooses_anew(
+    checkpoint: Path, asker: Asker, pruned: VisualSequence
+) -> None:
+    fresh = [Asker(checkpoint).whole(pruned, question) for question in QUESTIONS]
+    choices = set()
     for question, expected in zip(QUESTIONS, fresh, strict=True):
-        assert answer(model, question) == expected
-        kept.append(tuple(model.fastv_kept.tolist()))  # type: ignore[union-attr]
-    assert len(set(kept)) == 3
-    cache = model._cache
-    assert answer(model, QUESTIONS[-1]) == fresh[-1]
-    assert model._cache is cache
-    assert answer(model, QUESTIONS[0]) == fresh[0]
-    assert model._cache is not cache
+        answer = asker.whole(pruned, question)
+        assert answer.token_ids == expected.token_ids
+        assert answer.keep_indices is not None
+        assert sum(map(len, answer.keep_indices)) == 20
+        choices.add(tuple(tuple(each.tolist()) for each in answer.keep_indices))
+    assert len(choices) == 3
+    assert len(held_prefixes(asker)) == 3
+    before = held_prefixes(asker)[0]
+    assert asker.ask(pruned, QUESTIONS[0]) == list(fresh[0].token_ids)
+    assert held_prefixes(asker)[-1] is before
+
+
+def test_frames_keep_their_own_indices(checkpoint: Path, asker: Asker) -> None:
+    thinned = show_frames(checkpoint, random_frames(3), step=3)
+    visual = identified(thinned, fastv_keep=9)
+    indices = kept(asker, visual, QUESTIONS[0])
+    frames = np.split(thinned.keep_indices, np.cumsum(thinned.counts)[:-1])
+    assert sum(map(len, indices)) == 9
+    for each, available in zip(indices, frames, strict=True):
+        assert set(each.tolist()) <= set(available.tolist())
+        assert np.array_equal(each, np.unique(each))
 
 
 def test_a_clip_without_fastv_is_answered_as_ever(
-    model: LanguageModel, whole: VisualSequence, pruned: VisualSequence
+    asker: Asker, whole: VisualSequence, pruned: VisualSequence
 ) -> None:
-    expected = [fresh_answer(model, whole, question) for question in QUESTIONS]
-    thinned = fresh_answer(model, pruned, QUESTIONS[0])
+    expected = [asker.ask(whole, question) for question in QUESTIONS]
+    thinned = asker.ask(pruned, QUESTIONS[0])
     assert thinned != expected[0]
-    model.set_clip(whole)
-    assert [answer(model, question) for question in QUESTIONS] == expected
-    assert model.fastv_kept is None
-    assert len(set(cache_lengths(model))) == 1
-    assert fresh_answer(model, pruned, QUESTIONS[0]) == thinned
+    assert [asker.ask(whole, question) for question in QUESTIONS] == expected
+    assert asker.whole(whole, QUESTIONS[0]).keep_indices is None
+    assert asker.ask(pruned, QUESTIONS[0]) == thinned
 
 
 def test_an_answer_that_is_broken_off_leaves_the_next_one_whole(
-    model: LanguageModel, pruned: VisualSequence
+    checkpoint: Path, asker: Asker, pruned: VisualSequence
 ) -> None:
-    expected = fresh_answer(model, pruned, QUESTIONS[1])
+    expected = Asker(checkpoint).ask(pruned, QUESTIONS[1])
     for question in QUESTIONS[:2]:
-        pieces: Any = model.answer(model.prompt(question, pruned.marks), SamplingOptions())
+        pieces = asker.pieces(pruned, question)
         next(pieces)
         pieces.close()
-    assert_untouched(model._model)
-    assert answer(model, QUESTIONS[1]) == expected
+    assert asker.ask(pruned, QUESTIONS[1]) == expected
+    assert_untouched(asker.model._decoder._model)
 
 
 def test_a_prefill_that_fails_leaves_the_model_as_it_was(
-    model: LanguageModel, whole: VisualSequence, pruned: VisualSequence
+    asker: Asker, whole: VisualSequence, pruned: VisualSequence
 ) -> None:
-    expected = fresh_answer(model, whole, QUESTIONS[0])
-    broken = replace(pruned, features=tuple(part * torch.nan for part in pruned.features))
+    expected = asker.ask(whole, QUESTIONS[0])
+    broken = identified(pruned, features=pruned.features * np.float32(np.nan))
     with pytest.raises(ValueError, match="the attention is not finite"):
-        fresh_answer(model, broken, QUESTIONS[0])
-    assert_untouched(model._model)
-    assert fresh_answer(model, whole, QUESTIONS[0]) == expected
+        asker.ask(broken, QUESTIONS[0])
+    assert_untouched(asker.model._decoder._model)
+    assert len(held_prefixes(asker)) == 1
+    assert asker.ask(whole, QUESTIONS[0]) == expected
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 3, 40])
 def test_a_layer_the_model_lacks_is_refused(
-    model: LanguageModel, pruned: VisualSequence, layer: int
+    asker: Asker, pruned: VisualSequence, layer: int
 ) -> None:
     with pytest.raises(InputError, match=rf"--fastv-layer {layer} .* 3 layers, .* 1 to 2"):
-        model.set_clip(replace(pruned, fastv_layer=layer))
+        asker.ask(identified(pruned, fastv_layer=layer), QUESTIONS[0])
 
 
 def test_half_precision_works(checkpoint: Path, pruned: VisualSequence) -> None:
-    model = load_model(checkpoint, dtype=torch.bfloat16)
-    assert len(fresh_answer(model, pruned, QUESTIONS[0])) > 0
-    assert len(model.fastv_kept.tolist()) == 20  # type: ignore[union-attr]
+    asker = Asker(checkpoint, dtype=torch.bfloat16)
+    assert len(asker.ask(pruned, QUESTIONS[0])) > 0
+    assert sum(map(len, kept(asker, pruned, QUESTIONS[0]))) == 20

@@ -1,36 +1,50 @@
+"""The ids are those of transformers' processor, on every kind of tokenizer."""
+
+import json
+import shutil
+import subprocess
+import sys
 from itertools import chain, pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from transformers import LlavaNextProcessor
+import sentencepiece
+from transformers import AutoProcessor, LlamaConfig, MistralConfig, Qwen2Config
 
-from workers.errors import InputError, ModelError
-from workers.llm.prompt import Prompt, build_prompt, join_positions, time_mark
+from tests.workers.llm.tokenizer_kinds import KINDS, LLAMA, write_kind
+from workers.checkpoint import EMBEDDED, locate
+from workers.errors import ModelError
+from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 
-QUESTIONS = ["What color is the cat?", "Why?", "  spaces kept  ", "line\nbreak", "naïve 猫 <s>"]
+QUESTIONS = [
+    "What color is the cat?",
+    "Why?",
+    "  spaces kept  ",
+    "line\nbreak\n\n",
+    "\ta tab",
+    "naïve 猫 cafe\u0301 e\u0301 🙂",
+    "a < b, [x], <image and s>",
+    "",
+]
+TIMES = [0.0, 12.34, 3600]
 
 
-@pytest.fixture(scope="module")
-def processor(checkpoint: Path) -> Any:
-    return LlavaNextProcessor.from_pretrained(checkpoint)
-
-
-def render(processor: Any, question: str, num_frames: int) -> str:
-    content = [{"type": "image"}] * num_frames + [{"type": "text", "text": question}]
-    text: str = processor.apply_chat_template(
+def ids_of_the_processor(processor: Any, question: str, timestamps: list[str]) -> list[int]:
+    """Render and tokenize as transformers does; one placeholder a frame."""
+    content = [{"type": "image"}] * len(timestamps) + [{"type": "text", "text": question}]
+    rendered = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
-    return text
-
-
-def collapse(ids: list[int], image_token_id: int) -> list[int]:
-    """Make one placeholder of each run of them; pictures here are never side by side."""
-    kept = [True, *(pair != (image_token_id,) * 2 for pair in pairwise(ids))]
-    return [token for token, keep in zip(ids, kept, strict=True) if keep]
+    image = processor.image_token
+    pieces = rendered.split(image)
+    frames = zip(pieces, timestamps, strict=False)
+    text = "".join(piece + stamp + image for piece, stamp in frames) + pieces[-1]
+    opening = processor.tokenizer.bos_token
+    has_start = opening is not None and text.startswith(opening)
+    ids: list[int] = processor.tokenizer(text, add_special_tokens=not has_start)["input_ids"]
+    return ids
 
 
 def join(prompt: Prompt, image_token_id: int) -> list[int]:
@@ -38,96 +52,165 @@ def join(prompt: Prompt, image_token_id: int) -> list[int]:
     return [*chain.from_iterable(segments), *prompt.question]
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("num_frames", [1, 2, 5])
-def test_ids_are_those_of_the_processor(processor: Any, question: str, num_frames: int) -> None:
-    prompt = build_prompt(processor, question, [""] * num_frames)
-    images = list(np.zeros((num_frames, 72, 128, 3), np.uint8))
-    expected = processor(
-        images=images, text=render(processor, question, num_frames), add_special_tokens=False
-    )["input_ids"][0]
-    image_token_id = processor.image_token_id
-    assert len(prompt.frame_segments) == num_frames
-    assert join(prompt, image_token_id) == collapse(expected, image_token_id)
-    assert prompt.num_text_tokens == sum(token != image_token_id for token in expected)
+def assert_same_ids(folder: Path) -> None:
+    processor, template = AutoProcessor.from_pretrained(folder), ChatTemplate.load(str(folder))
+    for question in QUESTIONS:
+        for stamps in ([""], [""] * 3, [timestamp_text(each) for each in TIMES]):
+            prompt = template.build(question, stamps)
+            assert len(prompt.frame_segments) == len(stamps)
+            ids = join(prompt, processor.image_token_id)
+            assert ids == ids_of_the_processor(processor, question, stamps), (question, stamps)
+            assert prompt.num_text_tokens == len(ids) - len(stamps)
 
 
-def test_the_opening_token_comes_once(processor: Any) -> None:
-    prompt = build_prompt(processor, "Why?", [""])
-    ids = [*prompt.frame_segments[0], *prompt.question]
-    assert ids[0] == processor.tokenizer.bos_token_id
-    assert ids.count(processor.tokenizer.bos_token_id) == 1
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_those_of_the_processor(checkpoint: Path, tmp_path: Path, kind: str) -> None:
+    assert_same_ids(write_kind(checkpoint, tmp_path / "kind", kind))
 
 
-def test_the_opening_token_is_added_where_the_template_leaves_it_to_the_tokenizer(
-    processor: Any,
+def test_ids_are_those_of_the_processor_on_the_embedded_checkpoint() -> None:
+    assert_same_ids(Path(locate(EMBEDDED)))
+
+
+STORED = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+IMAGE = {"content": "<picture>", "special": True, **STORED}
+BARE = {key: LLAMA[key] for key in ("tokenizer_class", "legacy")}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config.json": LLAMA | {"image_token": "<picture>"}},
+        {"tokenizer_config.json": LLAMA | {"extra_special_tokens": {"image_token": "<picture>"}}},
+        {
+            "tokenizer_config.json": LLAMA
+            | {"image_token": "<picture>", "added_tokens_decoder": {"700": IMAGE}}
+        },
+        {
+            "tokenizer_config.json": BARE | {"image_token": "<picture>"},
+            "special_tokens_map.json": {
+                "bos_token": {"content": "<s>", **STORED},
+                "additional_special_tokens": ["<one>", "<two>"],
+            },
+            "added_tokens.json": {"<two>": 702, "<three>": 701},
+        },
+        {
+            "tokenizer_config.json": BARE
+            | {
+                "bos_token": {"__type": "AddedToken", "special": True, "content": "<s>", **STORED},
+                "additional_special_tokens": ["<picture>"],
+                "image_token": "<picture>",
+            }
+        },
+    ],
+    ids=["named", "named among others", "listed", "older files", "typed"],
+)
+def test_tokens_of_other_files_are_added(
+    checkpoint: Path, tmp_path: Path, files: dict[str, Any]
 ) -> None:
-    calls = []
+    folder = write_kind(checkpoint, tmp_path / "kind", "vicuna", files=files)
+    template = (folder / "chat_template.jinja").read_text().replace("<image>", "<picture>")
+    (folder / "chat_template.jinja").write_text(template + "{{ '<two><three>' }}")
+    assert_same_ids(folder)
 
-    def tokenize(text: str, **options: Any) -> Any:
-        calls.append((text, options))
-        return processor.tokenizer(text, **options)
 
-    tokenizer = type("Tokenizer", (), {"bos_token": "<s>", "__call__": staticmethod(tokenize)})
-    stand_in = SimpleNamespace(
-        image_token="<image>",
-        image_token_id=processor.image_token_id,
-        tokenizer=tokenizer(),
-        apply_chat_template=lambda messages, **options: "<image>Why?",
+def test_a_tokenizer_that_was_never_converted_is_left_to_transformers(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    config = LLAMA | {"add_bos_token": True, "image_token": "<image>"}
+    files = {"tokenizer_config.json": config}
+    folder = write_kind(checkpoint, tmp_path / "kind", "vicuna", files=files)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"no tokenizer\.json and no tokenizer\.model$"):
+        ChatTemplate.load(str(folder))
+    (tmp_path / "text").write_text("what color is the cat\nhow many people are there\n" * 9)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=290,
+        byte_fallback=True,
+        minloglevel=9,
     )
-    build_prompt(stand_in, "Why?", [""])
-    assert calls == [("<image>Why?", {"add_special_tokens": True})]
+    assert_same_ids(folder)
 
 
-def test_a_mark_stands_right_before_its_frame(processor: Any) -> None:
-    marks = [time_mark(0.0), time_mark(12.34), time_mark(3600)]
-    assert marks == ["[0.0s] ", "[12.3s] ", "[3600.0s] "]
-    prompt = build_prompt(processor, "Why?", marks)
-    plain = build_prompt(processor, "Why?", [""] * 3)
-    decode = processor.tokenizer.decode
-    for marked, unmarked, mark in zip(
-        prompt.frame_segments, plain.frame_segments, marks, strict=True
+def test_placeholders_are_where_the_processor_puts_the_pictures(checkpoint: Path) -> None:
+    processor, template = (
+        AutoProcessor.from_pretrained(checkpoint),
+        ChatTemplate.load(str(checkpoint)),
+    )
+    content = [{"type": "image"}] * 2 + [{"type": "text", "text": "Why?"}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    pictures = list(np.zeros((2, 72, 128, 3), np.uint8))
+    ids = processor(images=pictures, text=text, add_special_tokens=False)["input_ids"][0]
+    placeholder = processor.image_token_id
+    kept = [True, *(pair != (placeholder,) * 2 for pair in pairwise(ids))]
+    once = [token for token, keep in zip(ids, kept, strict=True) if keep]
+    assert join(template.build("Why?", ["", ""]), placeholder) == once
+
+
+def test_a_timestamp_stands_right_before_its_frame(checkpoint: Path) -> None:
+    stamps = [timestamp_text(each) for each in TIMES]
+    assert stamps == ["[0.0s] ", "[12.3s] ", "[3600.0s] "]
+    template = ChatTemplate.load(str(checkpoint))
+    marked, plain = template.build("Why?", stamps), template.build("Why?", [""] * 3)
+    decode = AutoProcessor.from_pretrained(checkpoint).tokenizer.decode
+    for with_stamp, without, stamp in zip(
+        marked.frame_segments, plain.frame_segments, stamps, strict=True
     ):
-        assert decode(marked) == decode(unmarked) + mark
-    assert prompt.question == plain.question
+        assert decode(with_stamp) == decode(without) + stamp
+    assert marked.question == plain.question
 
 
-@pytest.mark.parametrize("question", ["<image>", "What is <image> here?"])
-def test_a_question_cannot_spell_the_placeholder(processor: Any, question: str) -> None:
-    with pytest.raises(InputError, match="the question contains '<image>', which the model"):
-        build_prompt(processor, question, [""])
-
-
-@pytest.mark.parametrize("rendered", ["Why?<image><image>", "<image>Why?", "<image><image>What?"])
-def test_a_template_of_another_order_is_refused(processor: Any, rendered: str) -> None:
-    stand_in = SimpleNamespace(
-        image_token="<image>",
-        image_token_id=processor.image_token_id,
-        tokenizer=processor.tokenizer,
-        apply_chat_template=lambda messages, **options: rendered,
+def test_neither_torch_nor_transformers_is_needed() -> None:
+    code = (
+        "import sys; from workers.llm.prompt import ChatTemplate; import workers.llm.context\n"
+        "ChatTemplate.load('workers/embedded').build('Why?', ['[0.0s] '])\n"
+        "print(sorted({'torch', 'transformers', 'ray'} & sys.modules.keys()))"
     )
-    with pytest.raises(ModelError, match="chat template does not put the images before the text"):
-        build_prompt(stand_in, "Why?", ["", ""])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
-PROMPT = Prompt(frame_segments=((1, 2, 3), (4,), ()), question=(5, 6))
-KEPT = [torch.tensor([0, 2, 9]), torch.tensor([4]), torch.tensor([1, 8])]
+def test_the_context_is_that_of_the_language_model(checkpoint: Path) -> None:
+    assert ChatTemplate.load(str(checkpoint)).context_length == 32_768
 
 
-def test_compact_positions_have_no_gaps() -> None:
-    positions = join_positions(PROMPT, KEPT, 10, compact=True)
-    assert positions.dtype == torch.int64
-    assert positions.tolist() == list(range(10))
+@pytest.mark.parametrize("config_class", [LlamaConfig, MistralConfig, Qwen2Config])
+def test_a_context_that_is_not_stated_is_that_of_transformers(
+    checkpoint: Path, tmp_path: Path, config_class: Any
+) -> None:
+    folder = write_kind(checkpoint, tmp_path / "kind", "vicuna")
+    text = {"model_type": config_class.model_type}
+    (folder / "config.json").write_text(json.dumps({"text_config": text}))
+    expected = config_class().max_position_embeddings
+    assert ChatTemplate.load(str(folder)).context_length == expected
 
 
-def test_original_positions_are_those_of_the_unpruned_sequence() -> None:
-    positions = join_positions(PROMPT, KEPT, 10, compact=False)
-    first, second, third = [3, 5, 12], [14 + 4], [24 + 1, 24 + 8]
-    assert positions.tolist() == [0, 1, 2, *first, 13, *second, *third]
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tokenizer.json": {}}, r"tokenizer\.json: it describes no model$"),
+        ({"tokenizer.json": {"model": {"type": "none"}}}, r"tokenizer\.json: [^\n]+$"),
+        ({"tokenizer_config.json": {"added_tokens_decoder": {"3": 5}}}, "tokenizer_config"),
+        ({"config.json": {"text_config": {"model_type": "gpt2"}}}, "no max_position_embeddings"),
+        ({"processor_config.json": {"image_token": "<img>"}}, "has no image token '<img>'$"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_one_line(
+    checkpoint: Path, tmp_path: Path, files: dict[str, Any], message: str
+) -> None:
+    folder = write_kind(checkpoint, tmp_path / "kind", "vicuna", files=files)
+    with pytest.raises(ModelError, match=message) as raised:
+        ChatTemplate.load(str(folder))
+    assert "\n" not in str(raised.value)
 
 
-def test_positions_agree_where_nothing_is_pruned() -> None:
-    kept = [torch.arange(10)] * 3
-    compact = join_positions(PROMPT, kept, 10, compact=True)
-    assert torch.equal(compact, join_positions(PROMPT, kept, 10, compact=False))
-    assert len(compact) == 34
+def test_a_checkpoint_without_chat_template_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("chat_template*"))
+    with pytest.raises(ModelError, match=r"the checkpoint has no chat template$"):
+        ChatTemplate.load(str(folder))
