@@ -1,22 +1,17 @@
-"""Stages that die, as a worker killed with signal 9 dies, when they meet certain frames."""
+"""Stages that die, as a worker killed with signal 9 dies, or hang, when they meet certain work."""
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workers.messages import (
-    FrameChunk,
-    GeneratedAnswer,
-    ModelOptions,
-    PruneOptions,
-    SamplingOptions,
-    Segment,
-)
-from workers.run.pool import StageMakers
-from workers.stages import AnswerStage, DecodeStage, EncodeStage
+from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest, ReadRequest
+from workers.process import ModelOptions
+from workers.stages import EncodeStage, GenerateStage, ReadStage, Result, Stage
+from workers.visual import VisualSequence
 
 Deaths = Mapping[Any, int]
 """What to die of -> how many times; later meetings are survived."""
@@ -25,69 +20,93 @@ Deaths = Mapping[Any, int]
 class Doom:
     """Counts, in files that outlive the process, the deaths on each cause."""
 
-    def __init__(self, folder: Path, deaths: Deaths) -> None:
+    def __init__(self, folder: Path, deaths: Deaths, strike: Callable[[], None]) -> None:
         self._folder = folder
         self._deaths = deaths
+        self._strike = strike
 
     def meet(self, cause: Any) -> None:
-        """Kill this process if the cause still demands it."""
+        """Strike if the cause still demands it."""
         log = self._folder / f"{cause}.log"
         died = len(log.read_text().splitlines()) if log.exists() else 0
         if died < self._deaths.get(cause, 0):
             with log.open("a") as file:
                 file.write(f"{os.getpid()}\n")
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._strike()
 
 
-class DoomedDecoder(DecodeStage):
+class DoomedReader(ReadStage):
     """Dies before it delivers certain frames."""
 
     def __init__(self, doom: Doom) -> None:
-        super().__init__()
         self._doom = doom
 
-    def decode(self, segment: Segment) -> Iterator[FrameChunk]:
-        for chunk in super().decode(segment):
-            for frame in chunk.frame_indices.tolist():
-                self._doom.meet(f"decode-{frame}")
-            yield chunk
+    def run(self, request: ReadRequest) -> Iterator[Result]:
+        for output, note in super().run(request):
+            for frame in note.news.frame_indices.tolist():
+                self._doom.meet(f"read-{frame}")
+            yield output, note
 
 
 class DoomedEncoder(EncodeStage):
-    """Dies on certain frames."""
+    """Dies on certain frames, or when it allocates."""
 
     def __init__(self, doom: Doom, options: ModelOptions) -> None:
         super().__init__(options)
         self._doom = doom
 
-    def encode(self, chunk: FrameChunk, prunings: Sequence[PruneOptions]) -> Any:
-        for frame in chunk.frame_indices.tolist():
-            self._doom.meet(f"encode-{frame}")
-        return super().encode(chunk, prunings)
+    def run(self, request: EncodeRequest | AllocateRequest, *inputs: Any) -> Iterator[Result]:
+        if isinstance(request, AllocateRequest):
+            self._doom.meet("allocate")
+        else:
+            for frame in request.frame_indices.tolist():
+                self._doom.meet(f"encode-{frame}")
+        yield from super().run(request, *inputs)
 
 
-class DoomedAnswerer(AnswerStage):
-    """Dies in ``select``, or after the first words of an answer."""
+class DoomedModel(GenerateStage):
+    """Dies after certain pieces of an answer."""
 
     def __init__(self, doom: Doom, options: ModelOptions) -> None:
         super().__init__(options)
         self._doom = doom
 
-    def select(self, *arguments: Any) -> Any:
-        self._doom.meet("select")
-        return super().select(*arguments)
-
-    def answer(self, question: str, sampling: SamplingOptions) -> Iterator[str | GeneratedAnswer]:
-        for number, piece in enumerate(super().answer(question, sampling)):
-            yield piece
+    def run(self, request: GenerateRequest, visual: VisualSequence) -> Iterator[Result]:
+        for number, result in enumerate(super().run(request, visual)):
+            yield result
             self._doom.meet(f"answer-{number}")
 
 
-def doomed_makers(folder: Path, deaths: Deaths) -> StageMakers:
+class CountingModel(GenerateStage):
+    """Writes a byte to a file for each forward pass."""
+
+    def __init__(self, log: Path, options: ModelOptions) -> None:
+        super().__init__(options)
+        self._log = log
+        self._model._decoder._model.register_forward_pre_hook(self._count)
+
+    def _count(self, *_: Any) -> None:
+        with self._log.open("a") as file:
+            file.write(".")
+
+
+def die() -> None:
+    """End this process as signal 9 does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    """Do nothing for longer than anyone waits."""
+    time.sleep(3600)
+
+
+def doomed_stages(
+    folder: Path, deaths: Deaths, model: ModelOptions, strike: Callable[[], None] = die
+) -> dict[str, Callable[[], Stage]]:
     """Return makers of stages that die as told."""
-    doom = Doom(folder, deaths)
-    return StageMakers(
-        decode=partial(DoomedDecoder, doom),
-        encode=partial(DoomedEncoder, doom),
-        answer=partial(DoomedAnswerer, doom),
-    )
+    doom = Doom(folder, deaths, strike)
+    return {
+        "decoder": partial(DoomedReader, doom),
+        "encoder": partial(DoomedEncoder, doom, model),
+        "llm": partial(DoomedModel, doom, model),
+    }

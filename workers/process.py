@@ -1,44 +1,47 @@
-"""The process a stage runs in: its threads, its device and what it has used."""
+"""The process a stage runs in: its environment, its threads, its device and its memory."""
 
 import ctypes
 import os
 import re
 import resource
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workers.errors import ModelError
-from workers.messages import ModelOptions, WorkerUsage
 
 if TYPE_CHECKING:
     import torch
 
 
-class Stage:
-    """Keeps account of what a stage has used."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which checkpoint a worker loads and how; ``dtype`` and ``device`` are torch's names."""
 
-    def __init__(self) -> None:
-        # Both are read when torch is first imported. OpenMP's threads spin while they wait, which
-        # for long makes encoding ten times as slow on cores shared with other work (measured).
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-        # A matrix product must not depend on how many threads share it.
-        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-        self._seconds: dict[str, float] = {}
+    model: str = "embedded"
+    device: str = "auto"
+    dtype: str = "auto"
+    cache_tokens: int = 16_384
+    """Prompt tokens whose keys and values a language model keeps for later questions."""
+    num_threads: int = 0
+    """Threads of one worker's tensor operations; 0 leaves torch's default."""
 
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
 
-    def usage(self) -> WorkerUsage:
-        """Return busy seconds and peak memory so far."""
-        return WorkerUsage(seconds=dict(self._seconds), peak_memory_bytes=peak_memory_bytes())
+def prepare_process() -> None:
+    """Set what torch and Ray read from the environment when they are first imported.
+
+    For whoever owns the process (a command, an actor) to call first; what is set already stays.
+    """
+    # OpenMP's threads spin while they wait, which for long makes encoding ten times as slow on
+    # cores shared with other work (measured).
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # A matrix product must not depend on how many threads share it.
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    # Ray would print each worker's death, at length, to stdout.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    # And it would not show a cluster that asks for one the token it has itself put there.
+    if os.path.exists(os.path.expanduser("~/.ray/auth_token")):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":

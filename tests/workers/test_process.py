@@ -6,13 +6,21 @@ import pytest
 import torch
 
 from workers.errors import ModelError
-from workers.messages import ModelOptions
-from workers.process import prepare_torch
+from workers.process import ModelOptions, prepare_process, prepare_torch
+
+
+def python(code: str) -> str:
+    """Return what a fresh interpreter prints."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def test_settings_left_to_the_machine() -> None:
     threads = torch.get_num_threads()
-    options = ModelOptions(model="embedded", device="auto", dtype="auto")
+    options = ModelOptions()
     expected = {False: ("cpu", torch.float32), True: ("cuda", torch.bfloat16)}
     assert prepare_torch(options) == expected[torch.cuda.is_available()]
     assert torch.get_num_threads() == threads
@@ -38,6 +46,41 @@ before = peak_memory_bytes()
 np.ones(2**26, np.uint8)
 print(peak_memory_bytes() - before)
 """
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
-    assert 0.9 * 2**26 < int(done.stdout) < 1.5 * 2**26
+    assert 0.9 * 2**26 < int(python(code)) < 1.5 * 2**26
+
+
+def test_the_number_of_threads_is_taken() -> None:
+    code = """
+import torch
+from workers.process import ModelOptions
+from workers.process import prepare_torch
+prepare_torch(ModelOptions(device="cpu", num_threads=3))
+print(torch.get_num_threads())
+"""
+    assert python(code) == "3"
+
+
+SETTINGS = ("GOMP_SPINCOUNT", "MKL_CBWR", "RAY_DEDUP_LOGS_SKIP_REGEX", "RAY_AUTH_MODE")
+
+
+def test_a_process_is_prepared_once_and_what_is_set_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment = {"GOMP_SPINCOUNT": "7", "HOME": str(tmp_path)}
+    monkeypatch.setattr("os.environ", environment)
+    prepare_process()
+    assert [environment.get(name) for name in SETTINGS] == ["7", "AUTO,STRICT", ".", None]
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch()
+    prepare_process()
+    assert environment["RAY_AUTH_MODE"] == "token"
+
+
+def test_importing_the_stages_changes_no_environment() -> None:
+    code = """
+import os
+before = dict(os.environ)
+import workers.process, workers.stages, streaming.pipeline
+print(dict(os.environ) == before)
+"""
+    assert python(code) == "True"

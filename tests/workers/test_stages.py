@@ -1,55 +1,68 @@
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pruner import Settings, rank_frames
-from tests.clips import draw_clip, read_frame_number
+from pruner import FrameLayout, Settings, Task, rank
+from tests.clips import destroy_bytes, draw_clip, paint_frame, read_frame_number
+from tests.workers.vision.pictures import draw_picture
 from workers.arrays import unpack
+from workers.checkpoint import read_config
+from workers.frames import PictureChunk, Pruning, RankedFrames, TileChunk
+from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 from workers.messages import (
-    BudgetOptions,
-    Candidates,
-    FrameChunk,
-    GeneratedAnswer,
-    ModelOptions,
-    PruneOptions,
-    SamplingOptions,
-    Segment,
+    AllocateRequest,
+    EncodeRequest,
+    GenerateRequest,
+    Note,
+    ReadNews,
+    ReadRequest,
 )
-from workers.stages import (
-    AnswerStage,
-    DecodeStage,
-    EncodeStage,
-    make_thumbnail,
-)
-from workers.video.decode import cut_segments, index_video
-from workers.vision.encoder import VisionEncoder
+from workers.process import ModelOptions
+from workers.stages import EncodeStage, GenerateStage, ReadStage, make_thumbnail
+from workers.video.images import open_images
+from workers.video.segments import Segment, cut_segments
+from workers.video.source import open_source
+from workers.vision.encoder import FrameFeatures, VisionEncoder
+from workers.vision.geometry import TileGeometry, read_geometry
+from workers.vision.resize import cut_pictures_on
+from workers.vision.tiles import cut_pictures
+from workers.visual import Allocation, KeptFrame, VisualSequence
 
 FRAMES = [1, 5, 9, 20, 33]
 SAMPLING = SamplingOptions(max_new_tokens=8)
+LENGTH = 52
+Chunk = TileChunk | PictureChunk
+
+
+@pytest.fixture(scope="module")
+def tiles(checkpoint: Path) -> TileGeometry:
+    return read_geometry(read_config(str(checkpoint)))
 
 
 @pytest.fixture(scope="module")
 def segment(tmp_path_factory: pytest.TempPathFactory) -> Segment:
     """Five frames of a drawn clip, in chunks of two."""
     path = draw_clip(tmp_path_factory.mktemp("clip") / "numbers.mp4", num_frames=40)
-    (segment,) = cut_segments(
-        index_video(str(path)),
-        np.array(FRAMES),
-        decoder="pyav",
-        frames_per_chunk=2,
-        num_segments=1,
-    )
-    return segment
+    return segment_of(open_source(str(path)), FRAMES)
 
 
 @pytest.fixture(scope="module")
-def chunks(segment: Segment) -> list[FrameChunk]:
-    return list(DecodeStage().decode(segment))
+def chunks(segment: Segment, tiles: TileGeometry) -> list[TileChunk]:
+    return [chunk for chunk, _ in read(segment, tiles) if isinstance(chunk, TileChunk)]
+
+
+@pytest.fixture(scope="module")
+def pictures(segment: Segment, tiles: TileGeometry) -> list[PictureChunk]:
+    outputs = [chunk for chunk, _ in read(segment, tiles, resize="fast")]
+    return [chunk for chunk in outputs if isinstance(chunk, PictureChunk)]
 
 
 @pytest.fixture(scope="module")
@@ -62,94 +75,134 @@ def encoder(options: ModelOptions) -> EncodeStage:
     return EncodeStage(options)
 
 
-def encode_all(
-    encoder: EncodeStage, chunks: Sequence[FrameChunk], prune: PruneOptions
-) -> list[Candidates]:
-    return [encoder.encode(chunk, [prune])[0] for chunk in chunks]
+@pytest.fixture(scope="module")
+def vision(checkpoint: Path) -> VisionEncoder:
+    return VisionEncoder(str(checkpoint), device="cpu", dtype=torch.float32)
 
 
-def test_the_decode_stage_gives_the_frames_and_its_time(segment: Segment) -> None:
-    stage = DecodeStage()
-    chunks = list(stage.decode(segment))
-    assert [chunk.frame_indices.tolist() for chunk in chunks] == [[0, 1], [2, 3], [4]]
-    numbers = [read_frame_number(frame) for chunk in chunks for frame in chunk.frames]
-    assert numbers == FRAMES
-    seconds = stage.usage().seconds
-    assert list(seconds) == ["decode"]
-    assert seconds["decode"] > 0
+def segment_of(source: Any, frames: Sequence[int], *, frames_per_chunk: int = 2) -> Segment:
+    (segment,) = cut_segments(
+        "the clip",
+        source,
+        np.array(frames),
+        decoder="pyav",
+        frames_per_chunk=frames_per_chunk,
+        max_chunks=100,
+    )
+    return segment
 
 
-@pytest.mark.parametrize("max_keep", [1, 13, 44, 1000])
-def test_candidates_are_the_best_of_each_frame_s_ranking(
-    checkpoint: Path, encoder: EncodeStage, chunks: list[FrameChunk], max_keep: int
-) -> None:
-    prune = PruneOptions(num_keep=11, max_keep=max_keep, beta=0.8, num_steps=2)
-    chunk = chunks[0]
-    candidates = encoder.encode(chunk, [prune])[0]
-    vision = VisionEncoder(str(checkpoint), device="cpu", dtype=torch.float32)
-    features = vision.encode(chunk.frames)
-    settings = Settings(beta=0.8, num_steps=2)
-    ranking = rank_frames(features.base, features.grid, num_keep=11, settings=settings)
-    num_tokens = ranking.order.shape[1]
-    count = min(max_keep, num_tokens)
-    assert candidates.counts.tolist() == [count, count]
-    order = candidates.order.reshape(2, count)
-    assert order.tolist() == ranking.order[:, :count].tolist()
-    np.testing.assert_array_equal(candidates.informativeness, ranking.informativeness.numpy())
+def read(segment: Segment, tiles: TileGeometry, **settings: Any) -> list[tuple[Chunk, Note]]:
+    return list(ReadStage().run(ReadRequest(segment=segment, tiles=tiles, **settings)))
+
+
+def encode(
+    encoder: EncodeStage,
+    chunk: Chunk,
+    tiles: TileGeometry,
+    *prunings: Pruning,
+    frame_indices: Sequence[int] | None = None,
+) -> tuple[tuple[RankedFrames, ...], Note]:
+    frames = chunk.frame_indices if frame_indices is None else np.array(frame_indices)
+    request = EncodeRequest(tiles=tiles, prunings=prunings, frame_indices=frames)
+    (result,) = encoder.run(request, chunk)
+    return result
+
+
+def pruning(method: str = "mr_pruner", *, num_keep: int = 11, **settings: Any) -> Pruning:
+    return Pruning(method=method, num_keep=num_keep, **({"max_keep": 30} | settings))
+
+
+def allocate(
+    encoder: EncodeStage, inputs: Sequence[tuple[RankedFrames, ...]], **settings: Any
+) -> tuple[VisualSequence, tuple[KeptFrame, ...]]:
+    allocation = Allocation(method="mr_pruner", **settings)
+    ((visual, note),) = encoder.run(AllocateRequest(allocation=allocation), *inputs)
+    return visual, note.news
+
+
+def flat_tokens(features: FrameFeatures) -> torch.Tensor:
+    """Return (n, num_tokens, hidden) in the order of the flat indices."""
     newline = features.newline.expand(*features.grid.shape[:2], 1, -1)
     rows = torch.cat([features.grid, newline], dim=2).flatten(1, 2)
-    flat = torch.cat([features.base, rows], dim=1)
-    expected = torch.stack([flat[frame][order[frame]] for frame in range(2)])
-    assert torch.equal(torch.from_numpy(candidates.features).view_as(expected), expected)
-    assert candidates.num_base + candidates.rows * (candidates.columns + 1) == num_tokens
+    return torch.cat([features.base, rows], dim=1)
 
 
-def test_candidates_keep_number_and_time_of_their_frames(
-    encoder: EncodeStage, chunks: list[FrameChunk]
+def check_same(some: RankedFrames, others: RankedFrames) -> None:
+    assert some.layouts == others.layouts
+    for name in ("frame_indices", "pts_seconds", "counts", "order", "features", "informativeness"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(others, name), err_msg=name)
+
+
+def test_the_read_stage_gives_tiles_and_tells_what_is_in_them(
+    segment: Segment, tiles: TileGeometry
 ) -> None:
-    candidates = encode_all(encoder, chunks, PruneOptions(num_keep=4, max_keep=4))
-    assert [each.frame_indices.tolist() for each in candidates] == [[0, 1], [2, 3], [4]]
-    times = np.concatenate([each.pts_seconds for each in candidates])
+    results = read(segment, tiles)
+    chunks = [chunk for chunk, _ in results]
+    assert [chunk.frame_indices.tolist() for chunk in chunks] == [[0, 1], [2, 3], [4]]
+    assert {chunk.clip_id for chunk in chunks} == {"the clip"}
+    times = np.concatenate([chunk.pts_seconds for chunk in chunks])
     np.testing.assert_allclose(times, np.array(FRAMES) / 25)
-    assert [each.thumbnails for each in candidates] == [()] * 3
+    bases = [
+        chunk.tiles[first]
+        for chunk in chunks
+        for first in np.cumsum(chunk.num_tiles) - chunk.num_tiles
+    ]
+    assert [read_frame_number(base) for base in bases] == FRAMES
+    for chunk, note in results:
+        news = note.news
+        assert isinstance(news, ReadNews)
+        assert news.num_covered == len(chunk)
+        np.testing.assert_array_equal(news.frame_indices, chunk.frame_indices)
+        np.testing.assert_array_equal(news.pts_seconds, chunk.pts_seconds)
+        assert (news.thumbnails, news.warnings) == ((), ())
+        assert set(note.seconds) == {"decode", "tile"}
+        assert min(note.seconds.values()) > 0
+        assert note.peak_memory_bytes > 50_000_000
 
 
-def test_a_frame_s_candidates_do_not_depend_on_its_chunk(
-    encoder: EncodeStage, chunks: list[FrameChunk]
+def test_a_chunk_with_the_fast_resize_holds_the_pictures(pictures: list[PictureChunk]) -> None:
+    assert [chunk.frame_indices.tolist() for chunk in pictures] == [[0, 1], [2, 3], [4]]
+    shown = [picture for chunk in pictures for picture in chunk.pictures]
+    assert [read_frame_number(picture) for picture in shown] == FRAMES
+    assert {picture.shape for picture in shown} == {(96, 160, 3)}
+
+
+def test_the_tiles_are_those_of_the_pictures(
+    chunks: list[TileChunk], pictures: list[PictureChunk], tiles: TileGeometry
 ) -> None:
-    prune = PruneOptions(num_keep=9, max_keep=30)
-    together = encoder.encode(chunks[1], [prune])[0]
-    second = FrameChunk(
-        chunk_index=0,
-        frame_indices=chunks[1].frame_indices[1:],
-        pts_seconds=chunks[1].pts_seconds[1:],
-        frames=chunks[1].frames[1:],
-    )
-    alone = encoder.encode(second, [prune])[0]
-    np.testing.assert_array_equal(alone.order, together.order[30:])
-    np.testing.assert_array_equal(alone.features, together.features[30:])
+    for chunk, shown in zip(chunks, pictures, strict=True):
+        cut, frames = cut_pictures(shown.pictures, tiles)
+        np.testing.assert_array_equal(chunk.tiles, cut)
+        assert chunk.num_tiles.tolist() == [frame.num_tiles for frame in frames]
+        assert chunk.sizes.tolist() == [[96, 160]] * len(shown)
 
 
-def test_bfloat16_travels_as_bits(checkpoint: Path, chunks: list[FrameChunk]) -> None:
-    stage = EncodeStage(ModelOptions(model=str(checkpoint), device="cpu", dtype="bfloat16"))
-    candidates = stage.encode(chunks[0], [PruneOptions(num_keep=20, max_keep=20)])[0]
-    assert (candidates.features.dtype, candidates.dtype) == (np.uint16, "bfloat16")
-    vision = VisionEncoder(str(checkpoint), device="cpu", dtype=torch.bfloat16)
-    features = vision.encode(chunks[0].frames)
-    order = torch.from_numpy(candidates.order[:20])
-    is_base = order < candidates.num_base
-    actual = unpack(candidates.features[:20], candidates.dtype)[is_base]
-    assert torch.equal(actual, features.base[0][order[is_base]])
+@pytest.mark.parametrize("resize", ["exact", "fast"])
+def test_frames_that_cannot_be_read_are_named_and_counted(
+    tmp_path: Path, tiles: TileGeometry, resize: str
+) -> None:
+    sound = draw_clip(tmp_path / "sound.mp4", num_frames=60)
+    source = open_source(str(sound))
+    damaged = destroy_bytes(sound, tmp_path / "damaged.mp4", start_share=0.3, end_share=0.5)
+    broken = segment_of(replace(source, path=str(damaged)), range(60), frames_per_chunk=1)
+    results = read(broken, tiles, resize=resize, thumbnail_width=80)
+    assert [note.news.num_covered for _, note in results] == [1] * 60
+    found = [frame for _, note in results for frame in note.news.frame_indices.tolist()]
+    assert 0 < len(found) < 60
+    for frame, (chunk, note) in enumerate(results):
+        was_read = frame in found
+        assert len(chunk) == len(note.news.frame_indices) == len(note.news.thumbnails) == was_read
+        assert bool(note.news.warnings) == (not was_read)
 
 
 @pytest.mark.parametrize("width", [40, 160, 400])
+@pytest.mark.parametrize("resize", ["exact", "fast"])
 def test_thumbnails_show_the_frame(
-    encoder: EncodeStage, chunks: list[FrameChunk], width: int
+    segment: Segment, tiles: TileGeometry, width: int, resize: str
 ) -> None:
-    prune = PruneOptions(num_keep=4, max_keep=4, thumbnail_width=width)
-    thumbnails = [
-        picture for each in encode_all(encoder, chunks, prune) for picture in each.thumbnails
-    ]
+    results = read(segment, tiles, thumbnail_width=width, resize=resize)
+    thumbnails = [picture for _, note in results for picture in note.news.thumbnails]
     assert all(picture.startswith(b"\xff\xd8") for picture in thumbnails)
     pictures = [np.asarray(Image.open(io.BytesIO(picture))) for picture in thumbnails]
     assert [read_frame_number(picture) for picture in pictures] == FRAMES
@@ -163,70 +216,261 @@ def test_a_thumbnail_is_never_larger_than_the_frame() -> None:
     assert Image.open(io.BytesIO(tall)).size == (10, 150)
 
 
-def test_the_encode_stage_knows_its_time(options: ModelOptions, chunks: list[FrameChunk]) -> None:
-    stage = EncodeStage(options)
-    assert stage.usage().seconds == {}
-    stage.encode(chunks[0], [PruneOptions(num_keep=4, max_keep=4)])
-    first = stage.usage()
-    stage.encode(chunks[1], [PruneOptions(num_keep=4, max_keep=4)])
-    second = stage.usage()
-    assert set(first.seconds) == {"encode", "prune"}
-    assert all(0 < first.seconds[name] < second.seconds[name] for name in first.seconds)
-    assert second.peak_memory_bytes >= first.peak_memory_bytes > 50_000_000
-
-
-def test_an_answer_ends_with_its_record(
-    options: ModelOptions, encoder: EncodeStage, chunks: list[FrameChunk]
+@pytest.mark.parametrize("max_keep", [1, 13, 44, 1000])
+def test_ranked_frames_are_the_best_of_each_frame_s_ranking(
+    encoder: EncodeStage,
+    vision: VisionEncoder,
+    chunks: list[TileChunk],
+    tiles: TileGeometry,
+    max_keep: int,
 ) -> None:
-    stage = AnswerStage(options)
-    candidates = encode_all(encoder, chunks, PruneOptions(num_keep=20, max_keep=44))
-    selections = stage.select(
-        BudgetOptions(budget=60, time_marks=True), *[(each,) for each in candidates[::-1]]
+    settings = Settings(beta=0.8, num_steps=2)
+    chunk = chunks[0]
+    (ranked,), _ = encode(encoder, chunk, tiles, pruning(max_keep=max_keep, settings=settings))
+    (features,) = vision.encode(chunk.tiles, [tiles.frame(96, 160)] * 2)
+    task = Task(frame_indices=[0, 1], num_keep=11, settings=settings)
+    ranking = rank("mr_pruner", features.base, features.grid, task)
+    count = min(max_keep, LENGTH)
+    assert ranked.counts.tolist() == [count, count]
+    order = ranked.order.reshape(2, count)
+    assert order.tolist() == ranking.order[:, :count].tolist()
+    np.testing.assert_array_equal(ranked.informativeness, ranking.informativeness.numpy())
+    flat = flat_tokens(features)
+    expected = torch.stack([flat[frame][order[frame]] for frame in range(2)])
+    assert torch.equal(unpack(ranked.features, ranked.dtype).view_as(expected), expected)
+    assert ranked.layouts == (FrameLayout(num_base=16, rows=4, columns=8),) * 2
+    assert ranked.layouts[0].num_tokens == LENGTH
+
+
+def test_ranked_frames_keep_clip_number_and_time_of_their_frames(
+    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry
+) -> None:
+    results = [encode(encoder, chunk, tiles, pruning())[0][0] for chunk in chunks]
+    assert [each.frame_indices.tolist() for each in results] == [[0, 1], [2, 3], [4]]
+    assert {each.clip_id for each in results} == {"the clip"}
+    times = np.concatenate([each.pts_seconds for each in results])
+    np.testing.assert_allclose(times, np.array(FRAMES) / 25)
+
+
+def test_a_chunk_is_encoded_once_for_all_prunings(
+    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry
+) -> None:
+    prunings = [pruning(), pruning("none", num_keep=0, max_keep=99), pruning("random", seed=3)]
+    together, note = encode(encoder, chunks[0], tiles, *prunings)
+    assert len(note.news) == 3
+    assert min(note.news) > 0
+    assert set(note.seconds) == {"encode"}
+    for each, alone in zip(together, prunings, strict=True):
+        check_same(each, encode(encoder, chunks[0], tiles, alone)[0][0])
+    assert together[1].order.tolist() == [*range(LENGTH)] * 2
+    assert together[0].order.tolist() != together[2].order.tolist()
+
+
+@pytest.mark.parametrize("method", ["mr_pruner", "random", "uniform", "gprune", "none"])
+def test_a_frame_s_ranking_does_not_depend_on_its_chunk(
+    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry, method: str
+) -> None:
+    (together,), _ = encode(encoder, chunks[1], tiles, pruning(method))
+    (alone,), _ = encode(encoder, chunks[1][1:], tiles, pruning(method))
+    (chosen,), _ = encode(encoder, chunks[1], tiles, pruning(method), frame_indices=[3])
+    check_same(alone, together[1:])
+    check_same(chosen, alone)
+
+
+def test_bfloat16_travels_as_bits(
+    checkpoint: Path, chunks: list[TileChunk], tiles: TileGeometry
+) -> None:
+    stage = EncodeStage(ModelOptions(model=str(checkpoint), device="cpu", dtype="bfloat16"))
+    (ranked,), _ = encode(stage, chunks[0], tiles, pruning(max_keep=20))
+    assert (ranked.features.dtype, ranked.dtype) == (np.uint16, "bfloat16")
+    vision = VisionEncoder(str(checkpoint), device="cpu", dtype=torch.bfloat16)
+    (features,) = vision.encode(chunks[0].tiles, [tiles.frame(96, 160)] * 2)
+    expected = flat_tokens(features)[0][torch.from_numpy(ranked.order[:20])]
+    assert torch.equal(unpack(ranked.features[:20], ranked.dtype), expected)
+
+
+def test_the_fast_resize_encodes_the_pictures_that_it_cuts_itself(
+    encoder: EncodeStage,
+    vision: VisionEncoder,
+    pictures: list[PictureChunk],
+    tiles: TileGeometry,
+) -> None:
+    (ranked,), _ = encode(encoder, pictures[1], tiles, pruning("none", max_keep=99))
+    cut, frames = cut_pictures_on(torch.device("cpu"), pictures[1].pictures, tiles)
+    (features,) = vision.encode(cut, frames)
+    expected = flat_tokens(features).flatten(0, 1)
+    assert torch.equal(unpack(ranked.features, ranked.dtype), expected)
+    (second,), _ = encode(
+        encoder, pictures[1], tiles, pruning("none", max_keep=99), frame_indices=[3]
     )
-    assert sum(selection.num_visual_tokens for selection in selections) == 60
-    assert [selection.frame_index for selection in selections] == list(range(5))
-    assert min(selection.num_marker_tokens for selection in selections) > 0
-    *pieces, record = stage.answer("What color is the cat?", SAMPLING)
+    check_same(second, ranked[1:])
+
+
+SIZES = [(96, 160), (96, 160), (160, 96), (40, 40), (3, 200), (96, 160)]
+"""The fifth is thinner than a token: of it there is but one tile."""
+
+
+@pytest.mark.parametrize("resize", ["exact", "fast"])
+def test_pictures_of_several_sizes_share_a_chunk(
+    encoder: EncodeStage, tiles: TileGeometry, resize: str
+) -> None:
+    drawn = [draw_picture(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    segment = segment_of(open_images(drawn), range(6), frames_per_chunk=6)
+    ((chunk, _),) = read(segment, tiles, resize=resize)
+    (ranked,), _ = encode(encoder, chunk, tiles, pruning(max_keep=99))
+    assert ranked.layouts == tuple(tiles.frame(*size).layout for size in SIZES)
+    assert [layout.rows for layout in ranked.layouts][4] == 0
+    assert ranked.counts.tolist() == [layout.num_tokens for layout in ranked.layouts]
+    assert ranked.frame_indices.tolist() == list(range(6))
+    for place in range(6):
+        (alone,), _ = encode(encoder, chunk[place : place + 1], tiles, pruning(max_keep=99))
+        check_same(alone, ranked[place : place + 1])
+        assert sorted(alone.order.tolist()) == list(range(alone.layouts[0].num_tokens))
+
+
+@pytest.mark.parametrize("resize", ["exact", "fast"])
+def test_without_a_grid_only_the_base_is_cut_and_ranked(
+    encoder: EncodeStage, segment: Segment, tiles: TileGeometry, resize: str
+) -> None:
+    base_only = tiles.without_grid()
+    chunk, _ = read(segment, base_only, resize=resize)[0]
+    (ranked,), _ = encode(encoder, chunk, base_only, pruning("none", max_keep=99))
+    assert ranked.layouts == (FrameLayout(num_base=16, rows=0, columns=0),) * 2
+    whole, _ = read(segment, tiles, resize=resize)[0]
+    (both,), _ = encode(encoder, whole, tiles, pruning("none", max_keep=99))
+    for place in range(2):
+        np.testing.assert_array_equal(
+            ranked[place : place + 1].features, both[place : place + 1].features[:16]
+        )
+
+
+def test_a_stage_remembers_nothing_of_another_clip(
+    options: ModelOptions, encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry
+) -> None:
+    other = replace(chunks[1], clip_id="other", frame_indices=np.array([0, 1]))
+    (first,), (second,) = (
+        encode(encoder, chunk, tiles, pruning())[0] for chunk in (chunks[0], other)
+    )
+    assert (first.clip_id, second.clip_id) == ("the clip", "other")
+    own, frames = allocate(encoder, [(first,)], budget=40)
+    fresh = EncodeStage(options)
+    alone, expected = allocate(fresh, [encode(fresh, chunks[0], tiles, pruning())[0]], budget=40)
+    assert (
+        own.visual_id == alone.visual_id != allocate(encoder, [(second,)], budget=40)[0].visual_id
+    )
+    kept = [[frame.keep_indices.tolist() for frame in each] for each in (frames, expected)]
+    assert kept[0] == kept[1]
+
+
+def test_allocating_takes_ranked_frames_in_any_order(
+    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry
+) -> None:
+    inputs = [encode(encoder, chunk, tiles, pruning(max_keep=44))[0] for chunk in chunks]
+    visual, frames = allocate(encoder, inputs[::-1], budget=60)
+    assert [frame.frame_index for frame in frames] == list(range(5))
+    assert [frame.pts_seconds for frame in frames] == pytest.approx(np.array(FRAMES) / 25)
+    assert sum(frame.num_visual_tokens for frame in frames) == len(visual.features) == 60
+    assert visual.visual_id == allocate(encoder, inputs, budget=60)[0].visual_id
+    paid, marked = allocate(encoder, inputs, budget=60, num_timestamp_tokens=(3, 4, 3, 3, 3))
+    assert len(paid.features) == 60 - 16
+    assert [frame.num_timestamp_tokens for frame in marked] == [3, 4, 3, 3, 3]
+    assert sum(frame.num_visual_tokens for frame in marked) == 60
+
+
+def test_allocating_takes_the_pruning_that_is_meant(
+    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry
+) -> None:
+    prunings = pruning("random", seed=1), pruning("random", seed=2)
+    inputs = [encode(encoder, chunk, tiles, *prunings)[0] for chunk in chunks]
+    for number in (0, 1):
+        _, frames = allocate(encoder, inputs, budget=40, pruning=number, novelty=False)
+        for frame in frames:
+            ranked = inputs[frame.frame_index // 2][number]
+            order = ranked[frame.frame_index % 2 :][:1].order[: len(frame.keep_indices)]
+            assert frame.keep_indices.tolist() == sorted(order.tolist())
+
+
+def test_allocating_takes_frames_of_several_sizes(
+    encoder: EncodeStage, tiles: TileGeometry
+) -> None:
+    drawn = [draw_picture(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    segment = segment_of(open_images(drawn), range(6))
+    inputs = [
+        encode(encoder, chunk, tiles, pruning(max_keep=99))[0] for chunk, _ in read(segment, tiles)
+    ]
+    visual, frames = allocate(encoder, inputs, budget=10_000)
+    layouts = [tiles.frame(*size).layout for size in SIZES]
+    assert [frame.layout for frame in frames] == layouts
+    lengths = [layout.num_tokens for layout in layouts]
+    assert visual.frame_lengths.tolist() == visual.counts.tolist() == lengths
+
+
+def make_prompt(
+    checkpoint: Path, frames: Sequence[KeptFrame], question: str = "What color is the cat?"
+) -> Prompt:
+    stamps = [timestamp_text(frame.pts_seconds) for frame in frames]
+    return ChatTemplate.load(str(checkpoint)).build(question, stamps)
+
+
+def test_an_answer_comes_in_pieces_and_ends_with_its_record(
+    checkpoint: Path,
+    options: ModelOptions,
+    encoder: EncodeStage,
+    chunks: list[TileChunk],
+    tiles: TileGeometry,
+) -> None:
+    stage = GenerateStage(options)
+    inputs = [encode(encoder, chunk, tiles, pruning(max_keep=44))[0] for chunk in chunks]
+    visual, frames = allocate(encoder, inputs, budget=60)
+    request = GenerateRequest(prompt=make_prompt(checkpoint, frames), sampling=SAMPLING)
+    outputs, notes = zip(*stage.run(request, visual), strict=True)
+    assert set(outputs) == {None}
+    *pieces, record = (note.news for note in notes)
     assert isinstance(record, GeneratedAnswer)
-    assert record.text == "".join(map(str, pieces)).strip()
+    assert record.text == "".join(pieces).strip()
     assert len(record.token_ids) == 8
+    assert record.num_text_tokens == request.prompt.num_text_tokens
+    assert all(note.seconds == {} for note in notes[:-1])
+    assert notes[-1].seconds == record.seconds
     assert set(record.seconds) == {"prefill", "generate"}
-    assert set(stage.usage().seconds) == {"select", "load", "prefill"}
-    *_, again = stage.answer("What color is the cat?", SAMPLING)
-    assert isinstance(again, GeneratedAnswer)
-    assert again.token_ids == record.token_ids
-    prefill = record.seconds["prefill"] - again.seconds["prefill"]
-    assert prefill > 0
+    *_, (_, last) = stage.run(request, visual)
+    assert last.news.token_ids == record.token_ids
 
 
-def test_measured_marks_are_what_the_selection_pays(
-    options: ModelOptions, encoder: EncodeStage, chunks: list[FrameChunk]
+def test_any_other_stage_gives_the_same_answers_about_clips_in_turn(
+    checkpoint: Path,
+    options: ModelOptions,
+    encoder: EncodeStage,
+    chunks: list[TileChunk],
+    tiles: TileGeometry,
 ) -> None:
-    stage = AnswerStage(options)
-    candidates = encode_all(encoder, chunks, PruneOptions(num_keep=20, max_keep=44))
-    selections = stage.select(
-        BudgetOptions(budget=70, time_marks=True), *[(each,) for each in candidates]
-    )
-    times = [selection.pts_seconds for selection in selections]
-    cost = stage.measure(["Why?"], times)
-    assert cost.num_marker_tokens == tuple(each.num_marker_tokens for each in selections)
+    shown = [
+        allocate(encoder, [encode(encoder, chunk, tiles, pruning())[0]], budget=50)
+        for chunk in chunks[:2]
+    ]
+
+    def answers(stage: GenerateStage, order: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        said = {}
+        for number in order:
+            visual, frames = shown[number]
+            request = GenerateRequest(prompt=make_prompt(checkpoint, frames), sampling=SAMPLING)
+            *_, (_, note) = stage.run(request, visual)
+            said[number] = note.news.token_ids
+        return said
+
+    first, second = (GenerateStage(options) for _ in range(2))
+    assert answers(first, [0, 1, 0, 1]) == answers(second, [1, 0])
+    assert answers(first, [0])[0] != answers(first, [1])[1]
 
 
-def test_a_prompt_never_costs_more_than_was_measured(
-    options: ModelOptions, encoder: EncodeStage, chunks: list[FrameChunk]
+def test_a_painted_picture_is_read_through_all_stages(
+    encoder: EncodeStage, tiles: TileGeometry
 ) -> None:
-    stage = AnswerStage(options)
-    questions = ["Why?", "What is the long name of the animal beside the tree in the picture?"]
-    cost = stage.measure(questions, [])
-    candidates = encode_all(encoder, chunks, PruneOptions(num_keep=4, max_keep=4))
-    stage.select(BudgetOptions(budget=20), *[(each,) for each in candidates])
-    used = []
-    for question in questions:
-        *_, record = stage.answer(question, SAMPLING)
-        assert isinstance(record, GeneratedAnswer)
-        used.append(record.num_text_tokens)
-    bound = cost.num_text_tokens + 5 * cost.num_separator_tokens
-    assert max(used) == bound
-    assert min(used) < bound
-    assert cost.context_length == 32_768
-    assert cost.num_marker_tokens == ()
+    painted = open_images([paint_frame(number) for number in (3, 700)])
+    ((chunk, note),) = read(segment_of(painted, [0, 1]), tiles, thumbnail_width=64)
+    bases = [chunk.tiles[place] for place in (0, chunk.num_tiles[0])]
+    assert [read_frame_number(base) for base in bases] == [3, 700]
+    shown = [np.asarray(Image.open(io.BytesIO(each))) for each in note.news.thumbnails]
+    assert [read_frame_number(picture) for picture in shown] == [3, 700]
+    _, frames = allocate(encoder, [encode(encoder, chunk, tiles, pruning())[0]], budget=20)
+    assert [frame.pts_seconds for frame in frames] == [0.0, 1.0]

@@ -13,21 +13,22 @@ class ClusterOptions:
 
     num_decoders: int = 1
     num_encoders: int = 1
+    num_llms: int = 1
     address: str | None = None
 
     @property
     def num_actors(self) -> int:
-        """Decoders, encoders and the language model."""
-        return self.num_decoders + self.num_encoders + 1
+        """Decoders, encoders and language models."""
+        return self.num_decoders + self.num_encoders + self.num_llms
 
 
 def plan_bundles(
     options: ClusterOptions, device: str, resources: Mapping[str, float]
 ) -> list[dict[str, float]]:
-    """Return the resources of each actor: the language model, the encoders, the decoders.
+    """Return the resources of each actor: the language models, the encoders, the decoders.
 
-    Every actor takes one CPU. Where the cluster has GPUs and ``device`` is not ``"cpu"``, the
-    language model and each encoder take a whole one if there are enough, else equal parts.
+    Every actor takes one CPU. Where the cluster has GPUs and ``device`` is not ``"cpu"``,
+    each language model and each encoder take a whole one if there are enough, else equal parts.
 
     Args:
         options: how many actors.
@@ -40,9 +41,10 @@ def plan_bundles(
     num_cpus = resources.get("CPU", 0)
     if num_cpus < options.num_actors:
         raise ResourceError(
-            f"{options.num_decoders} decoders, {options.num_encoders} encoders and the language "
-            f"model need {options.num_actors} CPUs, the cluster has {num_cpus:g}: lower "
-            "--num-decoders or --num-encoders"
+            f"{options.num_decoders} decoders, {options.num_encoders} encoders and "
+            f"{options.num_llms} language model{'s' * (options.num_llms != 1)} need "
+            f"{options.num_actors} CPUs, the cluster has "
+            f"{num_cpus:g}: lower --num-decoders, --num-encoders or --num-llms"
         )
     num_gpus = 0 if device == "cpu" else resources.get("GPU", 0)
     if device.startswith("cuda") and not num_gpus:
@@ -50,9 +52,9 @@ def plan_bundles(
     model = {"CPU": 1.0}
     if num_gpus:
         # Ray counts in steps of 1/10000; rounded down so that the parts always fit together.
-        sharing = math.ceil((options.num_encoders + 1) / num_gpus)
+        sharing = math.ceil((options.num_encoders + options.num_llms) / num_gpus)
         model["GPU"] = int(1000 / sharing) / 1000
-    return [dict(model) for _ in range(options.num_encoders + 1)] + [
+    return [dict(model) for _ in range(options.num_encoders + options.num_llms)] + [
         {"CPU": 1.0} for _ in range(options.num_decoders)
     ]
 

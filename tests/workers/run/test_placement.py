@@ -49,8 +49,8 @@ def test_bundles_are_separate_objects() -> None:
 @pytest.mark.parametrize("num_cpus", [0.0, 2.0, 5.0, 5.5])
 def test_too_few_cpus_are_named_with_a_remedy(num_cpus: float) -> None:
     message = (
-        rf"^3 decoders, 2 encoders and the language model need 6 CPUs, the cluster has "
-        rf"{num_cpus:g}: lower --num-decoders or --num-encoders$"
+        rf"^3 decoders, 2 encoders and 1 language model need 6 CPUs, the cluster has "
+        rf"{num_cpus:g}: lower --num-decoders, --num-encoders or --num-llms$"
     )
     with pytest.raises(ResourceError, match=message):
         plan_bundles(SIX, "auto", {"CPU": num_cpus})

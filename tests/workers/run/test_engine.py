@@ -1,0 +1,517 @@
+"""Who does what next, and what becomes of the work of a worker that dies."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.workers.run.fake_workers import (
+    ALLOCATION,
+    Book,
+    FakeDecoder,
+    FakeEncoder,
+    FakeModel,
+    Fault,
+    Frames,
+    make_clip,
+    never,
+)
+from workers.errors import ModelError, VideoDecodeError, WorkerError
+from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.messages import Clip
+from workers.run.engine import CHUNKS_PER_ENCODER, EncodedClip, Engine
+from workers.run.jobs import MAX_DEATHS, Progress
+from workers.run.worker import CHUNKS_AHEAD, WorkerDiedError
+
+GREEDY = SamplingOptions()
+
+
+def once(*frames: int) -> Fault:
+    """Strike the first time that one of the frames is at hand."""
+    left = [frames]
+
+    def fault(at_hand: Frames) -> bool:
+        struck = bool(left and set(left[0]) & set(at_hand))
+        del left[: int(struck)]
+        return struck
+
+    return fault
+
+
+def always(*frames: int) -> Fault:
+    return lambda at_hand: bool(set(frames) & set(at_hand))
+
+
+def given_up(frame: int, kind: str) -> str:
+    return f"clip.mp4: the frame at {frame * 0.04:.3f} s killed its {kind} 3 times and is left out"
+
+
+@contextmanager
+def running(
+    book: Book,
+    *,
+    num_decoders: int = 2,
+    num_encoders: int = 2,
+    num_llms: int = 1,
+    decoder_dies: Fault = never,
+    encoder_dies: Fault = never,
+    encoder_dies_after: Fault = never,
+    is_lost: Fault = never,
+    llm_dies: Callable[[str, int], bool] = lambda text, place: False,
+    seed: int = 0,
+    **decoding: Any,
+) -> Iterator[tuple[Engine, list[FakeModel]]]:
+    """An engine of fake workers."""
+    models = [FakeModel(f"llm-{i}", book, dies=llm_dies) for i in range(num_llms)]
+    engine = Engine(
+        {
+            "decoder": [
+                FakeDecoder(f"decoder-{i}", book, dies=decoder_dies, **decoding)
+                for i in range(num_decoders)
+            ],
+            "encoder": [
+                FakeEncoder(
+                    f"encoder-{i}",
+                    book,
+                    dies=encoder_dies,
+                    dies_after=encoder_dies_after,
+                    is_lost=is_lost,
+                    seed=seed + i,
+                )
+                for i in range(num_encoders)
+            ],
+            "llm": models,
+        }
+    )
+    engine.start()
+    try:
+        yield engine, models
+    finally:
+        engine.close()
+        assert threading.active_count() < 40
+
+
+class Outcome:
+    """One clip, whole: the frames encoded, the warnings and the net counts of progress."""
+
+    def __init__(self, clip: Clip, **workers: Any) -> None:
+        self.book = Book()
+        progress: list[Progress] = []
+        with running(self.book, **workers) as (engine, _):
+            self.clip = engine.encode(clip, progress.append)
+        self.encoded = Counter(frame for frames in self.clip.bank for frame in frames)
+        self.warnings = self.clip.warnings
+        self.num_read = sum(each.num_read for each in progress)
+        self.num_encoded = sum(each.num_encoded for each in progress)
+
+
+@pytest.mark.parametrize("num_decoders", [1, 2, 5])
+@pytest.mark.parametrize("num_encoders", [1, 2, 3])
+@pytest.mark.parametrize("num_frames", [1, 4, 5, 41])
+def test_without_faults_every_frame_is_encoded_once(
+    num_decoders: int, num_encoders: int, num_frames: int
+) -> None:
+    clip = make_clip(num_frames, num_segments=num_decoders)
+    outcome = Outcome(clip, num_decoders=num_decoders, num_encoders=num_encoders)
+    assert outcome.encoded == outcome.book.decoded == Counter(range(num_frames))
+    assert (outcome.num_read, outcome.num_encoded) == (num_frames, num_frames)
+    assert outcome.warnings == ()
+    assert list(outcome.clip.pts_seconds) == list(range(num_frames))
+    assert list(outcome.clip.bank) == sorted(outcome.clip.bank)
+
+
+def test_a_clip_without_frames_is_done_at_once() -> None:
+    assert Outcome(make_clip(0)).encoded == Counter()
+
+
+@pytest.mark.parametrize("num_encoders", [1, 2, 3])
+def test_the_frames_held_are_bounded_however_long_the_clip(num_encoders: int) -> None:
+    for num_frames in (400, 1600):
+        clip = make_clip(num_frames, num_segments=40)
+        outcome = Outcome(clip, num_decoders=4, num_encoders=num_encoders)
+        assert outcome.book.most_held <= (CHUNKS_PER_ENCODER * num_encoders + 4) * 4
+
+
+@pytest.mark.parametrize("frame", [0, 9, 19, 39])
+def test_a_decoder_that_dies_mid_segment_goes_on_from_there(frame: int) -> None:
+    outcome = Outcome(make_clip(40), decoder_dies=once(frame))
+    assert outcome.encoded == outcome.book.decoded == Counter(range(40))
+    assert len(outcome.book.deaths) == 1
+    assert (outcome.num_read, outcome.num_encoded, outcome.warnings) == (40, 40, ())
+
+
+def test_a_decoder_that_dies_after_its_last_chunk_has_lost_nothing() -> None:
+    died: list[Frames] = []
+
+    def dies(frames: Frames) -> bool:
+        if not frames and not died:
+            died.append(frames)
+            return True
+        return False
+
+    outcome = Outcome(make_clip(10, num_segments=1), num_decoders=1, decoder_dies=dies)
+    assert outcome.encoded == outcome.book.decoded == Counter(range(10))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chunks_that_wait_at_an_encoder_that_dies_are_not_lost(seed: int) -> None:
+    outcome = Outcome(make_clip(40), num_encoders=1, seed=seed, encoder_dies=once(8))
+    assert outcome.encoded == outcome.book.decoded == Counter(range(40))
+    assert (outcome.num_encoded, outcome.warnings) == (40, ())
+    assert [kind for kind, _ in outcome.book.deaths] == ["encoder"]
+
+
+@pytest.mark.parametrize("frame", [0, 8, 20])
+def test_an_encoder_that_dies_after_its_result_has_lost_nothing_of_it(frame: int) -> None:
+    outcome = Outcome(make_clip(40), encoder_dies_after=once(frame))
+    assert outcome.encoded == outcome.book.decoded == Counter(range(40))
+    assert (outcome.num_encoded, outcome.warnings) == (40, ())
+    assert [kind for kind, _ in outcome.book.deaths] == ["encoder"]
+
+
+def test_workers_that_die_after_an_allocation_or_an_answer_have_lost_nothing() -> None:
+    died = []
+
+    def dies(frames: Frames) -> bool:
+        died.append(frames)
+        return not frames and died.count(()) == 1
+
+    with running(Book(), encoder_dies_after=dies, llm_dies=lambda text, place: place == -1) as (
+        engine,
+        _,
+    ):
+        encoded = engine.encode(make_clip(8))
+        assert answer_of(ask(engine, encoded, "one two")).startswith("one two of ")
+        assert answer_of(ask(engine, encoded, "one two")).startswith("one two of ")
+    assert died.count(()) == 2
+
+
+@pytest.mark.parametrize("frame", [0, 6, 11, 39])
+@pytest.mark.parametrize("frames_per_chunk", [1, 4, 64])
+def test_a_frame_that_kills_encoders_is_named_and_the_others_encoded(
+    frame: int, frames_per_chunk: int
+) -> None:
+    clip = make_clip(40, frames_per_chunk=frames_per_chunk)
+    outcome = Outcome(clip, encoder_dies=always(frame))
+    assert outcome.encoded == Counter(set(range(40)) - {frame})
+    assert outcome.warnings == (given_up(frame, "encoder"),)
+    assert len(outcome.book.deaths) == MAX_DEATHS == 3
+    assert (outcome.num_read, outcome.num_encoded) == (40, 39)
+    assert frame not in outcome.clip.pts_seconds
+
+
+@pytest.mark.parametrize("frame", [0, 6, 11, 39])
+@pytest.mark.parametrize("frames_per_chunk", [1, 4, 64])
+@pytest.mark.parametrize("chunks_ahead", range(CHUNKS_AHEAD + 1))
+def test_a_frame_that_kills_decoders_is_named_and_the_others_encoded(
+    frame: int, frames_per_chunk: int, chunks_ahead: int
+) -> None:
+    clip = make_clip(40, frames_per_chunk=frames_per_chunk)
+    outcome = Outcome(clip, chunks_ahead=chunks_ahead, decoder_dies=always(frame))
+    assert outcome.encoded == Counter(set(range(40)) - {frame})
+    assert outcome.warnings == (given_up(frame, "decoder"),)
+    assert len(outcome.book.deaths) == MAX_DEATHS
+    assert (outcome.num_read, outcome.num_encoded) == (39, 39)
+
+
+@pytest.mark.parametrize(("frame", "chunks_ahead"), [(2, 0), (6, 1), (10, 2)])
+def test_every_chunk_that_a_dead_decoder_may_have_been_at_is_read_alone(
+    frame: int, chunks_ahead: int
+) -> None:
+    outcome = Outcome(
+        make_clip(20, num_segments=1),
+        num_decoders=1,
+        chunks_ahead=chunks_ahead,
+        decoder_dies=always(frame),
+    )
+    chunks = [(0, 4), (4, 4), (8, 4)]
+    guilty = chunks[chunks_ahead]
+    frames = tuple(range(guilty[0], guilty[0] + 4))
+    assert outcome.book.deaths == [("decoder", frames), ("decoder", frames), ("decoder", (frame,))]
+    assert outcome.encoded == outcome.book.decoded == Counter(set(range(20)) - {frame})
+    again = [*chunks, (12, 8)]
+    again[chunks_ahead + 1 : chunks_ahead + 1] = [(each, 1) for each in frames]
+    assert outcome.book.read == [(0, 20), *again]
+
+
+def test_several_poisonous_frames_in_one_chunk() -> None:
+    outcome = Outcome(make_clip(40), encoder_dies=always(8, 10, 30), decoder_dies=always(9, 31))
+    assert outcome.encoded == Counter(set(range(40)) - {8, 9, 10, 30, 31})
+    named = [given_up(frame, "encoder") for frame in (8, 10, 30)]
+    named += [given_up(frame, "decoder") for frame in (9, 31)]
+    assert sorted(outcome.warnings) == sorted(named)
+
+
+@pytest.mark.parametrize("frame", [0, 22, 39])
+def test_a_lost_chunk_is_read_again(frame: int) -> None:
+    outcome = Outcome(make_clip(40), is_lost=once(frame))
+    assert outcome.encoded == Counter(range(40))
+    first = frame // 4 * 4
+    twice = {each for each, count in outcome.book.decoded.items() if count > 1}
+    assert twice == set(range(first, first + 4))
+    assert (outcome.num_read, outcome.num_encoded, outcome.warnings) == (40, 40, ())
+
+
+def test_a_lost_part_of_a_suspect_chunk_is_read_again_alone() -> None:
+    lost = once(5)
+    outcome = Outcome(
+        make_clip(16),
+        encoder_dies=always(6),
+        is_lost=lambda frames: len(frames) == 1 and lost(frames),
+    )
+    assert outcome.encoded == Counter(set(range(16)) - {6})
+    assert outcome.warnings == (given_up(6, "encoder"),)
+    assert (outcome.num_read, outcome.num_encoded) == (16, 15)
+
+
+def test_frames_that_cannot_be_decoded_are_left_to_their_warning() -> None:
+    outcome = Outcome(make_clip(20), undecodable={3, 8, 9, 10, 11})
+    assert outcome.encoded == Counter(set(range(20)) - {3, 8, 9, 10, 11})
+    assert outcome.warnings == ("some frames are missing",) * 2
+    assert (outcome.num_read, outcome.num_encoded) == (15, 15)
+
+
+@pytest.mark.parametrize("kind", ["decoder_dies", "encoder_dies"])
+@pytest.mark.parametrize("frames_per_chunk", [1, 8])
+def test_workers_that_only_die_end_the_run(kind: str, frames_per_chunk: int) -> None:
+    clip = make_clip(2000, frames_per_chunk=frames_per_chunk, num_segments=20)
+    with pytest.raises(WorkerError, match=r"^31 \w+ died in a row without a result"):
+        Outcome(clip, **{kind: lambda frames: True})
+
+
+def test_what_a_stage_raises_ends_its_clip_and_stops_its_decoders() -> None:
+    def fail(frames: Frames) -> bool:
+        if frames and frames[0] < 400:
+            raise VideoDecodeError("clip.mp4: has changed")
+        return False
+
+    book = Book()
+    with (
+        running(book, num_decoders=4, encoder_dies=fail) as (engine, _),
+        pytest.raises(VideoDecodeError, match="has changed"),
+    ):
+        engine.encode(make_clip(400, num_segments=4))
+    assert sum(book.decoded.values()) < 100
+
+
+def test_a_failed_clip_does_not_harm_the_next() -> None:
+    calls = []
+
+    def fail(frames: Frames) -> bool:
+        calls.append(frames)
+        if len(calls) == 1:
+            raise VideoDecodeError("clip.mp4: has changed")
+        return False
+
+    with running(Book(), encoder_dies=fail) as (engine, _):
+        with pytest.raises(VideoDecodeError, match="has changed"):
+            engine.encode(make_clip(40))
+        assert sorted(sum(engine.encode(make_clip(8)).bank, ())) == list(range(8))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_under_random_faults_every_frame_is_encoded_once_or_named(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = ("decoder_dies", "encoder_dies", "is_lost", "encoder_dies_after")
+    rates = dict(zip(kinds, rng.uniform(0, 0.3, 4), strict=True))
+    poison = {kind: set(rng.integers(0, 200, 2).tolist()) for kind in kinds[:2]}
+
+    def fault(kind: str) -> Fault:
+        bad = poison.get(kind, set())
+        return lambda frames: bool(bad & set(frames)) or rng.random() < rates[kind]
+
+    num_frames, size = int(rng.integers(1, 120)), int(rng.integers(1, 10))
+    num_decoders, num_encoders = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    outcome = Outcome(
+        make_clip(num_frames, frames_per_chunk=size, num_segments=num_decoders),
+        num_decoders=num_decoders,
+        num_encoders=num_encoders,
+        seed=seed,
+        chunks_ahead=int(rng.integers(0, CHUNKS_AHEAD + 1)),
+        **{kind: fault(kind) for kind in kinds},
+    )
+    named = [
+        frame
+        for frame in range(num_frames)
+        if {given_up(frame, "decoder"), given_up(frame, "encoder")} & set(outcome.warnings)
+    ]
+    assert len(named) == len(outcome.warnings)
+    assert outcome.encoded + Counter(named) == Counter(range(num_frames))
+    assert outcome.num_encoded == num_frames - len(named)
+    in_clip = (poison["decoder_dies"] | poison["encoder_dies"]) & set(range(num_frames))
+    assert in_clip <= set(named)
+
+
+def ask(engine: Engine, encoded: EncodedClip, text: str) -> Sequence[Any]:
+    visual = engine.allocate(encoded, ALLOCATION)
+    return list(engine.generate(visual, text, GREEDY))  # type: ignore[arg-type]
+
+
+def answer_of(pieces: Sequence[Any]) -> str:
+    *words, answer = pieces
+    assert isinstance(answer, GeneratedAnswer)
+    assert "".join(words).split() == answer.text.split(" of ")[0].split()
+    return answer.text
+
+
+def test_a_question_is_answered_about_the_clip_it_names() -> None:
+    with running(Book()) as (engine, _):
+        first = engine.encode(make_clip(4, clip_id="a"))
+        second = engine.encode(make_clip(8, clip_id="b"))
+        assert answer_of(ask(engine, first, "what is this")) == "what is this of ((0, 1, 2, 3),)"
+        assert "(4, 5, 6, 7)" in answer_of(ask(engine, second, "what is this"))
+        assert "(4, 5, 6, 7)" not in answer_of(ask(engine, first, "and again"))
+
+
+def test_an_answer_that_is_said_again_after_a_death_is_heard_once() -> None:
+    deaths = iter([True, False, False, True] + [False] * 99)
+    book = Book()
+
+    def dies(text: str, place: int) -> bool:
+        return place == 2 and next(deaths)
+
+    with running(book, llm_dies=dies) as (engine, _):
+        encoded = engine.encode(make_clip(4))
+        assert answer_of(ask(engine, encoded, "one two three four")).startswith("one two three")
+    assert book.deaths == [("llm-0", (2,))]
+
+
+def test_a_question_that_kills_language_models_is_given_up_and_others_answered() -> None:
+    book = Book()
+    with running(book, llm_dies=lambda text, place: "poison" in text) as (engine, _):
+        encoded = engine.encode(make_clip(4))
+        with pytest.raises(WorkerError, match=r"^clip.mp4: an answer killed its worker 3 times"):
+            ask(engine, encoded, "poison is this")
+        assert answer_of(ask(engine, encoded, "good is this")).startswith("good is this")
+    assert len(book.deaths) == MAX_DEATHS
+
+
+def test_an_answer_that_nobody_reads_on_is_stopped() -> None:
+    with running(Book()) as (engine, (model,)):
+        visual = engine.allocate(engine.encode(make_clip(4)), ALLOCATION)
+        pieces = engine.generate(visual, "w " * 100_000, GREEDY)  # type: ignore[arg-type]
+        next(pieces)
+        pieces.close()  # type: ignore[attr-defined]
+        assert len(list(engine.generate(visual, "a b", GREEDY))) == 3  # type: ignore[arg-type]
+        assert len(model.said) < 100_000
+
+
+def test_questions_of_many_threads_are_queued_and_never_mixed() -> None:
+    with running(Book(), num_llms=2) as (engine, models):
+        clips = [engine.encode(make_clip(4 + i, clip_id=f"c{i}")) for i in range(4)]
+        wrong: list[str] = []
+
+        def go(number: int) -> None:
+            for turn in range(20):
+                clip = clips[(number + turn) % 4]
+                said = answer_of(ask(engine, clip, f"question {number} {turn}"))
+                if said != f"question {number} {turn} of {clip.bank}":
+                    wrong.append(said)
+
+        threads = [threading.Thread(target=go, args=(number,)) for number in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert [model.most_at_once for model in models] == [1, 1]
+        assert all(model.said for model in models)
+
+
+def test_no_clip_starves_behind_a_long_one() -> None:
+    ended = []
+    with running(Book(), num_decoders=1, num_encoders=1, seconds=0.001) as (engine, _):
+
+        def go(num_frames: int) -> None:
+            engine.encode(make_clip(num_frames, num_segments=-(-num_frames // 8)))
+            ended.append(num_frames)
+
+        threads = [threading.Thread(target=go, args=(n,)) for n in (2000, 8, 16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert ended == [8, 16, 2000]
+
+
+def test_seconds_are_those_of_the_clip_and_the_question() -> None:
+    with running(Book()) as (engine, _):
+        for _ in range(3):
+            encoded = engine.encode(make_clip(8, num_segments=1))
+            assert encoded.seconds == {"decode": 2.0, "encode": 4.0}
+            assert engine.allocate(encoded, ALLOCATION).seconds == {"prune": 1.0, "allocate": 1.0}
+        assert set(engine.peak_memory_bytes.values()) == {7, 9}
+
+
+class Unready:
+    """A worker that does not get ready."""
+
+    name, slots = "llm-0", 1
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        raise self.error
+
+    def call(self, request: Any, inputs: Any) -> Iterator[Any]:
+        raise AssertionError("it never was ready")
+
+    def replace(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "starts"),
+    [
+        (ModelError("folder: no config.json"), "^folder: no config.json$", 1),
+        (WorkerDiedError("killed"), r"^31 llms died in a row without a result \(killed\)$", 31),
+        (RuntimeError("a\nbug"), "^llm-0 could not start: a bug$", 1),
+    ],
+)
+def test_a_worker_that_cannot_start_ends_whatever_is_asked(
+    error: Exception, expected: str, starts: int
+) -> None:
+    book = Book()
+    unready = Unready(error)
+    engine = Engine(
+        {
+            "decoder": [FakeDecoder("decoder-0", book, seconds=0.05)],
+            "encoder": [FakeEncoder("encoder-0", book)],
+            "llm": [unready],
+        }
+    )
+    engine.start()
+    with pytest.raises((ModelError, WorkerError), match=expected):
+        engine.encode(make_clip(4000))
+    with pytest.raises((ModelError, WorkerError), match=expected):
+        engine.encode(make_clip(4))
+    engine.close()
+    assert unready.starts == starts
+
+
+def test_whoever_waits_when_the_engine_is_closed_is_told() -> None:
+    with running(Book(), seconds=0.01) as (engine, _):
+        told: list[str] = []
+
+        def wait() -> None:
+            with pytest.raises(WorkerError, match="the engine was closed") as caught:
+                engine.encode(make_clip(100_000))
+            told.append(str(caught.value))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        engine.close()
+        thread.join(timeout=10)
+        assert told == ["the engine was closed"]
+        with pytest.raises(WorkerError, match="the engine was closed"):
+            engine.encode(make_clip(4))

@@ -1,0 +1,208 @@
+"""Ray actors: the same answers as in one process, whoever dies on the way."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pruner import METHODS
+from streaming.flags import change
+from streaming.options import Options
+from streaming.pipeline import allocate, answer_clip, ask, encode, in_flight, open_engine, watch
+from streaming.plan import ClipPlan, plan_clip, plan_clips
+from streaming.result import Answer
+from streaming.sample import sample_clip
+from tests.clips import draw_clip
+from tests.faults import CountingModel, Deaths, die, doomed_stages, hang
+
+QUESTION = "what number is shown first?"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_clip(tmp_path_factory.mktemp("clips") / "numbers.mp4", num_frames=60)
+
+
+@pytest.fixture(scope="module")
+def options(checkpoint: Path) -> Options:
+    settings = {
+        "model": str(checkpoint), "num_frames": 40, "budget": 200, "max_new_tokens": 12,
+        "frames_per_chunk": 4, "num_decoders": 2, "num_encoders": 2, "executor": "ray",
+    }  # fmt: skip
+    return change(Options(), settings, source="the test")
+
+
+def in_process(options: Options) -> Options:
+    return replace(options, run=replace(options.run, executor="local"))
+
+
+def plan(clip: Path, options: Options) -> ClipPlan:
+    return plan_clip(sample_clip(str(clip), options), options, [QUESTION])
+
+
+def run(
+    clip: Path, options: Options, folder: Path, deaths: Deaths, strike: Callable[[], None] = die
+) -> Answer:
+    """Ask the question with stages that die as told."""
+    with open_engine(options, doomed_stages(folder, deaths, options.model, strike)) as engine:
+        watched = watch(engine, plan(clip, options))
+        *pieces, answer = ask(engine, watched, QUESTION)
+    assert isinstance(answer, Answer)
+    assert "".join(map(str, pieces)).strip() == answer.answer
+    return answer
+
+
+@pytest.fixture(scope="module")
+def expected(clip: Path, options: Options, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """The answer of the same stages in this process, undisturbed."""
+    return run(clip, in_process(options), tmp_path_factory.mktemp("doom"), {})
+
+
+def kept(answer: Answer) -> dict[int, list[int]]:
+    return {frame.frame_index: frame.keep_indices.tolist() for frame in answer.frames}
+
+
+def deaths_in(folder: Path) -> dict[str, int]:
+    return {log.stem: len(log.read_text().splitlines()) for log in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        {},
+        {"read-21": 1, "encode-9": 1, "encode-33": 2, "allocate": 1, "answer-1": 1},
+    ],
+    ids=["undisturbed", "every kind of worker is killed"],
+)
+def test_the_answer_is_that_of_one_process(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path, deaths: Deaths
+) -> None:
+    answer = run(clip, options, tmp_path, deaths)
+    assert deaths_in(tmp_path) == deaths
+    assert answer.answer == expected.answer
+    assert kept(answer) == kept(expected)
+    assert answer.warnings == ()
+    assert answer.num_visual_tokens == 200
+    workers = {"decoder-0", "decoder-1", "encoder-0", "encoder-1", "llm-0"}
+    assert {"driver", "llm-0"} <= set(answer.peak_memory_bytes) <= {"driver", *workers}
+
+
+def test_a_frame_that_kills_its_worker_three_times_is_left_out_and_named(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path
+) -> None:
+    answer = run(clip, options, tmp_path, {"read-6": 99, "encode-30": 99})
+    assert deaths_in(tmp_path) == {"read-6": 3, "encode-30": 3}
+    assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
+    times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
+    assert answer.warnings == (
+        f"{clip}: the frame at {times[6]:.3f} s killed its decoder 3 times and is left out",
+        f"{clip}: the frame at {times[30]:.3f} s killed its encoder 3 times and is left out",
+    )
+    assert answer.num_visual_tokens == 200
+
+
+def test_a_worker_that_hangs_counts_as_dead(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path
+) -> None:
+    hung = {"read-13": 1, "encode-25": 1, "answer-2": 1}
+    options = replace(options, run=replace(options.run, stall_seconds=6.0))
+    answer = run(clip, options, tmp_path, hung, hang)
+    assert deaths_in(tmp_path) == hung
+    assert (answer.answer, kept(answer)) == (expected.answer, kept(expected))
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_an_answer_that_nobody_reads_on_is_stopped(
+    clip: Path, options: Options, tmp_path: Path, executor: str
+) -> None:
+    options = change(options, {"num_encoders": 1, "executor": executor}, source="the test")
+    endless = replace(options.generation, max_new_tokens=20_000)
+    log = tmp_path / "passes"
+    stages = doomed_stages(tmp_path, {}, options.model)
+    stages["llm"] = partial(CountingModel, log, options.model)
+    with open_engine(options, stages) as engine:
+        watched = watch(engine, plan(clip, options))
+        pieces = ask(engine, watched, QUESTION, endless)
+        next(pieces)
+        pieces.close()  # type: ignore[attr-defined]
+        list(ask(engine, watched, QUESTION))
+    assert 12 < log.stat().st_size < 2_000
+
+
+def answers_of_all_methods(
+    clip: Path, options: Options, folder: Path, deaths: Deaths
+) -> dict[str, tuple[str, dict[int, list[int]]]]:
+    """Encode the clip once, and ask every method the same question."""
+    variants = [
+        change(
+            options,
+            {"pruner": name} | ({"budget": None} if name == "none" else {}),
+            source="the test",
+        )
+        for name in METHODS
+    ]
+    plans = plan_clips(sample_clip(str(clip), options), variants, [QUESTION])
+    with open_engine(options, doomed_stages(folder, deaths, options.model)) as engine:
+        encoded = encode(engine, plans[0])
+        found = {}
+        for name, each in zip(METHODS, plans, strict=True):
+            assert each.clip is plans[0].clip
+            *_, answer = ask(engine, allocate(engine, each, encoded), QUESTION)
+            assert isinstance(answer, Answer)
+            found[name] = (answer.answer, kept(answer))
+    return found
+
+
+def test_every_method_keeps_and_answers_as_in_one_process(
+    clip: Path, options: Options, tmp_path: Path
+) -> None:
+    options = change(options, {"num_frames": 12}, source="the test")
+    for name in ("local", "ray"):
+        (tmp_path / name).mkdir()
+    expected = answers_of_all_methods(clip, in_process(options), tmp_path / "local", {})
+    sizes = {name: sum(map(len, frames.values())) for name, (_, frames) in expected.items()}
+    assert sizes.pop("none") > 200
+    assert set(sizes.values()) == {200}
+    deaths = {"encode-5": 1, "allocate": 2, "answer-1": 1}
+    assert answers_of_all_methods(clip, options, tmp_path / "ray", deaths) == expected
+    assert deaths_in(tmp_path / "ray") == deaths
+
+
+def answer_all(
+    clips: Sequence[Path], options: Options, folder: Path, deaths: Deaths, limit: int
+) -> tuple[dict[str, tuple[str, dict[int, list[int]]]], dict[str, int]]:
+    """Answer for many clips in flight; returns what came and every process' peak memory."""
+    found = {}
+    with open_engine(options, doomed_stages(folder, deaths, options.model)) as engine:
+        plans = (plan(clip, options) for clip in clips)
+        work = in_flight(lambda each: answer_clip(engine, each, [QUESTION]), plans, limit=limit)
+        for each, answers in work:
+            assert isinstance(answers, list), answers
+            (answer,) = answers
+            assert (answer.video, answer.warnings) == (each.clip.name, ())
+            found[answer.video] = (answer.answer, kept(answer))
+        return found, dict(engine.peak_memory_bytes)
+
+
+@pytest.mark.slow
+def test_twenty_clips_in_flight_are_answered_as_one_by_one(
+    options: Options, tmp_path: Path
+) -> None:
+    for name in ("one by one", "few", "many"):
+        (tmp_path / name).mkdir()
+    clips = [
+        draw_clip(tmp_path / f"{number}.mp4", num_frames=30 + 2 * number) for number in range(20)
+    ]
+    options = change(options, {"num_frames": 24, "budget": 120, "num_llms": 2}, source="the test")
+    expected, _ = answer_all(clips, in_process(options), tmp_path / "one by one", {}, limit=1)
+    assert len(expected) == 20
+    few, few_memory = answer_all(clips[:4], options, tmp_path / "few", {}, limit=4)
+    assert few.items() <= expected.items()
+    deaths = {"read-9": 3, "encode-5": 2, "encode-17": 3, "allocate": 3, "answer-1": 3}
+    many, memory = answer_all(clips, options, tmp_path / "many", deaths, limit=20)
+    assert many == expected
+    assert sum(deaths_in(tmp_path / "many").values()) >= 8
+    for name, peak in memory.items():
+        assert peak < few_memory[name] * 1.15 + 30 * 2**20, name

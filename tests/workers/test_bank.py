@@ -1,0 +1,244 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pruner import FrameLayout
+from workers.arrays import pack, unpack
+from workers.bank import TokenBank
+from workers.errors import InputError
+from workers.frames import RankedFrames
+from workers.visual import Allocation, KeptFrame, VisualSequence
+
+LAYOUT = FrameLayout(num_base=16, rows=3, columns=5)
+SMALL = FrameLayout(num_base=16, rows=0, columns=0)
+NUM_TOKENS = LAYOUT.num_tokens
+
+
+def make_ranked(
+    frame_indices: Sequence[int],
+    *,
+    count: int = NUM_TOKENS,
+    layout: FrameLayout = LAYOUT,
+    dtype: torch.dtype = torch.float32,
+    clip_id: str = "clip",
+) -> RankedFrames:
+    """Every feature spells (frame, flat index, 1); each frame has an order of its own."""
+    orders = [
+        np.random.default_rng(frame).permutation(layout.num_tokens)[:count]
+        for frame in frame_indices
+    ]
+    tokens = np.array(
+        [
+            (frame, flat, 1)
+            for frame, order in zip(frame_indices, orders, strict=True)
+            for flat in order
+        ]
+    )
+    return RankedFrames(
+        clip_id=clip_id,
+        frame_indices=np.array(frame_indices, np.int64),
+        pts_seconds=np.array(frame_indices) * 0.5,
+        layouts=(layout,) * len(frame_indices),
+        counts=np.array([len(order) for order in orders], np.int64),
+        order=np.concatenate(orders).astype(np.int64),
+        features=pack(torch.from_numpy(tokens).to(dtype)),
+        dtype=str(dtype).removeprefix("torch."),
+        informativeness=np.array([(frame, 2.0 * frame) for frame in frame_indices], np.float64),
+    )
+
+
+def allocate(
+    ranked: Sequence[RankedFrames], budget: int, **options: object
+) -> tuple[VisualSequence, tuple[KeptFrame, ...]]:
+    settings: dict[str, object] = {"method": "mr_pruner", "novelty": False, **options}
+    return TokenBank(ranked).allocate(Allocation(budget=budget, **settings))  # type: ignore[arg-type]
+
+
+def shares(frames: Sequence[KeptFrame]) -> list[int]:
+    return [frame.num_visual_tokens for frame in frames]
+
+
+@pytest.mark.parametrize("budget", [5, 6, 23, 64, 5 * NUM_TOKENS - 1, 5 * NUM_TOKENS, 10_000])
+@pytest.mark.parametrize("novelty", [True, False])
+def test_the_budget_is_used_exactly(budget: int, novelty: bool) -> None:
+    visual, frames = allocate(
+        [make_ranked([0, 1, 2]), make_ranked([3, 4])], budget, novelty=novelty
+    )
+    expected = min(budget, 5 * NUM_TOKENS)
+    assert sum(shares(frames)) == len(visual.features) == visual.counts.sum() == expected
+    assert min(shares(frames)) >= 1
+
+
+def test_without_novelty_shares_are_equal_the_first_get_the_rest() -> None:
+    _, frames = allocate([make_ranked(range(4))], 30)
+    assert shares(frames) == [8, 8, 7, 7]
+
+
+def test_informative_shares_follow_the_norms() -> None:
+    _, frames = allocate([make_ranked([1, 2, 3])], 36, shares="informative")
+    assert shares(frames) == [6, 12, 18]
+    _, capped = allocate([make_ranked([1000, 1, 2], count=20)], 30, shares="informative")
+    assert [frame.frame_index for frame in capped] == [1, 2, 1000]
+    assert shares(capped) == [3, 7, 20]
+
+
+def test_shares_never_exceed_the_tokens_held() -> None:
+    _, frames = allocate([make_ranked([0, 1], count=7), make_ranked([2])], 30)
+    assert shares(frames) == [7, 7, 16]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_feature_stands_beside_its_own_index(dtype: torch.dtype) -> None:
+    ranked = [make_ranked([4, 5], dtype=dtype), make_ranked([0, 1, 2, 3], dtype=dtype)]
+    visual, frames = allocate(ranked, 77)
+    assert [frame.frame_index for frame in frames] == [0, 1, 2, 3, 4, 5]
+    features = unpack(visual.features, visual.dtype)
+    assert features.dtype == dtype
+    assert features[:, 0].tolist() == np.repeat(np.arange(6), visual.counts).tolist()
+    assert features[:, 1].tolist() == visual.keep_indices.tolist()
+    assert np.concatenate([f.keep_indices for f in frames]).tolist() == visual.keep_indices.tolist()
+    assert all(np.diff(frame.keep_indices).min() > 0 for frame in frames)
+
+
+@pytest.mark.parametrize("budget", [6, 50, 130])
+def test_what_is_kept_is_a_prefix_of_the_ranking(budget: int) -> None:
+    ranked = make_ranked([0, 1, 2, 3])
+    _, frames = allocate([ranked], budget, novelty=True)
+    for place, frame in enumerate(frames):
+        ranking = ranked[place : place + 1].order
+        assert frame.keep_indices.tolist() == sorted(ranking[: len(frame.keep_indices)].tolist())
+
+
+def test_neither_order_nor_grouping_of_the_ranked_frames_matters() -> None:
+    apart = [make_ranked([i]) for i in range(6)]
+    groupings = [
+        apart,
+        apart[::-1],
+        [apart[3], make_ranked([4, 5]), *apart[:3]],
+        [make_ranked(range(6))],
+    ]
+    for novelty in (False, True):
+        chosen = [allocate(grouping, 40, novelty=novelty) for grouping in groupings]
+        assert len({visual.visual_id for visual, _ in chosen}) == 1
+        kept = [[frame.keep_indices.tolist() for frame in frames] for _, frames in chosen]
+        assert kept == [kept[0]] * 4
+
+
+def test_the_id_tells_sequences_apart_by_what_is_in_them() -> None:
+    ranked = make_ranked(range(3))
+    other = replace(ranked, features=ranked.features * np.float32(2))
+    ids = [
+        allocate([ranked], 30)[0].visual_id,
+        allocate([ranked], 31)[0].visual_id,
+        allocate([other], 30)[0].visual_id,
+        allocate([ranked], 30, compact_positions=False)[0].visual_id,
+        allocate([ranked[0:2]], 30)[0].visual_id,
+        allocate([ranked], 30, method="fastv")[0].visual_id,
+    ]
+    assert len(set(ids)) == len(ids)
+    assert allocate([make_ranked(range(3), clip_id="another")], 30)[0].visual_id == ids[0]
+
+
+def test_frames_of_several_sizes_keep_their_layouts() -> None:
+    ranked = [make_ranked([0]), make_ranked([1], layout=SMALL), make_ranked([2])]
+    visual, frames = allocate(ranked, 60)
+    assert visual.frame_lengths.tolist() == [34, 16, 34]
+    assert [frame.layout for frame in frames] == [LAYOUT, SMALL, LAYOUT]
+    assert shares(frames) == [22, 16, 22]
+
+
+@pytest.mark.parametrize("method", ["tome", "evs", "vidcom2"])
+def test_methods_that_compare_places_refuse_frames_of_several_sizes(method: str) -> None:
+    ranked = [make_ranked([0]), make_ranked([1], layout=SMALL)]
+    with pytest.raises(InputError, match=f"^--pruner {method} compares frames place by place"):
+        allocate(ranked, 30, method=method)
+
+
+def test_a_frame_that_repeats_others_gets_less() -> None:
+    first = make_ranked([0])
+    second, third = (replace(first, frame_indices=np.array([index])) for index in (1, 2))
+    repeated = [first, second, replace(third, features=-third.features)]
+    _, plain = allocate(repeated, 45)
+    _, novel = allocate(repeated, 45, novelty=True)
+    assert shares(plain) == [15, 15, 15]
+    assert [frame.novelty for frame in plain] == [1, 1, 1]
+    assert [frame.novelty for frame in novel] == [1, 0, 2]
+    assert shares(novel) == [15, 1, 29]
+
+
+def test_novelty_looks_at_the_source_order() -> None:
+    first = make_ranked([0])
+    again = replace(first, frame_indices=np.array([1]))
+    _, frames = allocate([again, first], 20, novelty=True)
+    assert [frame.novelty for frame in frames] == [1, 0]
+
+
+def test_timestamps_are_paid_from_the_budget() -> None:
+    visual, frames = allocate([make_ranked(range(4))], 50, num_timestamp_tokens=(5, 5, 6, 7))
+    assert sum(shares(frames)) == 50
+    assert len(visual.features) == 50 - 23
+    assert [frame.num_timestamp_tokens for frame in frames] == [5, 5, 6, 7]
+
+
+def test_the_record_carries_what_is_known_of_a_frame() -> None:
+    _, (third, seventh) = allocate([make_ranked([7, 3])], 20)
+    assert (third.frame_index, third.pts_seconds, third.layout) == (3, 1.5, LAYOUT)
+    assert (third.base_informativeness, third.grid_informativeness) == (3, 6)
+    assert (seventh.frame_index, seventh.pts_seconds) == (7, 3.5)
+
+
+def test_ranked_frames_are_read_only() -> None:
+    ranked = make_ranked([0, 1])
+    for array in (ranked.features, ranked.order, ranked.informativeness):
+        array.flags.writeable = False
+    visual, _ = allocate([ranked], 20)
+    visual.features[:] = 0
+    assert ranked.features[:, 1].tolist() == ranked.order.tolist()
+
+
+def test_a_budget_that_does_not_pay_for_every_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="the budget does not cover the floors: budget = 2"):
+        allocate([make_ranked([0, 1, 2])], 5, num_timestamp_tokens=(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "ranked",
+    [
+        [],
+        [make_ranked([0]), make_ranked([1], clip_id="another")],
+        [make_ranked([0, 1]), make_ranked([1])],
+    ],
+    ids=["empty", "two clips", "a frame twice"],
+)
+def test_a_bank_holds_each_frame_of_one_clip_once(ranked: list[RankedFrames]) -> None:
+    with pytest.raises(ValueError, match="a bank holds each frame of one clip once"):
+        TokenBank(ranked)
+
+
+def test_messages_are_sliced_without_copies() -> None:
+    ranked = make_ranked([4, 5, 6], count=9)
+    part = ranked[1:3]
+    assert part.frame_indices.tolist() == [5, 6]
+    assert part.features.base is not None
+    assert np.shares_memory(part.features, ranked.features)
+    picked = ranked[np.array([2, 0])]
+    assert picked.frame_indices.tolist() == [6, 4]
+    assert picked.features[:, 0].tolist() == [6] * 9 + [4] * 9
+    assert len(ranked[3:]) == 0
+    assert len(ranked[3:].features) == 0
+
+
+@pytest.mark.parametrize("most", [1, 7, 20])
+@pytest.mark.parametrize("settings", [{}, {"novelty": True}, {"shares": "informative"}])
+def test_what_is_held_for_larger_budgets_changes_nothing(
+    most: int, settings: dict[str, object]
+) -> None:
+    frames = range(6)
+    plain, expected = allocate([make_ranked(frames, count=most)], 80, **settings)
+    visual, kept = allocate([make_ranked(frames)], 80, max_keep=most, **settings)
+    assert visual.visual_id == plain.visual_id
+    assert [each.novelty for each in kept] == [each.novelty for each in expected]
+    assert max(shares(kept)) <= most

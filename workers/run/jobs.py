@@ -1,0 +1,235 @@
+"""What is going on for one caller: a clip on its way through the workers, or one call.
+
+A job turns results into the next units and into events for the caller who waits. Its methods are
+called by the engine, one at a time.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from workers.messages import Clip, EncodeRequest, Note, ReadNews, ReadRequest
+from workers.run.queue import Unit
+from workers.run.worker import CHUNKS_AHEAD
+
+MAX_DEATHS = 3
+_END = object()
+
+KindAndUnit = tuple[str, Unit]
+"""The kind of worker that is to do it, and what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Something has happened to frames: ``num_read`` or ``num_encoded`` more are done."""
+
+    num_read: int = 0
+    num_encoded: int = 0
+
+
+class Job:
+    """What the engine knows of any job: events for the caller, and whether it has ended."""
+
+    def __init__(self) -> None:
+        self._events: SimpleQueue[Any] = SimpleQueue()
+        self.ended = False
+        self.seconds: Counter[str] = Counter()
+
+    def events(self) -> Iterator[Any]:
+        """Yield what happens, for the caller, until the job ends; raises what ended it."""
+        while True:
+            event = self._events.get()
+            if event is _END:
+                return
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+
+    def tell(self, event: Any) -> None:
+        """Put an event for the caller."""
+        self._events.put(event)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the job; what still runs for it is stopped at its next result."""
+        if not self.ended:
+            self.ended = True
+            self._events.put(_END if error is None else error)
+
+    def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
+        """Take a result; return what is to be done next, as (kind of worker, unit)."""
+        raise NotImplementedError
+
+    def finish(self, unit: Unit) -> None:
+        """Hear that a unit has yielded all its results."""
+
+    def after_death(self, unit: Unit) -> list[KindAndUnit]:
+        """Return what is to be done in place of a unit whose worker died."""
+        raise NotImplementedError
+
+    def after_loss(self, unit: Unit) -> list[KindAndUnit]:
+        """Return what is to be done in place of a unit that lost an input, [] to end the job."""
+        return []
+
+
+class CallJob(Job):
+    """One unit whose results are the caller's events: (handle, note)."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__()
+        self._kind = kind
+        self.what = what
+        self._seen = self._position = 0
+
+    def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
+        """Hand a result to the caller; of a text that is said again only what is new."""
+        self.seconds.update(note.seconds)
+        news = note.news
+        if isinstance(news, str):
+            fresh = news[max(0, self._seen - self._position) :]
+            self._position += len(news)
+            self._seen = max(self._seen, self._position)
+            if fresh:
+                self.tell((handle, fresh))
+        else:
+            unit.done = True
+            self.tell((handle, news))
+        return []
+
+    def finish(self, unit: Unit) -> None:
+        """End with the unit."""
+        self.end()
+
+    def after_death(self, unit: Unit) -> list[KindAndUnit]:
+        """Try again; an answer is said again from its beginning."""
+        self._position = 0
+        return [(self._kind, unit.again(deaths=unit.deaths + 1, worker=None))]
+
+
+class ClipJob(Job):
+    """A clip: its segments are read, its chunks encoded, until every frame is accounted for.
+
+    A worker's death is nobody's result: its work is done again by a fresh worker, and since chunks
+    keep their frames and stages are deterministic, the clip ends the same. A suspect runs alone,
+    first the chunk, then each of its frames; a frame that has been on ``MAX_DEATHS`` deaths is left
+    out and named.
+    """
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__()
+        self.clip = clip
+        self.ranked: dict[int, Any] = {}
+        """Handles on ranked frames, by the first frame of each."""
+        self.pts_seconds: dict[int, float] = {}
+        """Times of the frames that were encoded."""
+        self.thumbnails: dict[int, bytes] = {}
+        self.prune_seconds = [0.0] * len(clip.prunings)
+        self.started = time.perf_counter()
+        self._warnings: list[tuple[int, str]] = []
+        self._left = clip.num_frames
+        self._account(0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong so far, in the order of the frames."""
+        return tuple(text for _, text in sorted(self._warnings))
+
+    def units(self) -> list[KindAndUnit]:
+        """Return what there is to do at first."""
+        return [self._read(segment) for segment in self.clip.segments]
+
+    def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
+        """Take a chunk that was read, or frames that were encoded."""
+        self.seconds.update(note.seconds)
+        if isinstance(unit.request, EncodeRequest):
+            self._take_ranked(unit, handle, note)
+            return []
+        news: ReadNews = note.news
+        part, unit.frames = unit.frames[: news.num_covered], unit.frames[news.num_covered :]
+        unit.done = not len(unit.frames)
+        self._warnings += [(part.first_frame, text) for text in news.warnings]
+        self.thumbnails.update(zip(news.frame_indices.tolist(), news.thumbnails, strict=False))
+        self.tell(Progress(num_read=len(news.frame_indices)))
+        self._account(news.num_covered - len(news.frame_indices))
+        read = news.frame_indices.tolist()
+        return [self._encode(part, handle, read)] if read else []
+
+    def _take_ranked(self, unit: Unit, handle: Any, note: Note) -> None:
+        unit.done = True
+        frames = unit.request.frame_indices
+        self.ranked[int(frames[0])] = handle
+        times = unit.frames.pts_seconds[frames - unit.frames.first_frame]
+        self.pts_seconds.update(zip(frames.tolist(), times.tolist(), strict=True))
+        self.prune_seconds = [a + b for a, b in zip(self.prune_seconds, note.news, strict=True)]
+        self.tell(Progress(num_encoded=len(frames)))
+        self._account(len(frames))
+
+    def after_death(self, unit: Unit) -> list[KindAndUnit]:
+        """Return the suspects, ahead of all else."""
+        deaths, part = unit.deaths + 1, unit.frames
+        if isinstance(unit.request, EncodeRequest):
+            frames = unit.request.frame_indices.tolist()
+            groups = self._suspects(part, frames, deaths, "encoder")
+            return [self._encode(part, unit.inputs[0], group, deaths) for group in groups]
+        # Of several chunks, each that the decoder may have been at is a suspect.
+        size = part.frames_per_chunk
+        reach = size * (1 + CHUNKS_AHEAD) if len(part) > size else size
+        units = []
+        for chunk in part[:reach].chunks():
+            frames = list(range(chunk.first_frame, chunk.first_frame + len(chunk)))
+            groups = self._suspects(part, frames, deaths, "decoder")
+            units += [self._read(_slice(part, group), deaths) for group in groups]
+        return units + ([self._read(part[reach:])] if len(part) > reach else [])
+
+    def after_loss(self, unit: Unit) -> list[KindAndUnit]:
+        """Read the frames of a lost chunk again."""
+        frames = unit.request.frame_indices.tolist()
+        self.tell(Progress(num_read=-len(frames)))
+        groups = [frames] if len(frames) == len(unit.frames) else [[frame] for frame in frames]
+        return [self._read(_slice(unit.frames, group), unit.deaths) for group in groups]
+
+    def _suspects(self, part: Any, frames: list[int], deaths: int, kind: str) -> list[list[int]]:
+        """Return frames that their worker died on in the groups in which they are tried again."""
+        if deaths < MAX_DEATHS - 1:
+            return [frames]
+        if deaths < MAX_DEATHS or len(frames) > 1:
+            return [[frame] for frame in frames]
+        seconds = part.pts_seconds[frames[0] - part.first_frame]
+        self._warnings.append(
+            (
+                frames[0],
+                f"{self.clip.name}: the frame at {seconds:.3f} s killed its {kind} {MAX_DEATHS} "
+                "times and is left out",
+            )
+        )
+        self._account(1)
+        return []
+
+    def _read(self, segment: Any, deaths: int = 0) -> KindAndUnit:
+        request = ReadRequest(
+            segment=segment,
+            tiles=self.clip.tiles,
+            resize=self.clip.resize,
+            thumbnail_width=self.clip.thumbnail_width,
+        )
+        return "decoder", Unit(job=self, request=request, frames=segment, deaths=deaths)
+
+    def _encode(self, part: Any, chunk: Any, frames: list[int], deaths: int = 0) -> KindAndUnit:
+        request = EncodeRequest(
+            tiles=self.clip.tiles, prunings=self.clip.prunings, frame_indices=np.array(frames)
+        )
+        unit = Unit(job=self, request=request, inputs=(chunk,), frames=part, deaths=deaths)
+        return "encoder", unit
+
+    def _account(self, num_frames: int) -> None:
+        self._left -= num_frames
+        if self._left == 0:
+            self.end()
+
+
+def _slice(segment: Any, frames: list[int]) -> Any:
+    return segment[frames[0] - segment.first_frame : frames[-1] + 1 - segment.first_frame]

@@ -1,0 +1,99 @@
+"""What the language model is shown of a clip: how much, which tokens, and why."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pruner import FrameLayout
+from workers.arrays import Int64Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """How a clip's budget is shared out among its frames, and how what is kept is shown.
+
+    ``budget`` counts base, grid and newline tokens and timestamp tokens; before novelty, ``shares``
+    of frames are ``equal`` or ``informative`` (by mean feature norm). ``pruning`` tells which of
+    the prunings made of the clip is meant, and ``max_keep`` how many tokens of each frame's ranking
+    at most, where more of it was made for other budgets. ``num_timestamp_tokens`` is what each
+    frame's timestamp costs, in source order, empty without timestamps. For ``compact_positions``
+    and ``fastv_layer`` see :class:`VisualSequence`.
+    """
+
+    method: str
+    budget: int
+    pruning: int = 0
+    max_keep: int | None = None
+    shares: str = "equal"
+    novelty: bool = True
+    num_timestamp_tokens: tuple[int, ...] = ()
+    compact_positions: bool = True
+    fastv_layer: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeptFrame:
+    """What the language model got of one frame, and why.
+
+    ``keep_indices`` are ascending flat indices into the frame's unpruned order, which ``layout``
+    describes; the grid covers the whole displayed picture.
+    """
+
+    frame_index: int
+    pts_seconds: float
+    layout: FrameLayout
+    keep_indices: Int64Array
+    num_timestamp_tokens: int
+    base_informativeness: float
+    grid_informativeness: float
+    novelty: float
+    thumbnail_jpeg: bytes = b""
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Tokens of this frame in the language model's sequence, its timestamp included."""
+        return len(self.keep_indices) + self.num_timestamp_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VisualSequence:
+    """The bounded visual sequence of one clip: all that the language model is shown of it.
+
+    Frame i keeps ``counts[i]`` tokens; their features (sum of counts, hidden) and their ascending
+    flat indices among the frame's ``frame_lengths[i]`` unpruned tokens stand one frame after
+    another in ``features`` (as ``dtype``, bfloat16 as ``uint16``) and ``keep_indices``.
+    ``visual_id`` is a digest of all of it: two sequences of one id are the same. Kept tokens are
+    numbered without gaps if ``compact_positions``, else by their place in the unpruned sequence.
+    ``fastv_keep`` visual tokens of the whole clip (at most: all of them) go on after the language
+    model's layer ``fastv_layer``, chosen anew for each question; all do if None.
+    """
+
+    visual_id: str
+    features: NDArray[Any]
+    dtype: str
+    counts: Int64Array
+    keep_indices: Int64Array
+    frame_lengths: Int64Array
+    compact_positions: bool = True
+    fastv_keep: int | None = None
+    fastv_layer: int = 2
+
+    def __post_init__(self) -> None:
+        num_tokens = int(self.counts.sum())
+        if not num_tokens == len(self.keep_indices) == len(self.features):
+            raise ValueError(
+                f"one index and one feature a token: {num_tokens = } {len(self.keep_indices) = } "
+                f"{len(self.features) = }"
+            )
+        if len(self.counts) != len(self.frame_lengths):
+            raise ValueError(
+                f"one length a frame: {len(self.counts) = } {len(self.frame_lengths) = }"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.counts)
+
+    def __repr__(self) -> str:
+        return f"VisualSequence({self.visual_id}, frames={len(self)}, {self.features.shape})"
