@@ -1,72 +1,225 @@
 """The options of a run, nested by what they configure.
 
 Names are unique over all groups, so that a flag ``--num-frames`` and a key ``num_frames`` in a YAML
-file need no prefix.
+file need no prefix. Each field carries its help and its range; :mod:`streaming.flags` makes the
+command line of them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
-from pruner import Settings
-from workers.messages import ModelOptions, SamplingOptions
+from pruner import METHODS, Settings
+from streaming.ranges import Flag, check_group, group, option
+from workers.errors import InputError
+from workers.llm.answer import SamplingOptions
+from workers.process import ModelOptions
+
+RIVALS = (("num_frames", "fps"), ("budget", "keep_ratio"))
+"""Two ways to say one thing: of each pair at most one is given."""
+
+_LEAST_TEMPERATURE = 0.001
+"""Below it logits and cosines divided by the temperature leave float16, at last float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameOptions:
     """Which frames of a clip are looked at, and how they are read."""
 
-    num_frames: int | None = None
-    fps: float | None = None
-    start: float | None = None
-    end: float | None = None
-    decoder: str = "pyav"
-    resize: str = "exact"
-    base_only: bool = False
+    num_frames: int | None = option(
+        None, "frames spread evenly over the clip (default: 32)", least=1, most=1_000_000
+    )
+    fps: float | None = option(
+        None, "frames per second of video, instead of --num-frames", above=0, most=100_000
+    )
+    start: float | None = option(None, "seconds into the clip at which to begin")
+    end: float | None = option(None, "seconds into the clip at which to stop")
+    decoder: Literal["pyav", "decord"] = option("pyav", "video back end")
+    resize: Literal["exact", "fast"] = option(
+        "exact", "exact: as transformers resizes, bit for bit; fast: quicker, a few levels off"
+    )
+    base_only: bool = option(False, "see frames at low resolution only, without tiles")
+
+    def __post_init__(self) -> None:
+        """Refuse values no run can work with."""
+        check_group(self, rivals=RIVALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningOptions:
     """Which tokens of a frame are kept first."""
 
-    pruner: str = "mr_pruner"
-    newlines: str = "row"
-    settings: Settings = field(default_factory=Settings)
-    pruner_steps: int | None = None
-    fastv_layer: int = 2
+    pruner: str = option("mr_pruner", "which tokens to keep", choices=tuple(METHODS))
+    newlines: Literal["row", "last"] = option(
+        "row", "when a frame keeps newline tokens: with the first token of their row, or last"
+    )
+    settings: Settings = group(
+        Settings,
+        "of the token graph",
+        similarity=Flag(
+            name="pruner_similarity", help="cosine from which two tokens are neighbours",
+            above=0, most=1,
+        ),
+        cross_similarity=Flag(
+            name="pruner_cross_similarity", help="the same between the resolutions", above=0, most=1
+        ),
+        temperature=Flag(
+            name="pruner_temperature", help="softmax temperature of the token graph",
+            least=_LEAST_TEMPERATURE, most=100,
+        ),
+        beta=Flag(
+            name="pruner_beta", help="weight of the cross-resolution term", least=0, most=1000
+        ),
+        cross_resolution=Flag(help="let base tokens stand in for pruned grid tokens"),
+        half_precision_degree=Flag(
+            name="pruner_half_precision_degree",
+            help="count neighbours as the published half-precision run did",
+        ),
+    )  # fmt: skip
+    pruner_steps: int | None = option(
+        None,
+        "propagation steps on the token graph, at most 100 (default: 1, for gprune 5)",
+        least=0,
+        most=100,
+    )
+    fastv_layer: int = option(
+        2, "layers of the language model before FastV prunes", least=1, most=1000
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values no run can work with."""
+        check_group(self, rivals=RIVALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetOptions:
     """How many tokens the clip gets, and how they are shared out."""
 
-    budget: int | None = None
-    keep_ratio: float | None = None
-    headroom: float = 4.0
-    novelty: bool = True
-    timestamps: bool = False
-    position_ids: str = "auto"
+    budget: int | None = option(
+        None,
+        "visual tokens for the whole clip (default: what the context leaves, at most 4096)",
+        least=1,
+        most=10_000_000,
+    )
+    keep_ratio: float | None = option(
+        None, "fraction of the visual tokens, instead of --budget", above=0, most=1
+    )
+    headroom: float = option(
+        4.0, "most a frame may get, in equal shares of the budget", least=1, most=1_000_000
+    )
+    shares: Literal["equal", "informative"] = option(
+        "equal", "of frames in the budget before novelty: equal, or by mean feature norm"
+    )
+    novelty: bool = option(True, "weigh frames by what they add to those before")
+    timestamps: bool = option(False, "put each frame's time before it, paid from the budget")
+    position_ids: Literal["auto", "original", "compact"] = option(
+        "auto",
+        "of kept tokens in the model: their place in the unpruned sequence, or without gaps (auto: "
+        "original where that fits the context)",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values no run can work with."""
+        check_group(self, rivals=RIVALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """Where the stages run, how many of each there are, and what bounds their queues."""
 
-    executor: str = "local"
-    num_decoders: int = 2
-    num_encoders: int = 1
-    num_llms: int = 1
-    address: str | None = None
-    frames_per_chunk: int = 8
-    clips_in_flight: int = 4
-    stall_seconds: float = 900.0
+    executor: Literal["auto", "local", "ray"] = option(
+        "auto",
+        "in this process, or in actors on Ray (auto: ray where --address, several encoders or "
+        "several language models are asked for, else local)",
+    )
+    num_decoders: int = option(2, "decode workers", least=1, most=1024)
+    num_encoders: int = option(1, "encode and prune workers", least=1, most=1024)
+    num_llms: int = option(1, "replicas of the language model", least=1, most=1024)
+    address: str | None = option(
+        None, "HOST:PORT of a Ray cluster to join, or auto (default: a private local one)"
+    )
+    frames_per_chunk: int = option(8, "frames that travel together", least=1, most=1024)
+    clips_in_flight: int = option(4, "clips worked on at once", least=1, most=1024)
+    stall_seconds: float = option(
+        900.0, "give up after so long without any progress", above=0, most=604_800
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values no run can work with."""
+        check_group(self, rivals=RIVALS)
+        if self.address is None:
+            return
+        if self.executor == "local":
+            raise InputError("--address joins a Ray cluster: leave out --executor local")
+        _check_address(self.address)
+
+    @property
+    def resolved_executor(self) -> Literal["local", "ray"]:
+        """Where the stages run, with ``auto`` settled."""
+        if self.executor != "auto":
+            return self.executor
+        several = self.num_encoders > 1 or self.num_llms > 1
+        return "ray" if several or self.address is not None else "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Every option of ``streaming.ask``."""
 
-    model: ModelOptions = field(default_factory=ModelOptions)
-    frames: FrameOptions = field(default_factory=FrameOptions)
-    pruning: PruningOptions = field(default_factory=PruningOptions)
-    budget: BudgetOptions = field(default_factory=BudgetOptions)
-    generation: SamplingOptions = field(default_factory=SamplingOptions)
-    run: RunOptions = field(default_factory=RunOptions)
+    model: ModelOptions = group(
+        ModelOptions,
+        "which checkpoint answers, and how it is loaded",
+        model=Flag(help="'embedded', a checkpoint folder, or namespace/name on the hub"),
+        device=Flag(help="of the models", choices=("auto", "cpu", "cuda")),
+        dtype=Flag(
+            help="of weights and features (auto: bfloat16 on a GPU, else float32)",
+            choices=("auto", "float32", "bfloat16", "float16"),
+        ),
+        cache_tokens=Flag(
+            help="tokens of prompts that a language model keeps computed for later questions",
+            least=1,
+            most=100_000_000,
+        ),
+    )
+    frames: FrameOptions = group(FrameOptions, "which frames are looked at, and how they are read")
+    pruning: PruningOptions = group(PruningOptions, "which tokens of a frame are kept first")
+    budget: BudgetOptions = group(BudgetOptions, "how many tokens, and how they are shared out")
+    generation: SamplingOptions = group(
+        SamplingOptions,
+        "how an answer is chosen",
+        max_new_tokens=Flag(help="longest answer", least=1, most=1_000_000),
+        temperature=Flag(
+            help="0 answers greedily; from 0.001 on, answers are drawn", least=0, most=100
+        ),
+        seed=Flag(help="of drawn answers, and of --pruner random", least=0, most=2**63 - 1),
+    )
+    run: RunOptions = group(RunOptions, "where the stages run, and how many of each")
+
+    def __post_init__(self) -> None:
+        """Refuse values no run can work with.
+
+        Raises:
+            InputError: names the flag, also for the groups that cannot check themselves.
+        """
+        check_group(self, rivals=RIVALS)
+        if 0 < self.generation.temperature < _LEAST_TEMPERATURE:
+            raise InputError(
+                f"--temperature {self.generation.temperature:g}: must be 0, or at least "
+                f"{_LEAST_TEMPERATURE:g}"
+            )
+        if self.pruning.pruner == "none" and (self.budget.budget or self.budget.keep_ratio):
+            raise InputError("--pruner none keeps every token: leave out --budget and --keep-ratio")
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address of a head node; ``ray://`` is that of another protocol."""
+    scheme, colons, _ = address.partition("://")
+    if colons:
+        raise InputError(
+            f"--address {address}: {scheme}:// is not taken; give HOST:PORT of the head node "
+            "(Ray's own port is 6379), or auto"
+        )
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (
+        host and port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536
+    ):
+        raise InputError(f"--address {address}: give HOST:PORT of the head node, or auto")

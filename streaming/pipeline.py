@@ -1,236 +1,246 @@
-"""The whole flow on one screen: a clip is watched once, then asked any number of questions."""
+"""The whole flow on one screen: clips are watched, then asked; one or a hundred take this path."""
 
-import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
-from streaming.config import Options
-from streaming.plan import ClipPlan, Source, plan_clip
+from streaming.flags import flat
+from streaming.options import Options
+from streaming.plan import ClipPlan
 from streaming.result import Answer
-from workers.errors import VideoDecodeError
-from workers.messages import FrameSelection, GeneratedAnswer, ModelOptions, SamplingOptions
-from workers.process import peak_memory_bytes
-from workers.run.pool import LocalPool, Pool, Progress, StageMakers
+from workers.errors import StreamError, VideoDecodeError
+from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.process import peak_memory_bytes, prepare_process
+from workers.run.engine import EncodedClip, Engine, Visual
+from workers.run.jobs import Progress
+from workers.run.worker import Worker
+from workers.stages import EncodeStage, GenerateStage, ReadStage, Stage
 
+T = TypeVar("T")
+R = TypeVar("R")
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EncodedClip:
-    """A clip whose candidates the workers hold, pruned in one or several ways.
-
-    ``started`` is ``time.perf_counter()`` when work on it began; ``start_seconds`` how long it took
-    from then until the workers were up.
-    """
-
-    source: Source
-    plans: tuple[ClipPlan, ...]
-    warnings: tuple[str, ...]
-    started: float
-    start_seconds: float
+Stages = Mapping[str, Callable[[], Stage]]
+"""How the stage of each kind of worker is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WatchedClip:
-    """A clip whose bounded visual sequence the language model holds; see ``EncodedClip``."""
+    """A clip whose bounded visual sequence stands ready to be asked about."""
 
-    source: Source
     plan: ClipPlan
-    frames: tuple[FrameSelection, ...]
-    warnings: tuple[str, ...]
-    started: float
-    start_seconds: float
-
-
-@contextmanager
-def open_pool(options: Options, makers: StageMakers | None = None) -> Iterator[Pool]:
-    """Start the workers that the options ask for, and stop them whatever happens."""
-    model = ModelOptions(
-        model=options.model,
-        device=options.device,
-        dtype=options.dtype,
-        num_threads=_num_threads(options),
-    )
-    pool: Pool
-    if options.executor == "local":
-        pool = LocalPool(model, makers)
-    else:
-        from workers.run.actor_pool import ActorPool
-        from workers.run.placement import ClusterOptions
-
-        cluster = ClusterOptions(
-            num_decoders=options.num_decoders,
-            num_encoders=options.num_encoders,
-            address=options.address,
-        )
-        pool = ActorPool(model, cluster, makers)
-    try:
-        pool.start()
-        yield pool
-    finally:
-        pool.close()
-
-
-def _num_threads(options: Options) -> int:
-    """Share this machine's cores among the encoders; a cluster's actors keep to their one CPU."""
-    if options.executor == "local" or options.address is not None:
-        return 0
-    return max(1, (os.cpu_count() or 1) // options.num_encoders)
+    visual: Visual
 
 
 def watch(
-    pool: Pool,
-    source: Source,
-    options: Options,
-    questions: Sequence[str],
-    *,
-    started: float,
-    show: Callable[[Progress, int], None] = lambda progress, num_frames: None,
-    thumbnail_width: int = 0,
+    engine: Engine, plan: ClipPlan, show: Callable[[Progress], None] = lambda progress: None
 ) -> WatchedClip:
-    """Decode, encode and prune a clip, and hand its bounded visual sequence to the model.
-
-    Args:
-        pool: started.
-        source: the clip.
-        options: of the run.
-        questions: that will be asked; the default budget leaves room for the longest.
-        started: ``time.perf_counter()`` when work on the clip began.
-        show: told of progress and of the number of frames in all.
-        thumbnail_width: pixels across of the pictures kept for a report; 0 keeps none.
+    """Read, encode and prune a clip, and share its budget out.
 
     Raises:
         VideoDecodeError: not one of the sampled frames could be used.
-        ContextError: see :func:`streaming.plan.plan_clip`.
+        StreamError: see :meth:`workers.run.engine.Engine.encode`.
     """
-    plan = plan_clip(
-        source,
-        options,
-        questions,
-        pool.measure,
-        num_segments=num_segments(options),
-        thumbnail_width=thumbnail_width,
-    )
-    return choose(pool, encode(pool, source, [plan], started=started, show=show), 0)
-
-
-def num_segments(options: Options) -> int:
-    """Return into how many parts a clip is cut, each read by one decoder."""
-    return options.num_decoders if options.executor == "ray" else 1
+    return allocate(engine, plan, encode(engine, plan, show))
 
 
 def encode(
-    pool: Pool,
-    source: Source,
-    plans: Sequence[ClipPlan],
-    *,
-    started: float,
-    show: Callable[[Progress, int], None] = lambda progress, num_frames: None,
+    engine: Engine, plan: ClipPlan, show: Callable[[Progress], None] = lambda progress: None
 ) -> EncodedClip:
-    """Decode and encode a clip once, and prune it in every way that was planned.
-
-    Args:
-        pool: started.
-        source: the clip.
-        plans: all of the same frames.
-        started: ``time.perf_counter()`` when work on the clip began.
-        show: told of progress and of the number of frames in all.
-
-    Raises:
-        VideoDecodeError: not one of the sampled frames could be used.
-    """
-    start_seconds = time.perf_counter() - started
-    prunings = list(dict.fromkeys(plan.prune for plan in plans))
-    warnings = []
-    num_encoded = 0
-    for progress in pool.encode(plans[0].segments, prunings):
-        show(progress, plans[0].num_frames)
-        warnings += [(progress.frame_index, text) for text in progress.warnings]
-        num_encoded += progress.num_encoded
-    texts = (*source.index.warnings, *(text for _, text in sorted(warnings)))
-    if not num_encoded:
-        reason = texts[-1] if texts else "the decoder gave no pictures"
-        raise VideoDecodeError(f"{source.index.path}: no frame could be used ({reason})")
-    pruned = [
-        replace(plan, budget=replace(plan.budget, pruning=prunings.index(plan.prune)))
-        for plan in plans
-    ]
-    return EncodedClip(
-        source=source,
-        plans=tuple(pruned),
-        warnings=texts,
-        started=started,
-        start_seconds=start_seconds,
-    )
+    """Read and encode a clip once, whatever it is pruned by."""
+    encoded = engine.encode(plan.clip, show)
+    if not encoded.bank:
+        reason = encoded.warnings[-1] if encoded.warnings else "the decoder gave no pictures"
+        raise VideoDecodeError(f"{plan.clip.name}: no frame could be used ({reason})")
+    return encoded
 
 
-def choose(pool: Pool, clip: EncodedClip, which: int) -> WatchedClip:
-    """Hand the language model the bounded visual sequence of one of the plans."""
-    plan = clip.plans[which]
-    return WatchedClip(
-        source=clip.source,
-        plan=plan,
-        frames=pool.select(plan.budget),
-        warnings=clip.warnings,
-        started=clip.started,
-        start_seconds=clip.start_seconds,
-    )
+def allocate(engine: Engine, plan: ClipPlan, encoded: EncodedClip) -> WatchedClip:
+    """Share the budget out among the frames that could be encoded."""
+    visual = engine.allocate(encoded, plan.allocation(list(encoded.pts_seconds.values())))
+    return WatchedClip(plan=plan, visual=visual)
 
 
-def ask(pool: Pool, clip: WatchedClip, options: Options, question: str) -> Iterator[str | Answer]:
+def ask(
+    engine: Engine,
+    watched: WatchedClip,
+    question: str,
+    sampling: SamplingOptions | None = None,
+) -> Generator[str | Answer, None, None]:
     """Yield the answer's text as it comes, then the whole answer with its record.
 
-    Args:
-        pool: that watched the clip last.
-        clip: from :func:`watch`.
-        options: of the run.
-        question: any text.
+    Any number of threads may ask at the same time, about any clips that were watched; ``sampling``
+    is that of the clip's options unless given.
+
+    Raises:
+        ContextError: the question does not fit the model's context.
+        StreamError: the model or a worker failed.
     """
-    sampling = SamplingOptions(
-        max_new_tokens=options.max_new_tokens, temperature=options.temperature, seed=options.seed
-    )
-    for piece in pool.answer(question, sampling):
+    plan, visual = watched.plan, watched.visual
+    started = time.perf_counter()
+    prompt = plan.prompt(question, visual.frames)
+    for piece in engine.generate(visual, prompt, sampling or plan.options.generation):
         if isinstance(piece, GeneratedAnswer):
-            yield _record(pool, clip, options, question, piece)
+            yield _record(engine, watched, question, piece, time.perf_counter() - started)
         else:
             yield piece
 
 
+def answer_clip(engine: Engine, plan: ClipPlan, questions: Sequence[str]) -> list[Answer]:
+    """Watch a clip and answer all questions about it."""
+    watched = watch(engine, plan)
+    pieces = (piece for question in questions for piece in ask(engine, watched, question))
+    return [piece for piece in pieces if isinstance(piece, Answer)]
+
+
+def in_flight(
+    work: Callable[[T], R], items: Iterable[T], *, limit: int
+) -> Iterator[tuple[T, R | StreamError]]:
+    """Do something for many items, each in a thread of its own; yield each as it ends.
+
+    Args:
+        work: for example :func:`answer_clip`.
+        items: taken one by one as others end, never all at once.
+        limit: most items worked on at a time.
+
+    Yields:
+        The item with the value, or with the error that ended it, in any order.
+    """
+    threads = ThreadPoolExecutor(limit, thread_name_prefix="clip")
+    running: dict[Future[R], T] = {}
+    try:
+        for item in items:
+            running[threads.submit(work, item)] = item
+            if len(running) == limit:
+                yield from _ended(running)
+        while running:
+            yield from _ended(running)
+    finally:  # who has closed the engine, or is about to, does not wait for the rest
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _ended(running: dict[Future[R], T]) -> Iterator[tuple[T, R | StreamError]]:
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        item, error = running.pop(future), future.exception()
+        if error is not None and not isinstance(error, StreamError):
+            raise error
+        yield item, error or future.result()
+
+
+@contextmanager
+def open_engine(options: Options, stages: Stages | None = None) -> Iterator[Engine]:
+    """Start the workers that the options ask for, and stop them whatever happens."""
+    prepare_process()
+    model = replace(options.model, num_threads=_num_threads(options))
+    stages = stages or {
+        "decoder": ReadStage,
+        "encoder": partial(EncodeStage, model),
+        "llm": partial(GenerateStage, model),
+    }
+    on_ray = options.run.resolved_executor == "ray"
+    engine = _on_ray(options, stages) if on_ray else _local(options, stages)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.close()
+
+
+def _numbers(options: Options) -> dict[str, int]:
+    run = options.run
+    return {"llm": run.num_llms, "encoder": run.num_encoders, "decoder": run.num_decoders}
+
+
+def _local(options: Options, stages: Stages) -> Engine:
+    from workers.run.local import LocalWorker
+
+    workers = {
+        kind: [LocalWorker(f"{kind}-{i}", stages[kind]) for i in range(number)]
+        for kind, number in _numbers(options).items()
+    }
+    # What is made first is what the frames wait for.
+    return Engine({kind: workers[kind] for kind in ("decoder", "encoder", "llm")})
+
+
+def _on_ray(options: Options, stages: Stages) -> Engine:
+    from workers.run.on_ray import RayCluster, RayWorker
+    from workers.run.placement import ClusterOptions
+
+    run = options.run
+    cluster = RayCluster(
+        ClusterOptions(
+            num_decoders=run.num_decoders,
+            num_encoders=run.num_encoders,
+            num_llms=run.num_llms,
+            address=run.address,
+        ),
+        options.model.device,
+    )
+    try:
+        cluster.open()
+    except BaseException:
+        cluster.close()
+        raise
+    names = [(kind, i) for kind, number in _numbers(options).items() for i in range(number)]
+    workers: dict[str, list[Worker]] = {kind: [] for kind in ("decoder", "encoder", "llm")}
+    for bundle, (kind, i) in enumerate(names):
+        workers[kind].append(
+            RayWorker(
+                f"{kind}-{i}",
+                cluster,
+                bundle,
+                stages[kind],
+                slots=2 if kind == "encoder" else 1,
+                stall_seconds=run.stall_seconds,
+            )
+        )
+    return Engine(workers, cluster.close)
+
+
+def _num_threads(options: Options) -> int:
+    """Share this machine's cores among the encoders; a cluster's actors keep to their one CPU."""
+    if options.run.resolved_executor == "local" or options.run.address is not None:
+        return 0
+    return max(1, (os.cpu_count() or 1) // options.run.num_encoders)
+
+
 def _record(
-    pool: Pool,
-    clip: WatchedClip,
-    options: Options,
+    engine: Engine,
+    watched: WatchedClip,
     question: str,
     answer: GeneratedAnswer,
+    elapsed_seconds: float,
 ) -> Answer:
-    usages = pool.usage()
-    elapsed_seconds = time.perf_counter() - clip.started
-    seconds = {"start": clip.start_seconds}
-    for usage in usages.values():
-        for stage, value in usage.seconds.items():
-            seconds[stage] = seconds.get(stage, 0.0) + value
-    seconds |= answer.seconds
-    frames = clip.frames
+    plan, visual = watched.plan, watched.visual
+    encoded = visual.encoded
+    frames = visual.frames
     if answer.keep_indices is not None:
         chosen = zip(frames, answer.keep_indices, strict=True)
         frames = tuple(replace(frame, keep_indices=kept) for frame, kept in chosen)
-    memory = {name: usage.peak_memory_bytes for name, usage in usages.items()}
-    if options.executor == "ray":
-        memory = {"driver": peak_memory_bytes()} | memory
+    frames = tuple(
+        replace(frame, thumbnail_jpeg=encoded.thumbnails.get(frame.frame_index, b""))
+        for frame in frames
+    )
+    memory = {"local": peak_memory_bytes()}
+    if plan.options.run.resolved_executor == "ray":
+        memory = {"driver": peak_memory_bytes(), **engine.peak_memory_bytes}
     return Answer(
-        video=clip.source.index.path,
+        video=plan.clip.name,
         question=question,
         answer=answer.text,
-        model=options.model,
-        budget=clip.plan.budget.budget,
-        num_unpruned_tokens=clip.plan.num_unpruned_tokens,
-        num_text_tokens=answer.num_text_tokens - sum(f.num_marker_tokens for f in clip.frames),
+        model=plan.options.model.model,
+        budget=plan.budget,
+        num_unpruned_tokens=plan.num_unpruned_tokens,
+        num_text_tokens=answer.num_text_tokens - sum(f.num_timestamp_tokens for f in frames),
         num_answer_tokens=len(answer.token_ids),
         frames=frames,
-        seconds=seconds,
-        elapsed_seconds=elapsed_seconds,
+        seconds={**encoded.seconds, **visual.seconds, **answer.seconds},
+        elapsed_seconds=encoded.elapsed_seconds + visual.elapsed_seconds + elapsed_seconds,
         peak_memory_bytes=memory,
-        warnings=clip.warnings,
-        config=dataclasses.asdict(options),
+        warnings=(*plan.warnings, *encoded.warnings),
+        config=flat(plan.options),
     )

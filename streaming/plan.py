@@ -1,216 +1,294 @@
-"""The arithmetic of a run: which frames, how many tokens each, cut into which segments."""
+"""The arithmetic of a run: which frames, how many tokens each, cut into which segments.
 
+All of it is done before any worker is asked anything, so that a wrong path, option or model name
+fails at once and reading can start at once.
+"""
+
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from streaming.config import Options
-from streaming.context import are_compact, check_context
-from workers.checkpoint import locate, read_config
-from workers.errors import ContextError
-from workers.messages import (
-    BudgetOptions,
-    Int64Array,
-    PromptCost,
-    PruneOptions,
-    Segment,
-    VideoIndex,
-)
-from workers.video.decode import cut_segments, index_video
-from workers.video.sampling import sample_frames, thin_frames
-from workers.vision.geometry import FrameGeometry, read_geometry
+import numpy as np
 
-DEFAULT_NUM_FRAMES = 32
-DEFAULT_BUDGET = 4096
-RANKED = ("uniform", "random", "gprune", "mr_pruner")
-"""Methods that choose inside one frame; all others are handed every token of the clip."""
+from pruner import METHODS, Settings
+from streaming.budget import are_compact, count_prompt, count_timestamps, settle_budget
+from streaming.options import Options, PruningOptions
+from streaming.sample import SampledClip
+from workers.arrays import Int64Array, UInt8Array
+from workers.frames import Pruning
+from workers.llm.context import check_context
+from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
+from workers.messages import Clip
+from workers.video.segments import cut_segments
+from workers.video.source import Source
+from workers.video.video_index import VideoIndex
+from workers.visual import Allocation, KeptFrame
+
 _CHUNK_BYTES = 64 * 1024**2
-
-Measure = Callable[[Sequence[str], Sequence[float]], PromptCost]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Source:
-    """A clip, the frames sampled from it and what the checkpoint makes of a frame.
-
-    Made without starting any worker, so that a wrong path, option or model name fails at once.
-    """
-
-    index: VideoIndex
-    frame_indices: Int64Array
-    geometry: FrameGeometry
-
-    def pts_seconds(self, frame_indices: Int64Array) -> list[float]:
-        """Return source times of frames."""
-        return [float(pts) * self.index.time_base_seconds for pts in self.index.pts[frame_indices]]
+_CHUNKS_PER_SEGMENT = 8
+"""A decoder turns to another clip after so many chunks, and another decoder may go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClipPlan:
-    """What the workers are told about one clip."""
+    """What is done with one clip: ``clip`` is for the workers, the rest for those who ask."""
 
-    segments: tuple[Segment, ...]
-    prune: PruneOptions
-    budget: BudgetOptions
-    num_frames: int
+    clip: Clip
+    template: ChatTemplate
+    budget: int
+    pruning: int
+    max_keep: int
+    """The most that a frame may be handed, whoever else shares the clip."""
     num_unpruned_tokens: int
+    compact_positions: bool
+    options: Options
+    warnings: tuple[str, ...]
+    """What is unusual about the source."""
 
+    def timestamps(self, pts_seconds: Sequence[float]) -> list[str]:
+        """Return the text before each frame shown at these times; empty without timestamps."""
+        wanted = self.options.budget.timestamps
+        return [timestamp_text(t) if wanted else "" for t in pts_seconds]
 
-def open_source(video: str, options: Options) -> Source:
-    """Index a clip, sample its frames and read the checkpoint's geometry.
+    def allocation(self, pts_seconds: Sequence[float]) -> Allocation:
+        """Return how the budget is shared among the frames that could be encoded."""
+        options = self.options
+        timestamps = self.timestamps(pts_seconds) if options.budget.timestamps else []
+        return Allocation(
+            method=options.pruning.pruner,
+            budget=self.budget,
+            pruning=self.pruning,
+            max_keep=self.max_keep,
+            shares=options.budget.shares,
+            novelty=options.budget.novelty,
+            num_timestamp_tokens=count_timestamps(self.template, timestamps),
+            compact_positions=self.compact_positions,
+            fastv_layer=options.pruning.fastv_layer,
+        )
 
-    Raises:
-        VideoError: the clip cannot be read.
-        ModelError: the model cannot be found.
-        InputError: the sampling options do not fit the clip, or FastV's layer the model.
-    """
-    index = index_video(video)
-    num_frames = options.num_frames
-    if num_frames is None and options.fps is None:
-        num_frames = DEFAULT_NUM_FRAMES
-    frame_indices = sample_frames(
-        index,
-        num_frames=num_frames,
-        fps=options.fps,
-        start_seconds=options.start,
-        end_seconds=options.end,
-    )
-    config = read_config(locate(options.model))
-    _check_layers(options, config)
-    geometry = read_geometry(config)
-    if options.base_only:
-        geometry = geometry.without_grid()
-    return Source(
-        index=index,
-        frame_indices=frame_indices,
-        geometry=geometry.frame(index.height, index.width),
-    )
+    def prompt(self, question: str, frames: Sequence[KeptFrame]) -> Prompt:
+        """Return the prompt of a question about the frames that were kept.
 
+        Raises:
+            ContextError: it does not fit the model's context, with the visual tokens and an answer.
+        """
+        prompt = self.template.build(question, self.timestamps([f.pts_seconds for f in frames]))
+        kept = sum(len(frame.keep_indices) for frame in frames)
+        self.check(prompt, kept, sum(frame.layout.num_tokens for frame in frames))
+        return prompt
 
-def _check_layers(options: Options, config: Mapping[str, Any]) -> None:
-    """Refuse a layer that FastV cannot prune at, where the checkpoint says how many it has."""
-    num_layers = (config.get("text_config") or {}).get("num_hidden_layers")
-    if options.pruner == "fastv" and num_layers is not None:
-        from workers.llm.fastv import check_layer
+    def check(self, prompt: Prompt, num_kept: int, num_unpruned: int) -> None:
+        """Refuse a prompt about frames of which so many tokens are kept of so many.
 
-        check_layer(options.fastv_layer, num_layers)
+        Raises:
+            ContextError: see :meth:`prompt`.
+        """
+        unpruned = METHODS[self.options.pruning.pruner].enters_unpruned
+        option = "--budget" if self.options.budget.keep_ratio is None else "--keep-ratio"
+        check_context(
+            prompt,
+            num_visual_tokens=num_kept if self.compact_positions else num_unpruned,
+            max_new_tokens=self.options.generation.max_new_tokens,
+            context_length=self.template.context_length,
+            visual_option="--num-frames" if unpruned or not self.compact_positions else option,
+        )
 
 
 def plan_clip(
-    source: Source,
+    sampled: SampledClip,
     options: Options,
     questions: Sequence[str],
-    measure: Measure,
     *,
-    num_segments: int,
-    thumbnail_width: int,
+    thumbnail_width: int = 0,
 ) -> ClipPlan:
     """Settle the budget and how every frame is pruned.
 
-    A budget that does not pay for one token (and one time mark) of every frame is spent on fewer
+    A budget that does not pay for one token (and one timestamp) of every frame is spent on fewer
     frames, evenly spread. A frame's nominal share, on which MR-Pruner's cross-resolution term is
     computed, is an equal share; ``headroom`` times that is what a frame sends on, so that all
-    candidates together stay within ``headroom`` budgets.
+    ranked tokens together stay within ``headroom`` budgets.
 
     Raises:
         ContextError: text, budget and answer do not fit the model's context.
     """
-    length = source.geometry.num_tokens
-    frames = source.frame_indices
-    if options.keep_ratio is None and options.pruner != "none":
-        frames = thin_frames(frames, options.budget or DEFAULT_BUDGET)
-    cost = measure(questions, source.pts_seconds(frames) if options.time_marks else [])
-    mark = max(cost.num_marker_tokens, default=0)
-    frames, budget = _settle_budget(options, frames, cost, length, mark)
-    marks = mark * len(frames)
-    available = length * len(frames) + marks
-    if options.pruner != "fastv":  # its first layers see every token
-        available = min(budget, available)
-    check_context(cost, options, len(frames), available)
-    share = max(budget - marks, len(frames)) / len(frames)
-    chunk = max(1, min(options.frames_per_chunk, _CHUNK_BYTES // source.index.frame_bytes))
-    return ClipPlan(
-        segments=tuple(
-            cut_segments(
-                source.index,
-                frames,
-                decoder=options.decoder,
-                frames_per_chunk=chunk,
-                num_segments=num_segments,
+    return plan_clips(sampled, [options], questions, thumbnail_width=thumbnail_width)[0]
+
+
+def plan_clips(
+    sampled: SampledClip,
+    variants: Sequence[Options],
+    questions: Sequence[str],
+    *,
+    thumbnail_width: int = 0,
+) -> list[ClipPlan]:
+    """Plan one clip for several options; those that look at the same frames share one ``Clip``.
+
+    Raises:
+        ContextError: see :func:`plan_clip`.
+    """
+    settled = [_settle(sampled, options, questions) for options in variants]
+    groups: dict[object, list[_Settled]] = {}
+    for each in settled:
+        groups.setdefault(each.reading, []).append(each)
+    plans: dict[int, ClipPlan] = {}
+    for group in groups.values():
+        prunings = _merge([each.pruning for each in group])
+        clip = _clip(sampled, group[0], prunings, thumbnail_width)
+        for each in group:
+            plans[id(each)] = ClipPlan(
+                clip=clip,
+                template=sampled.checkpoint.template,
+                budget=each.budget,
+                pruning=[_key(pruning) for pruning in prunings].index(_key(each.pruning)),
+                max_keep=each.pruning.max_keep,
+                num_unpruned_tokens=int(each.lengths.sum()),
+                compact_positions=each.compact_positions,
+                options=each.options,
+                warnings=sampled.source.warnings,
             )
-        ),
-        prune=PruneOptions(
-            num_keep=min(length, int(share)),
-            max_keep=_max_keep(options, share, length),
-            ranker=options.pruner if options.pruner in RANKED else "none",
-            seed=options.seed,
-            base_only=options.base_only,
-            newlines_last=options.newlines == "last",
-            similarity=options.pruner_similarity,
-            cross_similarity=options.pruner_cross_similarity,
-            temperature=options.pruner_temperature,
-            beta=options.pruner_beta,
-            num_steps=_num_steps(options),
-            cross_resolution=options.cross_resolution,
-            half_precision_degree=options.pruner_half_precision_degree,
-            thumbnail_width=thumbnail_width,
-        ),
-        budget=BudgetOptions(
-            budget=budget,
-            pruner=options.pruner,
-            shares=options.shares,
-            fastv_layer=options.fastv_layer,
-            compact_positions=are_compact(options, cost, len(frames), length, mark),
-            novelty=options.novelty,
-            time_marks=options.time_marks,
-        ),
+            _check_fits(plans[id(each)], sampled, each)
+    return [plans[id(each)] for each in settled]
+
+
+def _check_fits(plan: ClipPlan, sampled: SampledClip, settled: "_Settled") -> None:
+    """Refuse before any work what the longest question would find not to fit after all of it."""
+    stamps = plan.timestamps(sampled.source.pts_seconds(settled.frames).tolist())
+    prompt = plan.template.build(settled.question, stamps)
+    plain = plan.template.build(settled.question, [""] * len(stamps))
+    kept = plan.budget - (prompt.num_text_tokens - plain.num_text_tokens)
+    unpruned = plan.num_unpruned_tokens
+    if METHODS[plan.options.pruning.pruner].enters_unpruned:
+        kept = unpruned
+    plan.check(prompt, min(kept, unpruned), unpruned)
+
+
+def _clip(
+    sampled: SampledClip, settled: "_Settled", prunings: Sequence[Pruning], thumbnail_width: int
+) -> Clip:
+    source, options, frames = sampled.source, settled.options, settled.frames
+    height, width = (max(side) for side in zip(*map(source.size_of, frames.tolist()), strict=True))
+    per_chunk = max(1, min(options.run.frames_per_chunk, _CHUNK_BYTES // (height * width * 3)))
+    read = (options.frames.decoder, options.frames.resize, sampled.tiles)
+    clip_id = _clip_id(_identity(source), frames, prunings, read)
+    segments = cut_segments(
+        clip_id,
+        source,
+        frames,
+        decoder=options.frames.decoder,
+        frames_per_chunk=per_chunk,
+        max_chunks=_CHUNKS_PER_SEGMENT,
+    )
+    return Clip(
+        clip_id=clip_id,
+        name=source.name,
+        segments=tuple(segments),
         num_frames=len(frames),
-        num_unpruned_tokens=length * len(frames),
+        tiles=sampled.tiles,
+        prunings=tuple(prunings),
+        resize=options.frames.resize,
+        thumbnail_width=thumbnail_width,
     )
 
 
-def _max_keep(options: Options, share: float, length: int) -> int:
-    """Return how many tokens a frame sends on: all that its final share may come to."""
-    if options.pruner not in RANKED:
-        return length
-    fixed = options.shares == "equal" and not (options.novelty or options.time_marks)
-    return min(length, math.ceil(share * (1 if fixed else options.headroom)))
+def _identity(source: Source) -> object:
+    """Return what tells a source from others: a file's path, size and time, or the pixels."""
+    if isinstance(source, VideoIndex):
+        return source.path, source.size_bytes, source.mtime_ns
+    return [_picture_identity(picture) for picture in source.pictures]
 
 
-def _num_steps(options: Options) -> int:
-    if options.pruner_steps is not None:
-        return options.pruner_steps
-    return 5 if options.pruner == "gprune" else 1
+def _picture_identity(picture: str | UInt8Array) -> object:
+    if isinstance(picture, str):
+        status = os.stat(picture)
+        return picture, status.st_size, status.st_mtime_ns
+    return picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()
 
 
-def _settle_budget(
-    options: Options, frames: Int64Array, cost: PromptCost, length: int, mark: int
-) -> tuple[Int64Array, int]:
-    """Return the budget, and as many of the frames as it pays a token and a mark for."""
-    if options.pruner == "none":
-        budget = (length + mark) * len(frames)
-    elif options.keep_ratio is not None:
-        budget = _floor(options.keep_ratio * len(frames) * length) + mark * len(frames)
-    elif options.budget is not None:
-        budget = options.budget
-    else:
-        room = cost.context_length - cost.num_text_tokens - options.max_new_tokens
-        least = 1 + cost.num_separator_tokens + mark
-        frames = thin_frames(frames, _at_least_one(room // least, room))
-        budget = min(DEFAULT_BUDGET, room - cost.num_separator_tokens * len(frames))
-    return thin_frames(frames, _at_least_one(budget // (1 + mark), budget)), budget
+def _clip_id(*parts: object) -> str:
+    texts = [part.tolist() if isinstance(part, np.ndarray) else part for part in parts]
+    return hashlib.blake2b(repr(texts).encode(errors="backslashreplace")).hexdigest()[:16]
 
 
-def _floor(value: float) -> int:
-    """Round down, but take 0.29 * 100 for 29; at least 1."""
-    return max(1, math.floor(round(value, 6)))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Settled:
+    """What options come to for one clip."""
+
+    options: Options
+    question: str
+    """The longest one."""
+    frames: Int64Array
+    lengths: Int64Array
+    budget: int
+    pruning: Pruning
+    compact_positions: bool
+
+    @property
+    def reading(self) -> tuple[object, ...]:
+        """What decides which pixels are encoded."""
+        frames = self.options.frames
+        return self.frames.tobytes(), frames.decoder, frames.resize
 
 
-def _at_least_one(num_frames: int, tokens: int) -> int:
-    if num_frames < 1:
-        raise ContextError(
-            f"{tokens} tokens do not pay for one frame and its marks: raise --budget, or lower "
-            "--max-new-tokens or shorten the question where the context is full"
-        )
-    return num_frames
+def _settle(sampled: SampledClip, options: Options, questions: Sequence[str]) -> _Settled:
+    cost = count_prompt(sampled, options, questions)
+    places, budget = settle_budget(sampled, options, cost)
+    lengths = sampled.lengths[places]
+    share = max(budget - cost.timestamp * len(places), len(places)) / len(places)
+    return _Settled(
+        options=options,
+        question=cost.question,
+        frames=sampled.frame_indices[places],
+        lengths=lengths,
+        budget=budget,
+        pruning=_pruning(options, share, int(lengths.max())),
+        compact_positions=are_compact(options, cost, lengths),
+    )
+
+
+def _pruning(options: Options, share: float, longest: int) -> Pruning:
+    chosen = options.pruning
+    method = METHODS[chosen.pruner]
+    max_keep = longest
+    if method.scope == "frame":  # all that a frame's final share may come to
+        wanted = options.budget
+        fixed = wanted.shares == "equal" and not (wanted.novelty or wanted.timestamps)
+        max_keep = min(longest, math.ceil(share * (1 if fixed else options.budget.headroom)))
+    return Pruning(
+        method=chosen.pruner if method.scope == "frame" else "none",
+        num_keep=min(longest, int(share)) if method.needs_share else 0,
+        max_keep=max_keep,
+        seed=options.generation.seed if method.is_random else 0,
+        newlines_last=chosen.newlines == "last" and method.scope == "frame",
+        settings=_graph_settings(chosen),
+    )
+
+
+def _graph_settings(chosen: PruningOptions) -> Settings:
+    method = METHODS[chosen.pruner]
+    if not method.has_graph:
+        return Settings()
+    steps = method.num_steps if chosen.pruner_steps is None else chosen.pruner_steps
+    return replace(chosen.settings, num_steps=steps)
+
+
+def _key(pruning: Pruning) -> tuple[object, ...]:
+    """Return what makes a ranking: all but how much of it is sent on."""
+    return (
+        pruning.method,
+        pruning.num_keep,
+        pruning.seed,
+        pruning.newlines_last,
+        pruning.settings,
+    )
+
+
+def _merge(prunings: Sequence[Pruning]) -> list[Pruning]:
+    """Return each ranking once, with the most that is wanted of it: shares are prefixes."""
+    merged: dict[object, Pruning] = {}
+    for pruning in prunings:
+        held = merged.get(_key(pruning))
+        if held is None or held.max_keep < pruning.max_keep:
+            merged[_key(pruning)] = pruning
+    return list(merged.values())

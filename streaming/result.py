@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workers.messages import FrameSelection
+from workers.visual import KeptFrame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Answer:
     """The answer to one question, with what the language model was shown to give it.
 
-    ``num_text_tokens`` are the prompt's, without the time marks, which are paid from the budget.
-    ``seconds`` holds busy time by stage, summed over workers that ran side by side;
-    ``elapsed_seconds`` is wall time since work on the clip began. ``peak_memory_bytes`` is the peak
-    resident memory by process name, ``config`` the resolved options of the run.
+    ``num_text_tokens`` are the prompt's, without the timestamps, which are paid from the budget.
+    ``seconds`` holds the busy time of this clip and this question by stage, summed over workers
+    that ran side by side; ``elapsed_seconds`` is wall time, from when the clip was asked for until
+    it was ready and from the question to the answer, without what lay between.
+    ``peak_memory_bytes`` is the peak resident memory by process name, ``config`` the resolved
+    options of the run.
     """
 
     video: str
@@ -25,7 +27,7 @@ class Answer:
     num_unpruned_tokens: int
     num_text_tokens: int
     num_answer_tokens: int
-    frames: tuple[FrameSelection, ...]
+    frames: tuple[KeptFrame, ...]
     seconds: Mapping[str, float]
     elapsed_seconds: float
     peak_memory_bytes: Mapping[str, int]

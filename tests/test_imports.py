@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pruner import METHODS
+from tests.clips import draw_clip
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pruner", "workers", "streaming")
 HEAVY = {"torch", "transformers", "ray"}
@@ -59,16 +62,72 @@ def test_no_package_needs_what_stands_outside(path: Path) -> None:
 
 def test_ray_is_imported_in_one_file() -> None:
     users = [path for path in files_of(*PACKAGES) if "ray" in imported_packages(path)]
-    assert users == [ROOT / "workers" / "run" / "ray_cluster.py"]
+    assert users == [ROOT / "workers" / "run" / "on_ray.py"]
 
 
-@pytest.mark.parametrize("module", ["streaming.ask", "workers.run.pool", "workers.video.decode"])
-def test_importing_a_module_loads_nothing_heavy(module: str) -> None:
-    code = f"import sys, {module}; print(sorted({HEAVY} & sys.modules.keys()))"
+def loaded_by(code: str) -> str:
+    """Return which of the heavy modules a fresh interpreter has after some lines of code."""
+    code = f"import sys\n{code}\nprint(sorted({HEAVY} & sys.modules.keys()))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[]\n"
+    return done.stdout.strip()
+
+
+LIGHT = [
+    "streaming.ask",
+    "streaming.asking",
+    "streaming.evaluate.command",
+    "streaming.lmms_eval.requests",
+    "streaming.pipeline",
+    "streaming.plan",
+    "streaming.report.page",
+    "workers.run.engine",
+    "workers.run.local",
+    "workers.run.placement",
+    "workers.stages",
+    "workers.video.decode",
+    "workers.vision.tiles",
+    "workers.llm.prompt",
+    "pruner",
+]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_a_module_loads_nothing_heavy(module: str) -> None:
+    assert loaded_by(f"import {module}") == "[]"
+
+
+@pytest.mark.parametrize("pruner", METHODS)
+def test_a_clip_is_planned_before_anything_heavy_is_loaded(tmp_path: Path, pruner: str) -> None:
+    clip = draw_clip(tmp_path / "clip.mp4", num_frames=5)
+    code = f"""
+from streaming.flags import change
+from streaming.options import Options
+from streaming.plan import plan_clip
+from streaming.sample import sample_clip
+options = change(Options(), {{"pruner": {pruner!r}, "num_frames": 3}}, source="the test")
+plan = plan_clip(sample_clip({str(clip)!r}, options), options, ["what moves?"])
+assert plan.clip.num_frames == 3
+plan.allocation([0.0, 0.1, 0.2])
+plan.prompt("what moves?", [])
+"""
+    assert loaded_by(code) == "[]"
+
+
+def test_a_decoder_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    clip = draw_clip(tmp_path / "clip.mp4", num_frames=5)
+    code = f"""
+from streaming.options import Options
+from streaming.plan import plan_clip
+from streaming.sample import sample_clip
+from workers.messages import ReadRequest
+from workers.stages import ReadStage
+clip = plan_clip(sample_clip({str(clip)!r}, Options()), Options(), ["what moves?"]).clip
+request = ReadRequest(segment=clip.segments[0], tiles=clip.tiles)
+assert sum(len(chunk) for chunk, _ in ReadStage().run(request)) == 5
+"""
+    assert loaded_by(code) == "[]"
 
 
 def test_importing_prints_nothing_and_starts_nothing() -> None:

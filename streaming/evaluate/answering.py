@@ -1,19 +1,21 @@
 """Asks the questions about one clip of every cell of an evaluation."""
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from streaming.config import Options
 from streaming.evaluate.cells import Cell
 from streaming.evaluate.questions import Question, is_right
-from streaming.pipeline import EncodedClip, ask, choose, encode, num_segments
-from streaming.plan import ClipPlan, Source, open_source, plan_clip
+from streaming.options import FrameOptions, Options
+from streaming.pipeline import allocate, ask, encode
+from streaming.plan import ClipPlan, plan_clips
 from streaming.result import Answer
-from workers.run.pool import Pool
+from streaming.sample import SampledClip, sample_clip
+from workers.process import ModelOptions
+from workers.run.engine import EncodedClip, Engine
+
+_SHARED = ("decode", "tile", "encode")
 
 
 def clip_name(question: Question) -> str:
@@ -23,93 +25,66 @@ def clip_name(question: Question) -> str:
 
 
 def answer_clip(
-    pool: Pool, questions: Sequence[Question], cells: Sequence[Cell]
+    engine: Engine, questions: Sequence[Question], cells: Sequence[Cell]
 ) -> Iterator[dict[str, Any]]:
     """Yield one record for each cell; cells that look at the same pictures share their encoding."""
-    texts = [question.text for question in questions]
-    planned = [_plan(pool, questions[0], cell, texts) for cell in cells]
-    groups: dict[Any, list[int]] = {}
-    for number, (_, plan) in enumerate(planned):
-        pts = tuple(int(t) for segment in plan.segments for t in segment.pts)
-        groups.setdefault((pts, plan.prune.base_only), []).append(number)
-    for numbers in groups.values():
-        before = _busy(pool)
-        plans = [planned[number][1] for number in numbers]
-        clip = encode(pool, planned[numbers[0]][0], plans, started=time.perf_counter())
-        shared = {k: v - before[k] for k, v in _busy(pool).items() if k in ("decode", "encode")}
-        for place, number in enumerate(numbers):
-            yield _answer_cell(pool, clip, place, cells[number], questions, shared)
+    groups: dict[str, list[tuple[Cell, ClipPlan]]] = {}
+    for cell, plan in _plan(questions, cells):
+        groups.setdefault(plan.clip.clip_id, []).append((cell, plan))
+    for group in groups.values():
+        encoded = encode(engine, group[0][1])
+        for cell, plan in group:
+            yield _answer_cell(engine, plan, encoded, cell, questions)
 
 
-def _plan(
-    pool: Pool, question: Question, cell: Cell, texts: Sequence[str]
-) -> tuple[Source, ClipPlan]:
-    """Plan a clip for a cell, whose budget counts tokens of both resolutions."""
-    whole = _open(
-        question.clip, _sampling(replace(cell, frame_factor=1.0), question, base_only=False)
-    )
-    seen = _sampling(cell, question, base_only=cell.options.base_only)
-    source = _open(question.clip, seen)
-    budget = cell.budget_for(len(whole.frame_indices) * whole.geometry.num_tokens)
-    options = replace(cell.options, num_frames=seen.num_frames, fps=seen.fps, budget=budget)
-    plan = plan_clip(
-        source, options, texts, pool.measure, num_segments=num_segments(options), thumbnail_width=0
-    )
-    return source, plan
+def _plan(questions: Sequence[Question], cells: Sequence[Cell]) -> Iterator[tuple[Cell, ClipPlan]]:
+    """Plan a clip for every cell; budgets count tokens of both resolutions."""
+    question, texts = questions[0], [question.text for question in questions]
+    by_frames: dict[FrameOptions, list[Cell]] = {}
+    for cell in cells:
+        by_frames.setdefault(cell.frames(question.num_frames), []).append(cell)
+    for frames, group in by_frames.items():
+        sampled = _sample(question.clip, frames, group[0].options.model.model)
+        variants = []
+        for cell in group:
+            whole = replace(cell, frame_factor=1.0).frames(question.num_frames)
+            whole = replace(whole, base_only=False)
+            num_tokens = int(_sample(question.clip, whole, cell.options.model.model).lengths.sum())
+            budget = replace(cell.options.budget, budget=cell.budget_for(num_tokens))
+            variants.append(replace(cell.options, frames=frames, budget=budget))
+        yield from zip(group, plan_clips(sampled, variants, texts), strict=True)
 
 
 @lru_cache(maxsize=8)
-def _open(clip: str, sampling: Options) -> Source:
-    return open_source(clip, sampling)
-
-
-def _sampling(cell: Cell, question: Question, *, base_only: bool) -> Options:
-    """Return a cell's options with everything left out that does not choose frames."""
-    options = cell.sampling(question.num_frames)
-    return Options(
-        model=options.model, num_frames=options.num_frames, fps=options.fps,
-        start=options.start, end=options.end, base_only=base_only,
-    )  # fmt: skip
-
-
-def _busy(pool: Pool) -> dict[str, float]:
-    """Return busy seconds by stage, summed over the workers."""
-    seconds: dict[str, float] = defaultdict(float)
-    for usage in pool.usage().values():
-        for stage, value in usage.seconds.items():
-            seconds[stage] += value
-    return seconds
+def _sample(clip: str, frames: FrameOptions, model: str) -> SampledClip:
+    return sample_clip(clip, Options(frames=frames, model=ModelOptions(model=model)))
 
 
 def _answer_cell(
-    pool: Pool,
+    engine: Engine,
+    plan: ClipPlan,
     encoded: EncodedClip,
-    place: int,
     cell: Cell,
     questions: Sequence[Question],
-    shared: dict[str, float],
 ) -> dict[str, Any]:
-    before = _busy(pool).get("select", 0.0)
-    clip = choose(pool, encoded, place)
-    seconds = defaultdict(float, shared)
-    seconds["prune"] = _busy(pool)["select"] - before + sum(f.prune_seconds for f in clip.frames)
+    clip = allocate(engine, plan, encoded)
+    seconds: dict[str, float] = {name: encoded.seconds.get(name, 0.0) for name in _SHARED}
+    seconds["prune"] = sum(clip.visual.seconds.values())
     said = []
     for question in questions:
-        (answer,) = (
-            x for x in ask(pool, clip, cell.options, question.text) if isinstance(x, Answer)
-        )
+        (answer,) = (x for x in ask(engine, clip, question.text) if isinstance(x, Answer))
         for stage in ("prefill", "generate"):
-            seconds[stage] += answer.seconds[stage]
+            seconds[stage] = seconds.get(stage, 0.0) + answer.seconds[stage]
         right = is_right(answer.answer, question.answers)
         said.append({"type": question.type, "question": question.text, "answer": answer.answer,
                      "right": right})  # fmt: skip
     return {
-        "row": cell.row, "kept": cell.kept, "seed": cell.options.seed,
+        "row": cell.row, "kept": cell.kept, "seed": cell.options.generation.seed,
         "clip": clip_name(questions[0]),
-        "budget": clip.plan.budget.budget,
+        "budget": plan.budget,
         "num_visual_tokens": answer.num_visual_tokens,
-        "num_unpruned_tokens": clip.plan.num_unpruned_tokens,
-        "num_frames": clip.plan.num_frames,
+        "num_unpruned_tokens": plan.num_unpruned_tokens,
+        "num_frames": plan.clip.num_frames,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
         "answers": said,
     }  # fmt: skip

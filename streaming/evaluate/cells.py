@@ -1,14 +1,16 @@
 """The rows and columns of an evaluation: which methods or variants, at which budgets."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import yaml
 
-from streaming.config import Options, check_value, suggest
-from streaming.plan import DEFAULT_NUM_FRAMES
+from pruner import METHODS
+from streaming.command import suggest
+from streaming.flags import change, flat
+from streaming.options import FrameOptions, Options
+from streaming.sample import DEFAULT_NUM_FRAMES
 from workers.errors import InputError
 
 UNPRUNED = "none"
@@ -38,21 +40,22 @@ class Cell:
     @property
     def key(self) -> tuple[str, str, int]:
         """What tells this cell's answers from others'."""
-        return self.row, self.kept, self.options.seed
+        return self.row, self.kept, self.options.generation.seed
 
-    def sampling(self, num_frames: int | None) -> Options:
-        """Return the options with the frames of a clip for which the set wants ``num_frames``.
+    def frames(self, num_frames: int | None) -> FrameOptions:
+        """Return which frames are looked at of a clip for which the set wants ``num_frames``.
 
         A number or a rate that the options give goes before that of the question set.
         """
-        if self.options.fps is not None:
-            return replace(self.options, fps=self.options.fps * self.frame_factor)
-        wanted = self.options.num_frames or num_frames or DEFAULT_NUM_FRAMES
-        return replace(self.options, num_frames=max(1, round(wanted * self.frame_factor)))
+        frames = self.options.frames
+        if frames.fps is not None:
+            return replace(frames, fps=frames.fps * self.frame_factor)
+        wanted = frames.num_frames or num_frames or DEFAULT_NUM_FRAMES
+        return replace(frames, num_frames=max(1, round(wanted * self.frame_factor)))
 
     def budget_for(self, num_tokens: int) -> int | None:
         """Return the budget where ``num_tokens`` are there unpruned; None prunes nothing."""
-        if self.options.pruner == UNPRUNED:
+        if self.options.pruning.pruner == UNPRUNED:
             return None
         if self.budget is not None:
             return self.budget
@@ -83,36 +86,38 @@ def make_cells(
         if budget < 1:
             raise InputError(f"--budgets {budget}: must be at least 1")
     rows = [_variant(options, text) for text in variants]
-    rows = rows or [(name, replace(options, pruner=name), 1.0) for name in pruners]
+    rows = rows or [
+        (name, change(options, {"pruner": name}, source="--pruners"), 1.0) for name in pruners
+    ]
     if len({row for row, _, _ in rows}) < len(rows):
         raise InputError("a row is named twice: give each pruner or variant once")
-    has_unpruned = any(chosen.pruner == UNPRUNED for _, chosen, _ in rows)
+    has_unpruned = any(chosen.pruning.pruner == UNPRUNED for _, chosen, _ in rows)
     cells = []
     for row, chosen, factor in rows:
         columns: list[tuple[float | None, int | None]] = [(1.0, None)]
-        if chosen.pruner != UNPRUNED:
+        if chosen.pruning.pruner != UNPRUNED:
             ratios = [ratio for ratio in keep_ratios if not (has_unpruned and ratio == 1)]
             columns = [*((r, None) for r in ratios), *((None, b) for b in budgets)]
-        seeds = range(options.seed, options.seed + (num_seeds if chosen.pruner == "random" else 1))
+        first = options.generation.seed
+        draws = num_seeds if METHODS[chosen.pruning.pruner].is_random else 1
         cells += [
             Cell(
                 row=row,
-                options=replace(chosen, seed=seed),
+                options=change(chosen, {"seed": seed}, source="--seed"),
                 keep_ratio=ratio,
                 budget=budget,
                 frame_factor=factor,
             )
             for ratio, budget in columns
-            for seed in seeds
+            for seed in range(first, first + draws)
         ]
     return cells
 
 
 def _variant(options: Options, text: str) -> tuple[str, Options, float]:
     """Read ``option=value,option=value`` on top of the options."""
-    fields = {field.name: field for field in dataclasses.fields(Options)}
-    valid = [name for name in fields if name not in _SETTLED]
-    changes = {}
+    valid = [name for name in flat(options) if name not in _SETTLED]
+    changes: dict[str, object] = {}
     factor = 1.0
     for part in text.split(","):
         name, equals, value = part.partition("=")
@@ -120,11 +125,11 @@ def _variant(options: Options, text: str) -> tuple[str, Options, float]:
         if name == "frame_factor" and equals:
             factor = _factor(value)
         elif equals and name in valid:
-            changes[name] = check_value("--variant", fields[name], yaml.safe_load(value))
+            changes[name] = yaml.safe_load(value)
         else:
             hint = suggest(name, [*valid, "frame_factor"])
             raise InputError(f"--variant {text}: {name!r} cannot be varied{hint}")
-    return text, replace(options, **changes), factor
+    return text, change(options, changes, source="--variant"), factor
 
 
 def _factor(value: str) -> float:

@@ -7,7 +7,6 @@ done; 1 the model or the run failed, or no clip could be read; 2 usage; 130 inte
 """
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import sys
@@ -17,15 +16,17 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from pruner import METHODS
 from streaming.command import Parser, run_command, say
-from streaming.config import PRUNERS, Options, add_flags, read_options
 from streaming.evaluate.answering import answer_clip, clip_name
 from streaming.evaluate.cells import DEFAULT_KEEP_RATIOS, UNPRUNED, Cell, make_cells
 from streaming.evaluate.questions import Question, read_questions
 from streaming.evaluate.scoring import load_records, score
 from streaming.evaluate.tables import write_tables
-from streaming.pipeline import open_pool
-from workers.errors import InputError, VideoError
+from streaming.flags import add_options, flat, read_options
+from streaming.options import Options
+from streaming.pipeline import open_engine
+from workers.errors import ContextError, InputError, VideoError
 
 ANSWERS = "answers.jsonl"
 
@@ -39,7 +40,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m streaming.evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("questions", type=Path, help="JSON lines: clip, question, answers, type")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--pruners", nargs="+", choices=PRUNERS, default=PRUNERS, metavar="NAME")
+    parser.add_argument(
+        "--pruners", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), metavar="NAME"
+    )
     parser.add_argument(
         "--variant", action="append", default=[], metavar="OPTION=VALUE,...",
         help="a row of its own instead of the pruners', for example novelty=true; repeat it",
@@ -51,7 +54,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="ask only so many questions, of random clips")
     parser.add_argument("--seeds", type=int, default=3, help="how often random draws (default: 3)")
     parser.add_argument("--baseline", help="row that the others are compared with")
-    add_flags(parser, without=("budget", "keep_ratio", "pruner"))
+    add_options(parser, without=("budget", "keep_ratio", "pruner"))
     return parser.parse_args(arguments)
 
 
@@ -60,7 +63,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
     for name in ("limit", "seeds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise InputError(f"--{name} {getattr(arguments, name)}: must be at least 1")
-    clips = read_questions(arguments.questions, limit=arguments.limit, seed=options.seed)
+    clips = read_questions(arguments.questions, limit=arguments.limit, seed=options.generation.seed)
     cells = make_cells(
         options,
         pruners=arguments.pruners,
@@ -86,9 +89,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
 def _open_output(folder: Path, options: Options, questions: Path) -> Path:
     """Make the folder, or see that what is in it was made of the same questions and options."""
     digest = hashlib.sha256(questions.read_bytes()).hexdigest()
-    settled = json.dumps(
-        {"questions": digest, **dataclasses.asdict(options)}, indent=1, sort_keys=True
-    )
+    settled = json.dumps({"questions": digest, **flat(options)}, indent=1, sort_keys=True)
     path = folder / "options.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,18 +119,18 @@ def _answer_all(
     if not num_questions:
         return failures
     bar = tqdm(total=num_questions, unit="question", file=sys.stderr, smoothing=0)
-    with open_pool(options) as pool, path.open("a", encoding="utf-8") as file, bar:
+    with open_engine(options) as engine, path.open("a", encoding="utf-8") as file, bar:
         if file.tell() and not path.read_bytes().endswith(b"\n"):  # a line cut short by a kill
             file.write("\n")
         for group, missing in todo:
             if not missing:
                 continue
             try:
-                for record in answer_clip(pool, group, missing):
+                for record in answer_clip(engine, group, missing):
                     file.write(json.dumps(record) + "\n")
                     file.flush()
                     bar.update(len(group))
-            except VideoError as error:
+            except (VideoError, ContextError) as error:
                 say(f"left out: {error}")
                 failures.append(str(error))
     return failures

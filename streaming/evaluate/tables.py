@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from streaming.config import Options
 from streaming.evaluate.scoring import ALL, Interval, Result, Score
+from streaming.flags import flat
+from streaming.options import Options
 from workers.errors import InputError
 
 _MARKERS = "osD^vP*Xh<>"
-_STAGES = ("decode", "encode", "prune", "prefill", "generate")
+_STAGES = ("decode", "tile", "encode", "prune", "prefill", "generate")
 
 
 def write_tables(folder: Path, result: Result, options: Options) -> str:
@@ -21,7 +22,7 @@ def write_tables(folder: Path, result: Result, options: Options) -> str:
         InputError: the folder cannot be written to.
     """
     text = to_markdown(result, options)
-    values = {"options": dataclasses.asdict(options), **dataclasses.asdict(result)}
+    values = {"options": flat(options), **dataclasses.asdict(result)}
     try:
         _replace(folder / "table.json", json.dumps(values, indent=1) + "\n")
         _replace(folder / "table.md", text)
@@ -41,8 +42,8 @@ def to_markdown(result: Result, options: Options) -> str:
     least = min(score.num_questions[ALL] for score in result.scores)
     asked = f"{most:,}" if most == least else f"{least:,} to {most:,}"
     lines = [
-        f"Accuracy of `{options.model}` on {result.num_clips} clips, {asked} questions a row, seed "
-        f"{options.seed}. Intervals: bootstrap over clips.",
+        f"Accuracy of `{options.model.model}` on {result.num_clips} clips, {asked} questions a "
+        f"row, seed {options.generation.seed}. Intervals: bootstrap over clips.",
         "",
         _line(head),
         _line(["---"] * len(head)),
@@ -101,7 +102,12 @@ def _replace(path: Path, text: str) -> None:
 
 def draw_tradeoff(path: Path, result: Result) -> None:
     """Draw accuracy with its interval against the share of tokens kept, a line for each row."""
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError:
+        raise InputError(
+            f"{path.name} cannot be drawn without matplotlib: pip install 'mr-stream[plot]'"
+        ) from None
 
     matplotlib.use("Agg")
     from matplotlib import pyplot

@@ -1,13 +1,10 @@
 """The model ``mr_stream`` of lmms-eval; imported by lmms-eval only, and needs it."""
 
-import dataclasses
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NoReturn
 
 from lmms_eval.api.instance import (  # type: ignore[import-not-found]
@@ -22,20 +19,23 @@ from streaming.lmms_eval.requests import (
     read_model_args,
     read_request,
     unknown_settings,
-    write_pictures,
 )
-from streaming.pipeline import ask, open_pool, watch
-from streaming.plan import open_source
+from streaming.pipeline import ask, open_engine, watch
+from streaming.plan import plan_clip
 from streaming.result import Answer
-from workers.errors import InputError, VideoError
-from workers.run.pool import Pool
+from streaming.sample import sample_source
+from workers.errors import ContextError, InputError, VideoError
+from workers.run.engine import Engine
+from workers.video.images import open_images
+from workers.video.source import open_source
 
 
 class MrStream(lmms):  # type: ignore[misc]
     """Answers the requests of lmms-eval one after another with this project's pipeline.
 
-    A video that cannot be read is answered with an empty text, named on stderr and counted there at
-    the end; everything else that goes wrong ends the evaluation.
+    Where a video cannot be read, or questions do not fit the context, the answers are empty texts,
+    named on stderr and counted there at the end; everything else that goes wrong ends the
+    evaluation.
 
     Args:
         batch_size: 1; questions are answered one at a time.
@@ -72,24 +72,28 @@ class MrStream(lmms):  # type: ignore[misc]
             One ``GenerationResult`` a request, in order, with the tokens of its prompt.
 
         Raises:
-            InputError: a request that is no question about images of one size or one video.
+            InputError: a request that is no question about images or one video.
             StreamError: the model or the run failed.
         """
         turns: Counter[int] = Counter()
         results: list[Any] = []
-        with open_pool(self._options) as pool, tqdm(total=len(requests), desc="mr_stream") as bar:
+        with (
+            open_engine(self._options) as engine,
+            tqdm(total=len(requests), desc="mr_stream") as bar,
+        ):
             for _, group in groupby(map(self._read, requests), key=EvalRequest.clip_key):
                 same_clip = list(group)
                 asked = requests[len(results) : len(results) + len(same_clip)]
                 seeds = []
                 for instance in asked:
-                    seeds.append(self._options.seed + turns[id(instance)])
+                    seeds.append(self._options.generation.seed + turns[id(instance)])
                     turns[id(instance)] += 1
-                results += _answer(pool, same_clip, seeds)
+                results += _answer(engine, same_clip, seeds)
                 bar.update(len(same_clip))
         num_empty = sum(result.token_counts is None for result in results)
         if num_empty:
-            _say(f"{num_empty} of {len(results)} answers are empty: their video cannot be read")
+            reason = "their video cannot be read, or not be asked about in this context"
+            _say(f"{num_empty} of {len(results)} answers are empty: {reason}")
         return results
 
     def loglikelihood(self, requests: Sequence[Any]) -> NoReturn:
@@ -109,25 +113,23 @@ class MrStream(lmms):  # type: ignore[misc]
         return read_request(messages, generation, self._options)
 
 
-def _answer(pool: Pool, requests: Sequence[EvalRequest], seeds: Iterable[int]) -> list[Any]:
+def _answer(engine: Engine, requests: Sequence[EvalRequest], seeds: Iterable[int]) -> list[Any]:
     """Watch the clip that the requests share and answer them."""
     first = requests[0]
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="mr-stream-") as folder:
-        video = first.video or write_pictures(Path(folder) / "images.nut", first.pictures)
-        try:
-            source = open_source(video, first.options)
-            questions = [request.question for request in requests]
-            clip = watch(pool, source, first.options, questions, started=started)
-        except VideoError as error:
-            _say(f"{error}; answered with nothing")
-            return [GenerationResult(text="") for _ in requests]
-    for warning in clip.warnings:
+    try:
+        source = open_images(first.pictures) if first.pictures else open_source(first.video)
+        sampled = sample_source(source, first.options)
+        plan = plan_clip(sampled, first.options, [request.question for request in requests])
+        clip = watch(engine, plan)
+    except (VideoError, ContextError) as error:
+        _say(f"{error}; answered with nothing")
+        return [GenerationResult(text="") for _ in requests]
+    for warning in (*plan.warnings, *clip.visual.encoded.warnings):
         _say(warning)
     results = []
     for request, seed in zip(requests, seeds, strict=True):
-        options = dataclasses.replace(request.options, seed=seed)
-        for piece in ask(pool, clip, options, request.question):
+        sampling = replace(request.options.generation, seed=seed)
+        for piece in ask(engine, clip, request.question, sampling):
             if isinstance(piece, Answer):
                 results.append(_result(request, piece))
     return results

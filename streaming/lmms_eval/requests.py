@@ -1,21 +1,19 @@
 """What lmms-eval asks, in this project's terms. Nothing of lmms-eval is imported here."""
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
 from streaming.command import Parser
-from streaming.config import Options, add_flags, flag, read_options
+from streaming.flags import add_options, change, read_options
+from streaming.options import Options
+from streaming.ranges import flag
+from workers.arrays import UInt8Array
 from workers.errors import InputError
-from workers.messages import UInt8Array
 
 _NEUTRAL = {"num_beams": 1, "repetition_penalty": 1, "top_p": 1, "top_k": 0}
 """Generation options that are not supported, with the value at which they change nothing."""
@@ -27,9 +25,9 @@ _DRAWING_ONLY = ("top_p", "top_k")
 class EvalRequest:
     """One question about one video, or about pictures in order.
 
-    ``video`` is a path, empty where there are ``pictures``: (height, width, 3) RGB, all of one
-    size. ``options`` are the run's with what the task asks for; ``until`` are texts at which the
-    answer ends, themselves not in it.
+    ``video`` is a path, empty where there are ``pictures``: (height, width, 3) RGB. ``options`` are
+    the run's with what the task asks for; ``until`` are texts at which the answer ends, themselves
+    not in it.
     """
 
     question: str
@@ -66,7 +64,7 @@ def read_model_args(given: Mapping[str, object]) -> Options:
         else:
             words.append(f"{flag(name)}={value}")
     parser = Parser(prog="--model_args", add_help=False, allow_abbrev=False)
-    add_flags(parser)
+    add_options(parser)
     try:
         return read_options(parser.parse_args(words))
     except InputError as error:
@@ -80,7 +78,7 @@ def read_request(
 
     The images or the video of the chat go before its text, wherever in the text they stood, as
     LLaVA-NeXT's own template places them. Images have no time, so ``num_frames``, ``fps``,
-    ``start``, ``end``, ``time_marks`` and ``decoder`` do not apply to them; a part of a video that
+    ``start``, ``end``, ``timestamps`` and ``decoder`` do not apply to them; a part of a video that
     the task names goes before ``start`` and ``end`` of the run.
 
     Args:
@@ -112,15 +110,12 @@ def read_request(
     pictures = tuple(map(_read_image, images))
     if pictures:
         settings |= {"num_frames": len(pictures), "fps": None, "start": None, "end": None}
-        settings |= {"time_marks": False, "decoder": "pyav"}
-    sizes = sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures})
-    if len(sizes) > 1:
-        raise InputError(f"several images must be of one size, not {', '.join(sizes)}")
+        settings |= {"timestamps": False, "decoder": "pyav"}
     return EvalRequest(
         question=question,
         video=video,
         pictures=pictures,
-        options=dataclasses.replace(options, **settings),
+        options=change(options, settings, source="the task"),
         until=tuple(filter(None, (until,) if isinstance(until, str) else until)),
     )
 
@@ -131,30 +126,11 @@ def unknown_settings(generation: Mapping[str, Any]) -> list[str]:
     return sorted(set(generation) - known)
 
 
-def write_pictures(path: Path, pictures: Sequence[UInt8Array]) -> str:
-    """Write pictures as a clip of raw frames, one a second, that decodes to the very same pixels.
-
-    Args:
-        path: ends in ``.nut``.
-        pictures: (height, width, 3) uint8 RGB, all of one size.
-    """
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("rawvideo", rate=1)
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "rgb24"
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return str(path)
-
-
 def _generation_settings(generation: Mapping[str, Any], options: Options) -> dict[str, Any]:
     """Return ``max_new_tokens`` and ``temperature``; what a task leaves open is the run's."""
     temperature = generation.get("temperature")
     if temperature is None:
-        temperature = options.temperature or float(generation.get("do_sample") is True)
+        temperature = options.generation.temperature or float(generation.get("do_sample") is True)
     if generation.get("do_sample") is False:
         temperature = 0.0
     for name, neutral in _NEUTRAL.items():
@@ -165,7 +141,7 @@ def _generation_settings(generation: Mapping[str, Any], options: Options) -> dic
     longest = generation.get("max_new_tokens")
     return {
         "temperature": float(temperature),
-        "max_new_tokens": options.max_new_tokens if longest is None else int(longest),
+        "max_new_tokens": options.generation.max_new_tokens if longest is None else int(longest),
     }
 
 

@@ -8,17 +8,15 @@ import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming.report.path import write_page
 from streaming.result import Answer
-from workers.errors import InputError
-from workers.messages import FrameSelection
+from workers.visual import KeptFrame
 
 BoolArray = NDArray[np.bool_]
 
@@ -27,29 +25,19 @@ MAX_TICK_GAPS = 6
 
 
 def write_report(path: str | os.PathLike[str], answers: Sequence[Answer]) -> None:
-    """Write the page for one clip and the questions asked of it, replacing ``path`` at once.
+    """Write the page for one clip and the questions asked of it.
 
     Args:
-        path: Where the page goes; its directory must exist.
+        path: Where the page goes; see :func:`streaming.report.path.write_page`.
         answers: At least one answer; all were given on the frames of the first.
 
     Raises:
-        InputError: ``path`` cannot be written.
+        OutputError: ``path`` cannot be written.
         ValueError: ``answers`` is empty.
     """
     if not answers:
         raise ValueError(f"a report shows at least one answer: {len(answers) = }")
-    page = _render(answers)
-    temporary = Path(os.path.dirname(path), f".report-{os.getpid()}.tmp")
-    try:
-        # Names of files may hold bytes that are not UTF-8: those are shown as "?".
-        temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"--report {path}: cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_page(path, _render(answers))
 
 
 def _render(answers: Sequence[Answer]) -> str:
@@ -92,28 +80,29 @@ def _warnings(answers: Sequence[Answer]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _card(frame: FrameSelection) -> dict[str, Any]:
+def _card(frame: KeptFrame) -> dict[str, Any]:
     """Return what the page shows of one frame beside the numbers it carries itself."""
-    kept = np.zeros(frame.num_base + frame.rows * (frame.columns + 1), dtype=np.bool_)
+    layout = frame.layout
+    kept = np.zeros(layout.num_tokens, dtype=np.bool_)
     kept[frame.keep_indices] = True
-    side = math.isqrt(frame.num_base)
-    lines = kept[frame.num_base :].reshape(frame.rows, frame.columns + 1)
+    side = math.isqrt(layout.num_base)
+    lines = kept[layout.num_base :].reshape(layout.rows, layout.columns + 1)
     width, height = _picture_size(frame)
     return {
         "frame": frame,
         "jpeg": base64.b64encode(frame.thumbnail_jpeg).decode("ascii"),
         "width": width,
         "height": height,
-        "base": _overlay(kept[: frame.num_base].reshape(side, side), width, height),
+        "base": _overlay(kept[: layout.num_base].reshape(side, side), width, height),
         "grid": _overlay(lines[:, :-1], width, height),
         "num_newlines": int(lines[:, -1].sum()),
     }
 
 
-def _picture_size(frame: FrameSelection) -> tuple[int, int]:
+def _picture_size(frame: KeptFrame) -> tuple[int, int]:
     """Return (width, height) of the thumbnail; the grid's shape stands in where there is none."""
     if not frame.thumbnail_jpeg:
-        return (frame.columns, frame.rows) if frame.rows else (1, 1)
+        return (frame.layout.columns, frame.layout.rows) if frame.layout.rows else (1, 1)
     from PIL import Image
 
     with Image.open(io.BytesIO(frame.thumbnail_jpeg)) as picture:

@@ -1,6 +1,5 @@
 import io
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,17 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
-from streaming.config import Options
-from streaming.pipeline import open_pool, watch
-from streaming.plan import open_source
-from tests.clips import paint_frame
+from pruner import METHODS
+from streaming.flags import change
+from streaming.options import Options
+from streaming.pipeline import open_engine, watch
+from streaming.plan import plan_clip
+from streaming.sample import sample_clip
+from tests.clips import draw_clip, paint_frame
+from tests.workers.vision.pictures import draw_picture
 
 QUESTION = "What color is the cat?"
 LENGTH = 52  # visual tokens of an unpruned frame of the clip
@@ -26,7 +30,7 @@ def test_the_answer_and_nothing_else_goes_to_stdout(run: Any, clip: str) -> None
     assert len(answer.split()) == 6
     assert "decode: 100%" in result.err
     assert "encode: 100%" in result.err
-    assert re.search(r"\n4 frames, 208 -> 208 visual tokens \(budget 4,096\); start ", result.err)
+    assert re.search(r"\n4 frames, 208 -> 208 visual tokens \(budget 4,096\); decode ", result.err)
 
 
 def test_each_question_gets_its_line(run: Any, clip: str) -> None:
@@ -49,7 +53,8 @@ def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> 
     times = [frame["pts_seconds"] for frame in first["frames"]]
     assert times == pytest.approx([0.2, 0.6, 1.0, 1.4])
     assert sum(frame["num_visual_tokens"] for frame in first["frames"]) == 30
-    assert {"start", "decode", "encode", "prune", "prefill", "generate"} <= set(first["seconds"])
+    stages = {"decode", "tile", "encode", "prune", "allocate", "prefill", "generate"}
+    assert set(first["seconds"]) == stages
     assert min(first["seconds"].values()) >= 0
     assert first["elapsed_seconds"] > first["seconds"]["generate"]
     assert first["peak_memory_bytes"]["local"] > 50_000_000
@@ -57,16 +62,22 @@ def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> 
     assert first["answer"] == run(clip, QUESTION, *settings).out.strip()
 
 
-@pytest.mark.parametrize("budget", [8, 64, 512, 100_000])
-@pytest.mark.parametrize("extra", [["--novelty"], ["--time-marks"]])
-def test_the_cap_holds_with_every_option(
-    run: Any, clip: str, budget: int, extra: list[str]
-) -> None:
-    settings = ["--json", "--num-frames", "9", "--max-new-tokens", "1", *extra]
-    (answer,) = run(clip, QUESTION, "--budget", str(budget), *settings).objects
-    tokens = [frame["num_visual_tokens"] for frame in answer["frames"]]
-    assert sum(tokens) == answer["num_visual_tokens"] <= answer["budget"] == budget
-    assert min(tokens) > 0
+OPTIONS = [
+    "--no-novelty", "--timestamps", "--newlines=last", "--base-only", "--resize=fast",
+    "--shares=informative", "--position-ids=compact", "--fps=5",
+    *(f"--pruner={name}" for name in METHODS if name not in ("none", "fastv")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", OPTIONS)
+def test_the_cap_holds_with_every_option(run: Any, clip: str, extra: str) -> None:
+    frames = [] if extra == "--fps=5" else ["--num-frames", "9"]
+    for budget in (8, 64, 512, 100_000):
+        settings = ["--json", "--max-new-tokens", "1", *frames, extra]
+        (answer,) = run(clip, QUESTION, "--budget", str(budget), *settings).objects
+        tokens = [frame["num_visual_tokens"] for frame in answer["frames"]]
+        assert sum(tokens) == answer["num_visual_tokens"] <= answer["budget"] == budget
+        assert answer["num_frames"] == sum(count > 0 for count in tokens)
 
 
 def test_a_budget_is_used_to_the_last_token(run: Any, clip: str) -> None:
@@ -92,21 +103,23 @@ def test_chunks_change_neither_the_tokens_kept_nor_the_answer(
     run: Any, clip: str, checkpoint: Path
 ) -> None:
     def kept(size: int) -> list[list[int]]:
-        options = Options(
-            model=str(checkpoint),
-            executor="local",
-            num_frames=9,
-            budget=80,
-            novelty=True,
-            frames_per_chunk=size,
+        options = change(
+            Options(),
+            {
+                "model": str(checkpoint),
+                "num_frames": 9,
+                "budget": 80,
+                "frames_per_chunk": size,
+            },
+            source="the test",
         )
-        with open_pool(options) as pool:
-            source = open_source(clip, options)
-            watched = watch(pool, source, options, [QUESTION], started=time.perf_counter())
-        return [frame.keep_indices.tolist() for frame in watched.frames]
+        plan = plan_clip(sample_clip(clip, options), options, [QUESTION])
+        with open_engine(options) as engine:
+            watched = watch(engine, plan)
+        return [frame.keep_indices.tolist() for frame in watched.visual.frames]
 
     assert kept(1) == kept(3) == kept(8)
-    settings = ["--num-frames", "9", "--budget", "80", "--novelty", "--frames-per-chunk"]
+    settings = ["--num-frames", "9", "--budget", "80", "--frames-per-chunk"]
     answers = {run(clip, QUESTION, *settings, size).out for size in ("1", "3", "8")}
     assert len(answers) == 1
 
@@ -184,3 +197,106 @@ def test_drawn_answers_follow_the_seed(run: Any, clip: str) -> None:
     settings = ["--num-frames", "2", "--max-new-tokens", "9", "--temperature", "1.5", "--seed"]
     answers = [run(clip, QUESTION, *settings, seed).out for seed in ("1", "1", "2")]
     assert answers[0] == answers[1] != answers[2]
+
+
+def test_every_number_of_workers_gives_the_same_answer(run: Any, clip: str) -> None:
+    settings = ["--num-frames", "9", "--budget", "80", "--frames-per-chunk", "2", "--json"]
+    answers = [
+        run(clip, QUESTION, *settings, "--num-decoders", decoders, "--num-encoders", encoders)
+        for decoders, encoders in (("1", "1"), ("3", "2"))
+    ]
+    first, second = (each.objects[0] for each in answers)
+    assert (first["answer"], first["frames"]) == (second["answer"], second["frames"])
+
+
+def test_a_still_picture_is_a_clip_of_one_frame(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(draw_picture(97, 150)).save(path)
+    (answer,) = run(str(path), QUESTION, "--json", "--budget", "20").objects
+    assert (answer["num_frames"], answer["num_visual_tokens"]) == (1, 20)
+    assert answer["frames"][0]["pts_seconds"] == 0
+    assert answer["video"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "times"),
+    [
+        ([], [4.0, 4.5, 5.0, 5.5]),
+        (["--start", "4.6"], [4.5, 5.0, 5.5]),
+        (["--start", "1"], [4.0, 4.5, 5.0, 5.5]),
+        (["--end", "5"], [4.0, 4.5]),
+        (["--start", "5", "--end", "5.5"], [5.0]),
+    ],
+)
+def test_times_are_those_of_the_source_in_and_out(
+    run: Any, tmp_path: Path, arguments: list[str], times: list[float]
+) -> None:
+    path = draw_clip(tmp_path / "late.mkv", times_ms=[4000, 4500, 5000, 5500], num_frames=4)
+    settings = ["--json", "--max-new-tokens", "1", "--num-frames", "4"]
+    (answer,) = run(str(path), QUESTION, *settings, *arguments).objects
+    assert [frame["pts_seconds"] for frame in answer["frames"]] == pytest.approx(times)
+
+
+def test_a_question_may_spell_special_tokens(run: Any, clip: str) -> None:
+    settings = ["--json", "--num-frames", "2", "--budget", "40", "--max-new-tokens", "5"]
+    questions = ["What is <image>?", "<image><image>", "a </s> b <s> c", QUESTION]
+    result = run(clip, *questions, *settings)
+    assert result.status == 0, result.err
+    assert [answer["question"] for answer in result.objects] == questions
+    assert {answer["num_visual_tokens"] for answer in result.objects} == {40}
+    assert all(answer["num_answer_tokens"] == 5 for answer in result.objects)
+
+
+TOO_LONG = "why " * 40_000
+
+
+def test_a_typed_question_that_does_not_fit_does_not_end_the_session(
+    run: Any, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = f"Who?\n{TOO_LONG}\nWhat is <image>?\n{QUESTION}\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    settings = ["--json", "--num-frames", "2", "--max-new-tokens", "5"]
+    result = run(clip, "--interactive", *settings)
+    assert result.status == 0
+    assert [answer["question"] for answer in result.objects] == [
+        "Who?", "What is <image>?", QUESTION,
+    ]  # fmt: skip
+    (said,) = re.findall(r"^(?:> )?error: .*$", result.err, re.MULTILINE)
+    assert "model's context holds 32768" in said
+    assert "ask a question shorter by " in said
+    assert len(said) < 400
+    (alone,) = run(clip, QUESTION, *settings).objects
+    assert result.objects[2]["answer"] == alone["answer"]
+
+
+def test_a_typed_question_of_other_bytes_does_not_end_the_session(
+    run: Any, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b"caf\xe9?\nWho?\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", stdin)
+    result = run(clip, "--interactive", "--json", "--num-frames", "2", "--max-new-tokens", "1")
+    assert result.status == 0
+    assert [answer["question"] for answer in result.objects] == ["Who?"]
+    assert "error: the question is not UTF-8 text: byte 0xe9 after 'caf'" in result.err
+
+
+class Interrupted(io.StringIO):
+    """One question, then ctrl-c."""
+
+    def readline(self, size: int = -1) -> str:
+        line = super().readline(size)
+        if not line:
+            raise KeyboardInterrupt
+        return line
+
+
+def test_an_interrupted_session_leaves_the_report_of_what_was_answered(
+    run: Any, clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Interrupted("Who is it?\n"))
+    page = tmp_path / "page.html"
+    settings = ["--num-frames", "2", "--max-new-tokens", "3", "--budget", "9"]
+    result = run(clip, QUESTION, "--interactive", "--report", str(page), *settings)
+    assert (result.status, len(result.out.splitlines())) == (130, 2)
+    source = page.read_text(encoding="utf-8")
+    assert all(text in source for text in (QUESTION, "Who is it?", "numbers.mp4"))

@@ -68,7 +68,7 @@ def run(command: list[str]) -> dict[str, object]:
 
 def test_every_executor_gives_the_same_answer(command: list[str], cluster: str) -> None:
     local = run([*command, "--executor", "local"])
-    private = run(command)
+    private = run([*command, "--executor", "ray"])
     joined = run([*command, "--address", cluster])
     again = run([*command, "--address", cluster, "--num-decoders", "1", "--num-encoders", "2"])
     for answer in (private, joined, again):
@@ -81,8 +81,8 @@ def test_a_cluster_that_is_too_small_is_one_line(command: list[str], cluster: st
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip().splitlines()[-1] == (
-        "error: 2 decoders, 8 encoders and the language model need 11 CPUs, the cluster has 4: "
-        "lower --num-decoders or --num-encoders"
+        "error: 2 decoders, 8 encoders and 1 language model need 11 CPUs, the cluster has 4: "
+        "lower --num-decoders, --num-encoders or --num-llms"
     )
 
 
@@ -113,7 +113,17 @@ def test_an_interrupted_run_leaves_nothing_behind(
     delay_seconds: float,
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "streaming.ask", str(clip), "What?", "--num-frames", "288"],
+        [
+            sys.executable,
+            "-m",
+            "streaming.ask",
+            str(clip),
+            "What?",
+            "--num-frames",
+            "288",
+            "--executor",
+            "ray",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,

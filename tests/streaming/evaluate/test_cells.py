@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
-from streaming.config import Options
 from streaming.evaluate.cells import Cell, make_cells
+from streaming.flags import change
+from streaming.options import Options
 from workers.errors import InputError
 
 
@@ -13,6 +14,10 @@ def cells(**changes: Any) -> list[Cell]:
         "budgets": [], "num_seeds": 1,
     }  # fmt: skip
     return make_cells(Options(), **(settings | changes))
+
+
+def changed(**values: Any) -> Options:
+    return change(Options(), values, source="the test")
 
 
 def test_unpruned_stands_alone_at_one() -> None:
@@ -31,12 +36,47 @@ def test_only_random_is_drawn_more_than_once() -> None:
 
 
 def test_a_variant_changes_what_it_names() -> None:
-    texts = ["shares=equal", "novelty=true,pruner=gprune,frame_factor=2.5"]
-    first, second = cells(variants=texts, keep_ratios=[0.1])
-    assert (first.row, first.options) == ("shares=equal", Options(shares="equal"))
-    assert second.options == Options(novelty=True, pruner="gprune")
-    assert second.sampling(8).num_frames == 20
-    assert second.sampling(None).num_frames == 80
+    texts = ["headroom=2", "novelty=false, pruner=gprune,frame_factor=2.5", "pruner-steps=3"]
+    first, second, third = cells(variants=texts, keep_ratios=[0.1])
+    assert (first.row, first.options) == ("headroom=2", changed(headroom=2.0))
+    assert second.options == changed(novelty=False, pruner="gprune")
+    assert second.frames(8).num_frames == 20
+    assert second.frames(None).num_frames == 80
+    assert third.options == changed(pruner_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [({"num_frames": 3}, (6, None)), ({"fps": 1.5}, (None, 3.0)), ({}, (16, None))],
+)
+def test_frames_that_are_asked_for_go_before_those_of_the_set(
+    options: dict[str, Any], wanted: tuple[int | None, float | None]
+) -> None:
+    (cell,) = make_cells(
+        changed(**options),
+        pruners=[],
+        variants=["frame_factor=2"],
+        keep_ratios=[0.1],
+        budgets=[],
+        num_seeds=1,
+    )
+    frames = cell.frames(8)
+    assert (frames.num_frames, frames.fps) == wanted
+
+
+def test_seeds_follow_that_of_the_run() -> None:
+    made = make_cells(
+        changed(seed=5),
+        pruners=["random", "uniform"],
+        variants=[],
+        keep_ratios=[0.1],
+        budgets=[],
+        num_seeds=2,
+    )
+    assert [cell.key for cell in made] == [
+        ("random", "0.1", 5), ("random", "0.1", 6), ("uniform", "0.1", 5),
+    ]  # fmt: skip
+    assert [cell.options.generation.seed for cell in made] == [5, 6, 5]
 
 
 def test_a_budget_is_a_part_of_all_tokens() -> None:
@@ -57,7 +97,10 @@ def test_a_budget_is_a_part_of_all_tokens() -> None:
         ({"variants": ["model=x"]}, "'model' cannot be varied"),
         ({"variants": ["novelty=3"]}, "--variant: novelty must be of type bool, not 3"),
         ({"variants": ["frame_factor=0"]}, "frame_factor=0: must be a number above 0"),
-        ({"variants": ["shares=more"]}, "shares 'more' is none of"),
+        ({"variants": ["shares=more"]}, "^--variant: shares 'more' is none of equal, informative"),
+        ({"variants": ["headroom=0.5"]}, "^--variant: --headroom 0.5: must be at least 1"),
+        ({"variants": ["pruner=tme"]}, "did you mean tome"),
+        ({"variants": ["novelty"]}, "'novelty' cannot be varied"),
     ],
 )
 def test_what_is_not_valid_is_named(changes: dict[str, Any], message: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.config import PRUNERS
+from pruner import METHODS
 from streaming.evaluate import command as evaluate
 from streaming.evaluate.command import ANSWERS
 from tests.clips import draw_clip
@@ -56,15 +56,15 @@ def test_every_method_keeps_to_the_same_budget(
     result = evaluated(questions, "--keep-ratios", "1", "0.3", "0.1", "--seeds", "2")
     assert result.status == 0, result.err
     records = lines(tmp_path)
-    assert {record["row"] for record in records} == set(PRUNERS)
-    assert len(records) == 2 * (1 + 2 * (len(PRUNERS) - 1) + 2)
+    assert {record["row"] for record in records} == set(METHODS)
+    assert len(records) == 2 * (1 + 2 * (len(METHODS) - 1) + 2)
     unpruned = {r["clip"]: r["num_unpruned_tokens"] for r in records}
     for record in records:
         share = 1.0 if record["row"] == "none" else float(record["kept"])
         assert record["num_visual_tokens"] == int(share * unpruned[record["clip"]] + 1e-6), record
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert result.out == (tmp_path / "out" / "table.md").read_text()
-    assert [len(table["scores"]), table["baseline"]] == [1 + 2 * (len(PRUNERS) - 1), "none"]
+    assert [len(table["scores"]), table["baseline"]] == [1 + 2 * (len(METHODS) - 1), "none"]
     assert (tmp_path / "out" / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
     assert "| 0.1 | mr_pruner |" in result.out
 
@@ -127,12 +127,79 @@ def test_a_clip_that_cannot_be_read_is_left_out_and_named(
     assert "not one clip could be read" in result.err
 
 
+def set_of(path: Path, questions: Path, *texts: str) -> Path:
+    """Write a set of one clip with these questions."""
+    (path / "a.mp4").write_bytes((questions.parent / "a.mp4").read_bytes())
+    lines = [{"clip": "a.mp4", "question": text, "answers": ["x"]} for text in texts]
+    (path / "set.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return path / "set.jsonl"
+
+
+def test_a_question_may_spell_special_tokens(
+    evaluated: Run, questions: Path, tmp_path: Path
+) -> None:
+    texts = ["what is <image>?", "a </s> b", "what?"]
+    path = set_of(tmp_path, questions, *texts)
+    result = evaluated(path, "--pruners", "none", "random", "--keep-ratios", "0.1", "--seeds", "1")
+    assert result.status == 0, result.err
+    for record in lines(tmp_path):
+        assert [answer["question"] for answer in record["answers"]] == texts
+        assert all(answer["answer"] for answer in record["answers"])
+
+
+def test_a_clip_whose_question_does_not_fit_is_left_out_and_named(
+    evaluated: Run, questions: Path, tmp_path: Path
+) -> None:
+    path = set_of(tmp_path, questions, "what?", "why " * 40_000)
+    (tmp_path / "b.mp4").write_bytes((questions.parent / "b.mp4").read_bytes())
+    with path.open("a") as file:
+        file.write("\n" + json.dumps({"clip": "b.mp4", "question": "who?", "answers": ["x"]}))
+    options = ("--pruners", "none", "mr_pruner", "--keep-ratios", "0.1")
+    for _ in range(2):  # it is tried again, and again ends nothing
+        result = evaluated(path, *options)
+        assert result.status == 0, result.err
+        assert "ask a question shorter by" in result.err
+        assert "1 clips were left out" in result.out
+        assert {Path(record["clip"]).name for record in lines(tmp_path)} == {"b.mp4"}
+        assert len(lines(tmp_path)) == 2
+
+
+def test_a_clip_is_decoded_and_encoded_once_for_all_rows(
+    evaluated: Run, questions: Path, tmp_path: Path
+) -> None:
+    result = evaluated(questions, "--keep-ratios", "0.3", "0.1", "--seeds", "2")
+    assert result.status == 0, result.err
+    shared: dict[str, set[tuple[float, ...]]] = {}
+    for record in lines(tmp_path):
+        stages = tuple(record["seconds"][stage] for stage in ("decode", "tile", "encode"))
+        shared.setdefault(record["clip"], set()).add(stages)
+    assert [len(each) for each in shared.values()] == [1, 1]
+
+
+def test_a_row_s_answers_do_not_depend_on_the_rows_beside_it(
+    evaluated: Run, questions: Path, tmp_path: Path
+) -> None:
+    together = ("--keep-ratios", "0.3", "0.1", "--seeds", "2")
+    assert evaluated(questions, *together).status == 0
+    found = {(r["row"], r["kept"], r["clip"]): r["answers"] for r in lines(tmp_path)}
+    for row in ("gprune", "mr_pruner", "evs"):
+        output = ("--output", str(tmp_path / row / "out"))
+        result = evaluated(questions, "--pruners", row, "--keep-ratios", "0.1", *output)
+        assert result.status == 0, result.err
+        alone = lines(tmp_path / row)
+        assert len(alone) == 2
+        for record in alone:
+            assert record["answers"] == found[row, "0.1", record["clip"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--limit", "0"], "--limit 0: must be at least 1"),
         (["--baseline", "tme"], "--baseline tme: is none of the rows none, uniform"),
         (["--pruners", "tme"], "invalid choice: 'tme'"),
+        (["--seeds", "0"], "--seeds 0: must be at least 1"),
+        (["--budget", "9"], "unrecognized arguments: --budget 9; did you mean --budgets?"),
     ],
 )
 def test_wrong_options_are_named(

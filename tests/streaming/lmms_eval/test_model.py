@@ -12,7 +12,10 @@ from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 from tests.clips import paint_frame
 from tests.lmms_eval.fake_lmms_eval import GREEDY, QUESTION, Evaluation, install
+from tests.workers.vision.pictures import draw_picture
+from workers.checkpoint import read_config
 from workers.errors import InputError, ModelError
+from workers.vision.geometry import read_geometry
 
 
 @pytest.fixture
@@ -32,13 +35,20 @@ def evaluation(module: Any, checkpoint: Path) -> Evaluation:
 def watched(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The questions of each watching."""
     calls: list[list[str]] = []
-    watch = module.watch
+    planned: dict[int, list[str]] = {}
+    plan_clip, watch = module.plan_clip, module.watch
 
-    def noted(pool: Any, source: Any, options: Any, questions: list[str], **rest: Any) -> Any:
-        calls.append(questions)
-        return watch(pool, source, options, questions, **rest)
+    def noted(sampled: Any, options: Any, questions: list[str]) -> Any:
+        plan = plan_clip(sampled, options, questions)
+        planned[id(plan)] = questions
+        return plan
 
-    monkeypatch.setattr(module, "watch", noted)
+    def counted(engine: Any, plan: Any) -> Any:
+        calls.append(planned[id(plan)])
+        return watch(engine, plan)
+
+    monkeypatch.setattr(module, "plan_clip", noted)
+    monkeypatch.setattr(module, "watch", counted)
     return calls
 
 
@@ -107,15 +117,18 @@ def test_a_video_that_cannot_be_read_is_answered_with_nothing(
     said = [line for line in lines if "frame" in line or "answer" in line]
     assert "broken.mp4: is not a video" in said[0]
     assert "missing.mp4: No such file" in said[1]
-    assert said[2] == "mr_stream: 3 of 5 answers are empty: their video cannot be read"
+    assert said[2] == (
+        "mr_stream: 3 of 5 answers are empty: their video cannot be read, or not be asked about in "
+        "this context"
+    )
     assert len(said) == 3
 
 
 def test_other_troubles_end_the_evaluation(
     evaluation: Evaluation, module: Any, clip: str, tmp_path: Path
 ) -> None:
-    evaluation.add(clip, "What is <image>?")
-    with pytest.raises(InputError, match="the model reserves for frames"):
+    evaluation.add(clip, num_beams=4)
+    with pytest.raises(InputError, match="the generation option num_beams=4 is not supported"):
         evaluation.texts()
     missing = Evaluation(module, model=str(tmp_path), executor="local")
     missing.add(clip)
@@ -160,3 +173,44 @@ def test_several_images_are_frames_in_order(module: Any, evaluation: Evaluation)
     forward, backward = evaluation.model.generate_until(evaluation.requests)
     assert forward.text != backward.text
     assert forward.token_counts == backward.token_counts
+
+
+def test_a_question_may_spell_special_tokens(evaluation: Evaluation, clip: str) -> None:
+    for question in ("What is <image>?", "a </s> b", QUESTION):
+        evaluation.add(clip, question)
+    *odd, plain = evaluation.texts()
+    assert all(odd)
+    evaluation.requests = evaluation.requests[2:]
+    assert evaluation.texts() == [plain]
+
+
+def test_questions_that_do_not_fit_are_answered_with_nothing(
+    evaluation: Evaluation, clip: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = Image.fromarray(paint_frame(5))
+    evaluation.add(image, "why " * 40_000)
+    evaluation.add(clip)
+    texts = evaluation.texts()
+    assert texts[0] == ""
+    assert texts[1]
+    said = capfd.readouterr().err
+    assert "ask a question shorter by" in said
+    assert "1 of 2 answers are empty" in said
+
+
+def test_images_of_several_sizes_are_one_request(module: Any, checkpoint: Path) -> None:
+    evaluation = Evaluation(module, model=str(checkpoint), device="cpu", keep_ratio=0.5)
+    images = [Image.fromarray(draw_picture(*size)) for size in ((96, 160), (40, 40), (160, 96))]
+    content = [{"type": "image", "url": image} for image in images]
+    content.append({"type": "text", "text": QUESTION})
+
+    def messages(document: Any) -> Any:
+        return [{"role": "user", "content": content}]
+
+    evaluation.model.task_dict = {"task": {"test": [0]}}
+    evaluation.requests = [SimpleNamespace(args=("", messages, GREEDY, 0, "task", "test"))]
+    (result,) = evaluation.model.generate_until(evaluation.requests)
+    assert result.text
+    tiles = read_geometry(read_config(str(checkpoint)))
+    tokens = sum(tiles.frame(image.height, image.width).num_tokens for image in images)
+    assert result.token_counts.input_tokens > tokens // 2

@@ -6,16 +6,22 @@ from typing import Any
 
 import pytest
 
-from streaming.config import Options
+from streaming.flags import change
 from streaming.lmms_eval.requests import (
     EvalRequest,
     read_model_args,
     read_request,
     unknown_settings,
 )
+from streaming.options import Options
 from workers.errors import InputError
 
-OPTIONS = Options(executor="local", num_frames=4, max_new_tokens=7)
+
+def changed(**values: Any) -> Options:
+    return change(Options(), values, source="the test")
+
+
+OPTIONS = changed(executor="local", num_frames=4, max_new_tokens=7)
 
 
 def read(options: Options = OPTIONS, **generation: Any) -> EvalRequest:
@@ -26,14 +32,15 @@ def read(options: Options = OPTIONS, **generation: Any) -> EvalRequest:
 def test_model_args_are_the_options_by_name() -> None:
     given = {
         "model": "some/checkpoint", "keep_ratio": 0.1, "num_frames": 8, "headroom": 2,
-        "novelty": True, "time_marks": False, "position_ids": "original",
+        "novelty": False, "timestamps": True, "position_ids": "original",
     }  # fmt: skip
-    assert read_model_args(given) == Options(
+    assert read_model_args(given) == changed(
         model="some/checkpoint",
         keep_ratio=0.1,
         num_frames=8,
         headroom=2.0,
-        novelty=True,
+        novelty=False,
+        timestamps=True,
         position_ids="original",
     )
     assert read_model_args({}) == Options()
@@ -41,9 +48,9 @@ def test_model_args_are_the_options_by_name() -> None:
 
 def test_model_args_may_name_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text("budget: 50\nnovelty: true\n")
-    options = read_model_args({"config": str(path), "budget": 60, "novelty": False})
-    assert options == Options(budget=60, novelty=False)
+    path.write_text("budget: 50\nnovelty: false\n")
+    options = read_model_args({"config": str(path), "budget": 60, "novelty": True})
+    assert options == changed(budget=60, novelty=True)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +87,14 @@ def test_the_generation_options_of_the_task(
     generation: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     settings = {"num_frames": 4, "max_new_tokens": 7, "executor": "local"} | changes
-    assert read(**generation).options == Options(**settings)
+    assert read(**generation).options == changed(**settings)
 
 
 def test_the_temperature_of_the_run_serves_where_the_task_names_none() -> None:
-    options = Options(temperature=0.7)
-    assert read(options=options, do_sample=True).options.temperature == 0.7
-    assert read(options=options).options.temperature == 0.7
-    assert read(options=options, do_sample=False).options.temperature == 0
+    options = changed(temperature=0.7)
+    assert read(options=options, do_sample=True).options.generation.temperature == 0.7
+    assert read(options=options).options.generation.temperature == 0.7
+    assert read(options=options, do_sample=False).options.generation.temperature == 0
 
 
 @pytest.mark.parametrize(

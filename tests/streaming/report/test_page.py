@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pruner.layout import FrameLayout
 from streaming.report.page import write_report
 from streaming.result import Answer
-from workers.errors import InputError
-from workers.messages import FrameSelection
+from workers.errors import OutputError
+from workers.visual import KeptFrame
 
 
 class Page(HTMLParser):
@@ -49,17 +50,15 @@ def jpeg(width: int = 32, height: int = 18) -> bytes:
     return buffer.getvalue()
 
 
-def selection(index: int, keep_ratio: float, rows: int = 27, columns: int = 48) -> FrameSelection:
+def selection(index: int, keep_ratio: float, rows: int = 27, columns: int = 48) -> KeptFrame:
     num_tokens = 576 + rows * (columns + 1)
     kept = np.random.default_rng(index).random(num_tokens) < keep_ratio
-    return FrameSelection(
+    return KeptFrame(
         frame_index=index,
         pts_seconds=3723.0 + index * 0.5,
-        num_base=576,
-        rows=rows,
-        columns=columns,
+        layout=FrameLayout(num_base=576, rows=rows, columns=columns),
         keep_indices=np.flatnonzero(kept).astype(np.int64),
-        num_marker_tokens=6,
+        num_timestamp_tokens=6,
         base_informativeness=21.25,
         grid_informativeness=18.75,
         novelty=1.0,
@@ -67,7 +66,7 @@ def selection(index: int, keep_ratio: float, rows: int = 27, columns: int = 48) 
     )
 
 
-def answer(*frames: FrameSelection) -> Answer:
+def answer(*frames: KeptFrame) -> Answer:
     return Answer(
         video="/clips/pancake.mkv",
         question="What is cooked?",
@@ -106,12 +105,12 @@ def enclosed_cells(border: str) -> set[tuple[int, int]]:
     return {(row, column) for row, column in np.argwhere(inside).tolist()}
 
 
-def expected_cells(frame: FrameSelection) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+def expected_cells(frame: KeptFrame) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
     """Base and grid cells by definition, one index at a time."""
     keep = frame.keep_indices.tolist()
     base = {divmod(index, 24) for index in keep if index < 576}
-    lines = {divmod(index - 576, frame.columns + 1) for index in keep if index >= 576}
-    return base, {(row, column) for row, column in lines if column < frame.columns}
+    lines = {divmod(index - 576, frame.layout.columns + 1) for index in keep if index >= 576}
+    return base, {(row, column) for row, column in lines if column < frame.layout.columns}
 
 
 @pytest.mark.parametrize("keep_ratio", [0.0, 0.02, 0.3, 0.9, 1.0])
@@ -133,6 +132,14 @@ def test_the_veil_covers_the_whole_picture_and_scales_to_it(tmp_path: Path) -> N
     assert [svg["viewbox"] for svg in page.elements["svg"]] == ["0 0 480 270"] * 2
     scales = [group["transform"] for group in page.elements["g"]]
     assert scales == ["scale(20 11.25)", "scale(10 10)"]
+
+
+def test_frames_of_several_sizes_have_cells_of_their_own(tmp_path: Path) -> None:
+    frames = [selection(0, 0.3), selection(1, 0.3, rows=48, columns=20), selection(2, 0.3, 0, 0)]
+    page = Page(report(tmp_path, answer(*frames)))
+    assert [veil.partition("z")[0] for veil in page.paths("veil")] == [
+        "M0 0h24v24h-24", "M0 0h48v27h-48", "M0 0h24v24h-24", "M0 0h20v48h-20", "M0 0h24v24h-24",
+    ]  # fmt: skip
 
 
 def test_what_the_user_supplied_is_escaped(tmp_path: Path) -> None:
@@ -196,7 +203,7 @@ def test_the_numbers_are_on_the_page(tmp_path: Path) -> None:
     assert "language 3.00 GiB" in text
     assert "1:02:03.000 frame 0" in text
     assert f"base {len(base)} of 576 grid {len(grid)} of 1,296" in text
-    assert f"newlines {num_newlines} of 27 markers 6 informativeness 21.25 / 18.75" in text
+    assert f"newlines {num_newlines} of 27 timestamps 6 informativeness 21.25 / 18.75" in text
     assert "sampling.fps 1.0 executor local" in text
 
 
@@ -250,7 +257,7 @@ def test_a_frame_without_grid_shows_its_base_only(tmp_path: Path) -> None:
     page = Page(report(tmp_path, answer(selection(0, 0.5, rows=0, columns=0))))
     assert len(page.paths("veil")) == 1
     assert "not looked at in high resolution" in page.text
-    assert "grid none markers 6 informativeness 21.25" in page.text
+    assert "grid none timestamps 6 informativeness 21.25" in page.text
 
 
 @pytest.mark.parametrize(("rows", "columns", "viewbox"), [(27, 48, "0 0 48 27"), (0, 0, "0 0 1 1")])
@@ -287,21 +294,21 @@ def test_a_name_that_is_not_utf8_does_not_stop_the_page(tmp_path: Path) -> None:
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "out.html"
     message = f"--report {path}: cannot be written: No such file or directory"
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(OutputError, match=f"^{re.escape(message)}$"):
         write_report(path, [answer(selection(0, 0.1))])
 
 
 def test_a_directory_in_place_of_the_page_is_named(tmp_path: Path) -> None:
     path = tmp_path / "out.html"
     path.mkdir()
-    with pytest.raises(InputError, match=re.escape(f"--report {path}: cannot be written")):
+    with pytest.raises(OutputError, match=re.escape(f"--report {path}: cannot be written")):
         write_report(str(path), [answer(selection(0, 0.1))])
     assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
 
 
 @pytest.mark.parametrize("path", ["", "/proc/out.html", "x" * 300])
 def test_a_path_nobody_can_write_is_one_line(path: str) -> None:
-    with pytest.raises(InputError, match=r"^--report [^\n]*: cannot be written: [^\n]+$"):
+    with pytest.raises(OutputError, match=r"^--report [^\n]*: cannot be written: [^\n]+$"):
         write_report(path, [answer(selection(0, 0.1))])
 
 
@@ -310,6 +317,9 @@ def test_no_answer_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path / "out.html", [])
 
 
-def test_importing_the_module_loads_neither_jinja2_nor_pillow() -> None:
-    code = "import sys, streaming.report.page; sys.exit(bool({'jinja2', 'PIL'} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+def test_importing_the_module_loads_neither_pillow_nor_torch() -> None:
+    code = "import sys, streaming.report.page; print(sorted({'PIL', 'torch'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], capture_output=True
+    )
+    assert done.stdout == b"[]\n"

@@ -1,0 +1,120 @@
+"""How many tokens a clip may have beside its text, and how many frames that pays for."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streaming.options import Options
+from streaming.sample import SampledClip
+from workers.arrays import Int64Array
+from workers.errors import ContextError, InputError
+from workers.llm.prompt import ChatTemplate, timestamp_text
+from workers.video.sampling import thin_frames
+
+DEFAULT_BUDGET = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCost:
+    """Tokens that a prompt needs beside the visual ones, and what the model has room for.
+
+    ``text`` is for ``question``, the longest, without any frame; each frame adds at most
+    ``separator`` tokens of the chat template and ``timestamp`` of its time.
+    """
+
+    context: int
+    question: str
+    text: int
+    separator: int
+    timestamp: int
+
+
+def count_prompt(sampled: SampledClip, options: Options, questions: Sequence[str]) -> PromptCost:
+    """Count what the longest of some questions costs, and each frame's text."""
+    template = sampled.checkpoint.template
+    lengths = {text: template.build(text, [""]).num_text_tokens for text in questions}
+    longest = max(lengths, key=lambda text: lengths[text])
+    two = template.build("?", ["", ""]).num_text_tokens
+    separator = two - template.build("?", [""]).num_text_tokens
+    timestamps = []
+    if options.budget.timestamps:
+        times = sampled.source.pts_seconds(sampled.frame_indices)
+        timestamps = [timestamp_text(t) for t in times.tolist()]
+    return PromptCost(
+        context=template.context_length,
+        question=longest,
+        text=lengths[longest] - separator,
+        separator=separator,
+        timestamp=max(count_timestamps(template, timestamps), default=0),
+    )
+
+
+def settle_budget(
+    sampled: SampledClip, options: Options, cost: PromptCost
+) -> tuple[Int64Array, int]:
+    """Return the budget, and the places of the frames for which it pays a token and a timestamp."""
+    wanted, mark = options.budget, cost.timestamp
+    places = np.arange(len(sampled.frame_indices))
+    total = int(sampled.lengths.sum())
+    if options.pruning.pruner == "none":
+        budget = total + mark * len(places)
+    elif wanted.keep_ratio is not None:
+        budget = _floor(wanted.keep_ratio * total) + mark * len(places)
+    elif wanted.budget is not None:
+        budget = wanted.budget
+    else:
+        room = cost.context - cost.text - options.generation.max_new_tokens
+        least = 1 + cost.separator + mark
+        places = thin_frames(places, _num_paid(room // least, room, cost, options))
+        budget = min(DEFAULT_BUDGET, room - cost.separator * len(places))
+    return thin_frames(places, _num_paid(budget // (1 + mark), budget, cost, options)), budget
+
+
+def _floor(value: float) -> int:
+    """Round down, but take 0.29 * 100 for 29; at least 1."""
+    return max(1, math.floor(round(value, 6)))
+
+
+def _num_paid(num_frames: int, tokens: int, cost: PromptCost, options: Options) -> int:
+    if num_frames >= 1:
+        return num_frames
+    if tokens == options.budget.budget:
+        raise InputError(
+            f"--budget {tokens} does not pay for one frame and its timestamp of {cost.timestamp} "
+            "tokens: raise it"
+        )
+    raise ContextError(
+        f"the question takes {cost.text} tokens and the answer up to "
+        f"{options.generation.max_new_tokens}, which leaves no room for a frame in the model's "
+        f"context of {cost.context}: shorten the question or lower --max-new-tokens"
+    )
+
+
+def are_compact(options: Options, cost: PromptCost, lengths: Int64Array) -> bool:
+    """Return whether positions are numbered without gaps: where asked for, or where they must be.
+
+    Raises:
+        ContextError: original positions are asked for and leave the context.
+    """
+    answer = options.generation.max_new_tokens
+    between = (cost.separator + cost.timestamp) * len(lengths)
+    last = cost.text + int(lengths.sum()) + between + answer
+    fits = last <= cost.context
+    if options.budget.position_ids == "original" and not fits:
+        step = int(lengths.max()) + cost.separator + cost.timestamp
+        room = cost.context - answer - cost.text
+        raise ContextError(
+            f"--position-ids original numbers the unpruned sequence up to {last}, but the model's "
+            f"context holds {cost.context}: use --position-ids auto, or lower --num-frames to at "
+            f"most {max(0, room // step)}"
+        )
+    return options.budget.position_ids == "compact" or not fits
+
+
+def count_timestamps(template: ChatTemplate, timestamps: Sequence[str]) -> tuple[int, ...]:
+    """Return how many tokens each frame's timestamp adds to the prompt."""
+    marked = template.build("?", timestamps).frame_segments
+    plain = template.build("?", [""] * len(timestamps)).frame_segments
+    return tuple(len(a) - len(b) for a, b in zip(marked, plain, strict=True))

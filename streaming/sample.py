@@ -1,0 +1,109 @@
+"""Which frames of a clip are looked at, and what the checkpoint makes of each of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pruner import METHODS
+from streaming.options import Options
+from workers.arrays import Int64Array
+from workers.checkpoint import locate, read_config
+from workers.llm.context import check_layer
+from workers.llm.prompt import ChatTemplate
+from workers.video.sampling import sample_frames
+from workers.video.source import Source, open_source
+from workers.vision.geometry import TileGeometry, read_geometry
+
+DEFAULT_NUM_FRAMES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What the driver has to know of a model: where it cuts tiles, and how it is asked."""
+
+    geometry: TileGeometry
+    template: ChatTemplate
+    num_layers: int | None
+
+
+@lru_cache(maxsize=4)
+def open_checkpoint(model: str) -> Checkpoint:
+    """Read a checkpoint's configuration, tokenizer and chat template.
+
+    Raises:
+        ModelError: it cannot be found or used.
+    """
+    location = locate(model)
+    config = read_config(location)
+    return Checkpoint(
+        geometry=read_geometry(config),
+        template=ChatTemplate.load(location),
+        num_layers=(config.get("text_config") or {}).get("num_hidden_layers"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampledClip:
+    """A source, the frames sampled from it, and what the checkpoint makes of each of them.
+
+    ``frame_indices`` are positions in the source, ``lengths`` the unpruned tokens of each.
+    """
+
+    source: Source
+    frame_indices: Int64Array
+    lengths: Int64Array
+    checkpoint: Checkpoint
+    tiles: TileGeometry
+
+
+def sample_clip(
+    path: str, options: Options, progress: Callable[[float], object] | None = None
+) -> SampledClip:
+    """Open a clip and sample its frames; see :func:`sample_source`.
+
+    Args:
+        path: a local file: a video or a still picture.
+        options: of the run.
+        progress: told the share of the file read so far.
+
+    Raises:
+        VideoError: the clip cannot be read.
+    """
+    return sample_source(open_source(path, progress=progress), options)
+
+
+def sample_source(source: Source, options: Options) -> SampledClip:
+    """Sample a source's frames and read the checkpoint's geometry.
+
+    Raises:
+        ModelError: the model cannot be found.
+        InputError: the sampling options do not fit the clip, or FastV's layer the model.
+    """
+    frames = options.frames
+    num_frames = frames.num_frames
+    if num_frames is None and frames.fps is None:
+        num_frames = DEFAULT_NUM_FRAMES
+    frame_indices = sample_frames(
+        source,
+        num_frames=num_frames,
+        fps=frames.fps,
+        start_seconds=frames.start,
+        end_seconds=frames.end,
+    )
+    checkpoint = open_checkpoint(options.model.model)
+    if METHODS[options.pruning.pruner].scope == "model" and checkpoint.num_layers is not None:
+        check_layer(options.pruning.fastv_layer, checkpoint.num_layers)
+    tiles = checkpoint.geometry
+    tiles = tiles.without_grid() if frames.base_only else tiles
+    sizes = {source.size_of(int(frame)) for frame in frame_indices}
+    length_of = {size: tiles.frame(*size).layout.num_tokens for size in sizes}
+    lengths = [length_of[source.size_of(int(frame))] for frame in frame_indices]
+    return SampledClip(
+        source=source,
+        frame_indices=frame_indices,
+        lengths=np.array(lengths, np.int64),
+        checkpoint=checkpoint,
+        tiles=tiles,
+    )

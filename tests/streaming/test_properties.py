@@ -1,0 +1,87 @@
+"""Whatever is asked for: the cap holds, and kept tokens stand in source order, each once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pruner import METHODS
+from streaming.flags import change
+from streaming.options import Options
+from streaming.pipeline import WatchedClip, open_engine, watch
+from streaming.plan import plan_clip
+from streaming.sample import sample_source
+from workers.run.engine import Engine
+from workers.video.images import open_images
+
+SIZES = st.tuples(st.integers(8, 150), st.integers(8, 150))
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Path) -> Iterator[Engine]:
+    options = change(Options(), {"model": str(checkpoint), "num_decoders": 1}, source="the test")
+    with open_engine(options) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_the_cap_holds_and_kept_tokens_stand_in_order(
+    engine: Engine, checkpoint: Path, method: str, data: st.DataObject
+) -> None:
+    num_frames = data.draw(st.integers(1, 9), "frames")
+    if METHODS[method].scope in ("frame", "none", "model"):
+        sizes = data.draw(st.lists(SIZES, min_size=num_frames, max_size=num_frames), "sizes")
+    else:
+        sizes = [data.draw(SIZES, "size")] * num_frames
+    timestamps = data.draw(st.booleans(), "timestamps")
+    cap = {"none": {}}.get(method, {"budget": data.draw(st.integers(30, 700), "budget")})
+    options = change(
+        Options(),
+        {
+            "model": str(checkpoint),
+            "num_frames": num_frames,
+            "pruner": method,
+            "timestamps": timestamps,
+            "novelty": data.draw(st.booleans(), "novelty"),
+            "newlines": data.draw(st.sampled_from(["row", "last"]), "newlines"),
+            "base_only": data.draw(st.booleans(), "base_only"),
+            "frames_per_chunk": data.draw(st.integers(1, 5), "chunk"),
+            "position_ids": data.draw(st.sampled_from(["auto", "compact"]), "positions"),
+            "resize": data.draw(st.sampled_from(["exact", "fast"]), "resize"),
+            **cap,
+        },
+        source="the test",
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**20), "seed"))
+    pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    plan = plan_clip(sample_source(open_images(pictures), options), options, ["what is it?"])
+    check(watch(engine, plan), method)
+
+
+def check(watched: WatchedClip, method: str) -> None:
+    plan, frames = watched.plan, watched.visual.frames
+    assert [frame.frame_index for frame in frames] == list(range(plan.clip.num_frames))
+    for frame in frames:
+        kept = frame.keep_indices
+        assert kept.dtype == np.int64
+        assert np.all(np.diff(kept) > 0)
+        assert len(kept) == 0 or 0 <= kept[0] <= kept[-1] < frame.layout.num_tokens
+        assert (frame.num_timestamp_tokens > 0) == plan.options.budget.timestamps
+    spent = sum(frame.num_visual_tokens for frame in frames)
+    whole = sum(frame.layout.num_tokens + frame.num_timestamp_tokens for frame in frames)
+    assert plan.num_unpruned_tokens == sum(frame.layout.num_tokens for frame in frames)
+    if METHODS[method].enters_unpruned:
+        assert spent == whole
+    else:
+        assert spent <= plan.budget
+    if METHODS[method].scope in ("clip", "share"):
+        assert spent == min(plan.budget, whole)
+    if METHODS[method].scope != "clip":
+        assert min(len(frame.keep_indices) for frame in frames) >= 1
