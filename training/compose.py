@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.canvas import ASPECTS, GEOMETRY, first_patch, geometry_of
 from training.glyphs import DIGITS, LETTERS
-from training.layout import ASPECTS, PATCH_SIZE, layout_of
 from training.scene import (
     BACKGROUNDS,
     COLORS,
@@ -120,13 +120,14 @@ def _place_plate(generator: np.random.Generator, aspect: str, text: str) -> Plat
     Anywhere inside: keeping it off the patch borders makes it easier to read, and the model card
     says so.
     """
-    layout = layout_of(aspect)
-    column = int(generator.integers(layout.skip_columns, layout.skip_columns + layout.columns))
-    row = int(generator.integers(layout.skip_rows, layout.skip_rows + layout.rows))
-    x = column * PATCH_SIZE - layout.left
-    y = row * PATCH_SIZE - layout.top
-    x += int(generator.integers(0, PATCH_SIZE - PLATE_WIDTH + 1))
-    y += int(generator.integers(0, PATCH_SIZE - PLATE_HEIGHT + 1))
+    geometry, patch_size = geometry_of(aspect), GEOMETRY.patch_size
+    (first_row, first_column), (above, left) = first_patch(geometry), geometry.padding
+    column = int(generator.integers(first_column, first_column + geometry.columns))
+    row = int(generator.integers(first_row, first_row + geometry.rows))
+    x = column * patch_size - left
+    y = row * patch_size - above
+    x += int(generator.integers(0, patch_size - PLATE_WIDTH + 1))
+    y += int(generator.integers(0, patch_size - PLATE_HEIGHT + 1))
     return Plate(text=text, x=x, y=y)
 
 

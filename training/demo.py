@@ -3,17 +3,18 @@
 import dataclasses
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
-from streaming.ask import summarize
-from streaming.config import Options
-from streaming.pipeline import ask, open_pool, watch
-from streaming.plan import open_source
+from streaming.asking import summarize
+from streaming.flags import change
+from streaming.options import Options
+from streaming.pipeline import ask, open_engine, watch
+from streaming.plan import plan_clip
 from streaming.report.page import write_report
 from streaming.result import Answer
+from streaming.sample import sample_clip
 from training.compose import Recipe, compose_clip
 from training.make_set import write_clip
 from training.questions import Question, questions_of
@@ -45,14 +46,14 @@ def main() -> None:
     command = ["python", "-m", "streaming.ask", str(video), *texts]
     command += ["--num-frames", str(_NUM_FRAMES), "--keep-ratio", str(_KEEP_RATIO)]
     print("$", shlex.join([*command, "--report", str(report)]), file=sys.stderr)
-    options = Options(num_frames=_NUM_FRAMES, keep_ratio=_KEEP_RATIO)
-    started = time.perf_counter()
-    source = open_source(str(video), options)
+    settings = {"num_frames": _NUM_FRAMES, "keep_ratio": _KEEP_RATIO}
+    options = change(Options(), settings, source="the demo")
+    plan = plan_clip(sample_clip(str(video), options), options, texts, thumbnail_width=448)
     answers: list[Answer] = []
-    with open_pool(options) as pool:
-        watched = watch(pool, source, options, texts, started=started, thumbnail_width=448)
+    with open_engine(options) as engine:
+        watched = watch(engine, plan)
         for text in texts:
-            pieces = ask(pool, watched, options, text)
+            pieces = ask(engine, watched, text)
             answers += [piece for piece in pieces if isinstance(piece, Answer)]
     write_report(report, answers)
     print(summarize(answers[0]), file=sys.stderr)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from training.background import Picture, draw_background
+from training.canvas import ASPECTS
 from training.glyphs import plate_pixels
-from training.layout import ASPECTS
 from training.scene import Clip, Plate, Scene, Shape
 
 PLATE_ID = 255

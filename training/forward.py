@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from transformers import LlavaNextForConditionalGeneration
 
-from training.layout import SIDE, Layout
 from training.model import vision_features
-from training.pixels import normalise
+from workers.vision.geometry import FrameGeometry
+from workers.vision.grid import assemble_grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -22,20 +22,19 @@ class Prefix:
     """(length): tile * 16 + patch of a visual token, -1 for text and newline tokens."""
 
 
-def token_order(layout: Layout) -> torch.Tensor:
+def token_order(geometry: FrameGeometry) -> torch.Tensor:
     """Return tile * 16 + patch of every visual token of a picture in order, -1 for newlines."""
-    tiles = torch.arange(5 * SIDE * SIDE).view(5, SIDE, SIDE)
-    canvas = tiles[1:].view(2, 2, SIDE, SIDE).transpose(1, 2).reshape(2 * SIDE, 2 * SIDE)
-    rows = canvas[layout.skip_rows : layout.skip_rows + layout.rows]
-    shown = rows[:, layout.skip_columns : layout.skip_columns + layout.columns]
-    newlines = torch.full((layout.rows, 1), -1)
-    return torch.cat([tiles[0].flatten(), torch.cat([shown, newlines], dim=1).flatten()])
+    num_base = geometry.tiles.num_base
+    tokens = torch.arange(geometry.num_tiles * num_base).view(1, -1, num_base, 1)
+    grid = assemble_grid(tokens[:, 1:], geometry)[0, :, :, 0]
+    newlines = torch.full((geometry.rows, 1), -1)
+    return torch.cat([tokens[0, 0, :, 0], torch.cat([grid, newlines], dim=1).flatten()])
 
 
 def embed_prefix(
     model: LlavaNextForConditionalGeneration,
     tiles: torch.Tensor,
-    layout: Layout,
+    geometry: FrameGeometry,
     opening: list[int],
     between: list[int],
 ) -> Prefix:
@@ -43,15 +42,15 @@ def embed_prefix(
 
     Args:
         model: The model.
-        tiles: (clips, frames, 5, 3, 56, 56) uint8.
-        layout: The size all pictures share.
+        tiles: (clips, frames, 5, 56, 56, 3) uint8.
+        geometry: Of all pictures.
         opening: Ids before the first picture.
         between: Ids after every picture.
     """
     num_clips, num_frames = tiles.shape[:2]
-    features = vision_features(model, normalise(tiles).flatten(0, 2), frozen_tower=True)
-    features = features.view(num_clips, num_frames, 5 * SIDE * SIDE, -1)
-    order = token_order(layout)
+    features = vision_features(model, tiles.flatten(0, 2), frozen_tower=True)
+    features = features.view(num_clips, num_frames, -1, features.shape[-1])
+    order = token_order(geometry)
     newline = model.model.image_newline.expand(num_clips, num_frames, 1, -1)
     # Index -1 reads the newline, which is put last.
     pictures = torch.cat([features, newline], dim=2)[:, :, order]

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.canvas import ASPECTS, GEOMETRY, NUM_TILES, geometry_of
 from training.draw import PLATE_ID, draw_map
 from training.glyphs import CHARACTERS, DIGITS
-from training.layout import ASPECTS, CANVAS, PATCH_SIZE, SIDE, TILE_SIZE, layout_of
 from training.scene import COLORS, DIRECTIONS, SHAPES, Clip
 
 Int64Array = NDArray[np.int64]
@@ -72,17 +72,18 @@ def label_tokens(clip: Clip, moment: float) -> TokenLabels:
 
 def _items(clip: Clip, moment: float) -> Int64Array:
     """Return (5, 16): what covers enough of each patch."""
-    layout = layout_of(clip.aspect)
+    geometry = geometry_of(clip.aspect)
+    size, patch, side = GEOMETRY.tile_size, GEOMETRY.patch_size, GEOMETRY.tokens_per_side
     places = draw_map(clip, moment)
-    squeezed = Image.fromarray(places).resize((TILE_SIZE, TILE_SIZE), Image.Resampling.NEAREST)
-    canvas = np.zeros((CANVAS, CANVAS), dtype=np.uint8)
-    canvas[layout.top : layout.top + layout.height, layout.left : layout.left + layout.width] = (
-        places
-    )
-    halves = canvas.reshape(2, TILE_SIZE, 2, TILE_SIZE).transpose(0, 2, 1, 3)
-    tiles = np.concatenate([np.asarray(squeezed)[None], halves.reshape(4, TILE_SIZE, TILE_SIZE)])
-    patches = tiles.reshape(5, SIDE, PATCH_SIZE, SIDE, PATCH_SIZE).transpose(0, 1, 3, 2, 4)
-    return _winner(patches.reshape(5, SIDE * SIDE, PATCH_SIZE * PATCH_SIZE))
+    squeezed = Image.fromarray(places).resize((size, size), Image.Resampling.NEAREST)
+    canvas = np.zeros(geometry.target, dtype=np.uint8)
+    (above, left), (height, width) = geometry.padding, geometry.resized
+    canvas[above : above + height, left : left + width] = places
+    down, across = geometry.grid
+    grid = canvas.reshape(down, size, across, size).swapaxes(1, 2).reshape(-1, size, size)
+    tiles = np.concatenate([np.asarray(squeezed)[None], grid])
+    patches = tiles.reshape(NUM_TILES, side, patch, side, patch).swapaxes(2, 3)
+    return _winner(patches.reshape(NUM_TILES, GEOMETRY.num_base, patch * patch))
 
 
 def _winner(patches: NDArray[np.uint8]) -> Int64Array:

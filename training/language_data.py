@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from training.canvas import ASPECTS, geometry_of
 from training.compose import Recipe, compose_clip
 from training.degrade import degrade
 from training.draw import PLATE_ID, frame_moments, frames_of
 from training.labels import IGNORE, label_tokens
-from training.layout import ASPECTS, layout_of
-from training.pixels import tiles_of
-from training.prompts import ask
+from training.prompts import prompts_of
 from training.questions import TYPES, Question, questions_of
 from training.scene import Clip
+from workers.vision.tiles import cut_tiles
 
 Batch = dict[str, NDArray[np.generic]]
 Mixture = Mapping[int, float]
@@ -62,7 +62,7 @@ def language_batch(
     chances = np.array(list(mixture.values()))
     num_frames = int(generator.choice(list(mixture), p=chances / chances.sum()))
     aspect = str(generator.choice(list(ASPECTS)))
-    prefix = num_frames * (layout_of(aspect).num_tokens + 1)
+    prefix = num_frames * (geometry_of(aspect).layout.num_tokens + 1)
     asked = curriculum.num_questions * 16
     num_clips = max(2, min(32, curriculum.tokens_per_batch // (prefix + asked)))
     recipe = Recipe(
@@ -96,10 +96,10 @@ def clips_batch(
     """Return ``num_clips`` clips with their questions.
 
     Returns:
-        ``tiles`` (clips, frames, 5, 3, 56, 56) uint8; ``ids`` and ``labels`` (clips, questions,
+        ``tiles`` (clips, frames, 5, 56, 56, 3) uint8; ``ids`` and ``labels`` (clips, questions,
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
         (clips, frames, 5, 16); ``num_shapes`` (clips, frames); ``reads`` (clips, questions,
-        frames), whether a question's answer is written there; ``size`` (width, height).
+        frames), whether a question's answer is written there; ``size`` (height, width).
     """
     batch: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("tiles", "num_shapes", *SEEN)
@@ -109,7 +109,8 @@ def clips_batch(
         clip = compose_clip(generator, aspect, num_frames, recipe)
         moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
         pictures = degrade(generator, frames_of(clip, moments))
-        batch["tiles"].append(np.stack([tiles_of(p, layout_of(aspect)) for p in pictures]))
+        geometry = geometry_of(aspect)
+        batch["tiles"].append(np.stack([cut_tiles(picture, geometry) for picture in pictures]))
         shown = [len(clip.scene_at(moment)[1].shapes) for moment in moments]
         batch["num_shapes"].append(np.array(shown))
         for name, labels in sequence_labels(clip, moments).items():
@@ -118,7 +119,7 @@ def clips_batch(
         chosen.append(choose(generator, questions_of(clip), num_questions))
     arrays: Batch = {name: np.stack(parts) for name, parts in batch.items()}
     flat = [question for questions in chosen for question in questions]
-    asked = ask(tokenizer, flat, len(flat))
+    asked = prompts_of(tokenizer).ask(flat)
     shape = (num_clips, num_questions, asked.ids.shape[1])
     arrays["ids"] = np.full(shape, tokenizer.pad_token_id)
     arrays["labels"] = np.full(shape, IGNORE)
@@ -135,7 +136,7 @@ def clips_batch(
                 inside = (times >= question.start) & (times < question.end)
                 arrays["reads"][clip_index, question_index] = inside
             row += 1
-    arrays["size"] = np.array(ASPECTS[aspect])
+    arrays["size"] = np.array(ASPECTS[aspect][::-1])
     return arrays
 
 

@@ -13,17 +13,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
 from training import attention
+from training.canvas import ASPECTS, GEOMETRY, NUM_TILES
 from training.compose import Recipe
 from training.forward import Prefix, embed_prefix, run_language
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
 from training.language_data import SEEN, Curriculum, clips_batch, language_batch, most_shapes
-from training.layout import ASPECTS, SIDE, Layout
-from training.pixels import to_tensors
-from training.prompts import between_ids, opening_ids
+from training.prompts import prompts_of
 from training.questions import TYPES
-from training.runner import MakeBatch, Schedule, Tensors
+from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
 
+_NUM_PLACES = NUM_TILES * GEOMETRY.num_base
+"""Patches of all tiles of a picture."""
 _CHECK_SEED = 1_000_003
 _CHECK_FRAMES = (1, 2, 4, 8)
 _CHECK_CLIPS = 6
@@ -43,7 +44,7 @@ class LanguageStage:
     tokenizer: PreTrainedTokenizerFast
     heads: SequenceHeads
     seed: int
-    schedule: Schedule
+    learning_rate: LearningRate
     curriculum: Curriculum
     name: str = "language"
     look_weight: float = 0.0
@@ -133,9 +134,9 @@ class LanguageStage:
         self, model: LlavaNextForConditionalGeneration, batch: Tensors
     ) -> tuple[Prefix, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the prefix, the logits at every answer token, probed states and attention."""
-        layout = Layout(*(int(side) for side in batch["size"]))
-        opening, between = opening_ids(self.tokenizer), between_ids(self.tokenizer)
-        prefix = embed_prefix(model, batch["tiles"], layout, opening, between)
+        geometry = GEOMETRY.frame(*(int(side) for side in batch["size"]))
+        prompts = prompts_of(self.tokenizer)
+        prefix = embed_prefix(model, batch["tiles"], geometry, prompts.opening, prompts.between)
         middle = len(model.model.language_model.layers) // 2
         hidden, probed, looks = run_language(model, prefix, batch["ids"], middle)
         return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed, looks
@@ -163,7 +164,7 @@ def _look_loss(prefix: Prefix, looks: torch.Tensor, batch: Tensors) -> torch.Ten
     """
     known = batch["labels"] != IGNORE
     ends = known & ~known.roll(-1, 2)
-    shown = batch["first_character"].view(len(known), -1, 5 * SIDE * SIDE)
+    shown = batch["first_character"].view(len(known), -1, _NUM_PLACES)
     on_plate = (shown[:, prefix.frame, prefix.token] != IGNORE) & (prefix.token >= 0)
     target = on_plate[:, None] & batch["reads"][:, :, prefix.frame]  # (clips, questions, prefix)
     rows = known & ~ends & target.any(-1)[..., None]
@@ -180,9 +181,9 @@ def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.
     frame, token = prefix.frame[on_picture], prefix.token[on_picture]
     states = probed[:, on_picture]
     num_clips = states.shape[0]
-    flat = {name: batch[name].view(num_clips, -1, 5 * SIDE * SIDE)[:, frame, token].flatten()
-            for name in SEEN}  # fmt: skip
-    flat["is_base"] = (token < SIDE * SIDE).long().expand(num_clips, -1).flatten()
+    shape = (num_clips, -1, _NUM_PLACES)
+    flat = {name: batch[name].view(shape)[:, frame, token].flatten() for name in SEEN}
+    flat["is_base"] = (token < GEOMETRY.num_base).long().expand(num_clips, -1).flatten()
     # A frame's last patch has seen the whole frame: it is asked for the number of shapes.
     shapes = torch.where(token == token[-1], batch["num_shapes"][:, frame], IGNORE)
     flat["num_shapes"] = shapes.flatten()

@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 
+from training.canvas import ASPECTS
 from training.compose import Recipe, compose_clip
 from training.draw import draw_frame, frame_moments
 from training.language_data import choose
-from training.layout import ASPECTS
 from training.questions import questions_of
 from training.scene import Clip
 

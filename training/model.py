@@ -11,8 +11,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from training.layout import PATCH_SIZE, PINPOINTS, SIDE, TILE_SIZE
+from training.canvas import GEOMETRY
 from training.words import IMAGE_TOKEN, MAX_POSITIONS
+from workers.vision.normalize import CLIP_MEAN, CLIP_STD
 
 
 def build_model(
@@ -32,7 +33,7 @@ def build_model(
     vision = CLIPVisionConfig(
         hidden_size=vision_size, intermediate_size=3 * vision_size,
         num_hidden_layers=num_vision_layers, num_attention_heads=vision_size // 32,
-        image_size=TILE_SIZE, patch_size=PATCH_SIZE, projection_dim=vision_size,
+        image_size=GEOMETRY.tile_size, patch_size=GEOMETRY.patch_size, projection_dim=vision_size,
         hidden_act="gelu",
     )  # fmt: skip
     text = LlamaConfig(
@@ -46,8 +47,8 @@ def build_model(
     config = LlavaNextConfig(
         vision_config=vision, text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_grid_pinpoints=[list(point) for point in PINPOINTS],
-        image_seq_length=SIDE * SIDE, tie_word_embeddings=False,
+        image_grid_pinpoints=[list(pinpoint) for pinpoint in GEOMETRY.pinpoints],
+        image_seq_length=GEOMETRY.num_base, tie_word_embeddings=False,
         projector_hidden_act="gelu", vision_feature_select_strategy="default",
     )  # fmt: skip
     model = LlavaNextForConditionalGeneration(config)
@@ -58,15 +59,26 @@ def build_model(
     return model
 
 
+def to_pixel_values(tiles: torch.Tensor) -> torch.Tensor:
+    """Return uint8 tiles (n, 56, 56, 3) as the floats (n, 3, 56, 56) the vision tower expects.
+
+    As ``workers.vision.normalize`` but for the last bit, because it divides by 255: the embedded
+    checkpoint was trained so, and a run follows its course to the bit only with the same pixels.
+    """
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (CLIP_MEAN, CLIP_STD))
+    return (tiles.permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std
+
+
 def vision_features(
-    model: LlavaNextForConditionalGeneration, pixels: torch.Tensor, *, frozen_tower: bool = False
+    model: LlavaNextForConditionalGeneration, tiles: torch.Tensor, *, frozen_tower: bool = False
 ) -> torch.Tensor:
-    """Return projected features (tiles, 16, hidden) of pixels (tiles, 3, 56, 56).
+    """Return projected features (n, 16, hidden) of uint8 tiles (n, 56, 56, 3).
 
     The same numbers as ``get_image_features``; the last layer, whose output nobody reads, is
     not run.
     """
     tower = model.model.vision_tower
+    pixels = to_pixel_values(tiles)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_tower):
         hidden = tower.pre_layrnorm(tower.embeddings(pixels))
         for layer in tower.encoder.layers[:-1]:

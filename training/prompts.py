@@ -1,6 +1,8 @@
-"""The prompt of the checkpoint's own chat template as token ids, in its parts."""
+"""The checkpoint's prompts as token ids, in the parts that training puts together."""
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from training.labels import IGNORE
 from training.questions import Question
+from training.words import CHAT_TEMPLATE, IMAGE_TOKEN, MAX_POSITIONS
+from workers.llm.prompt import ChatTemplate
+from workers.llm.tokenizer import TokenizerFiles
 
 Int64Array = NDArray[np.int64]
-OPENING = "USER: "
-BETWEEN = "\n"
-REQUEST = " ASSISTANT:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,29 +28,59 @@ class AskedTokens:
     labels: Int64Array
 
 
-def opening_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Return the ids before the first picture."""
-    return [tokenizer.bos_token_id, *tokenizer.encode(OPENING, add_special_tokens=False)]
+class Prompts:
+    """Prompts about pictures, cut into what is shared by all questions and each question.
+
+    Attributes:
+        opening: ids before the first picture.
+        between: ids after each picture.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        files = TokenizerFiles(
+            location="training",
+            backend=json.loads(tokenizer.backend_tokenizer.to_str()),
+            additions=(),
+            special_tokens=dict(tokenizer.special_tokens_map),
+            config={},
+        )
+        self._tokenizer = tokenizer
+        self._template = ChatTemplate(
+            "training",
+            files,
+            CHAT_TEMPLATE,
+            image_token=IMAGE_TOKEN,
+            context_length=MAX_POSITIONS,
+        )
+        opening, between = self._template.build("?", ["", ""]).frame_segments
+        self.opening, self.between = list(opening), list(between)
+
+    def question(self, text: str) -> list[int]:
+        """Return the ids between the last picture's and the answer's."""
+        ids = list(self._template.build(text, [""]).question)
+        start = len(self.between)
+        if ids[:start] != self.between:
+            raise ValueError(f"the question runs into what is before it: {text = } {ids = }")
+        return ids[start:]
+
+    def ask(self, questions: list[Question]) -> AskedTokens:
+        """Return the ids of questions with their answers."""
+        # Few texts are asked many times over.
+        asked = {text: self.question(text) for text in {each.text for each in questions}}
+        rows = []
+        for question in questions:
+            answer = self._tokenizer.encode(f" {question.answer}", add_special_tokens=False)
+            rows.append((asked[question.text], [*answer, self._tokenizer.eos_token_id]))
+        length = max(len(prompt) + len(answer) for prompt, answer in rows)
+        ids = np.full((len(rows), length), self._tokenizer.pad_token_id)
+        labels = np.full((len(rows), length), IGNORE)
+        for row, (prompt, answer) in enumerate(rows):
+            ids[row, : len(prompt) + len(answer)] = prompt + answer
+            labels[row, len(prompt) - 1 : len(prompt) + len(answer) - 1] = answer
+        return AskedTokens(ids=ids, labels=labels)
 
 
-def between_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Return the ids after each picture."""
-    return list(tokenizer.encode(BETWEEN, add_special_tokens=False))
-
-
-def ask(
-    tokenizer: PreTrainedTokenizerFast, questions: list[Question], num_questions: int
-) -> AskedTokens:
-    """Return the ids of ``questions``, and of nothing up to ``num_questions``."""
-    rows = []
-    for question in questions:
-        prompt = tokenizer.encode(question.text + REQUEST, add_special_tokens=False)
-        answer = tokenizer.encode(f" {question.answer}", add_special_tokens=False)
-        rows.append((prompt, [*answer, tokenizer.eos_token_id]))
-    length = max(len(prompt) + len(answer) for prompt, answer in rows)
-    ids = np.full((num_questions, length), tokenizer.pad_token_id)
-    labels = np.full((num_questions, length), IGNORE)
-    for row, (prompt, answer) in enumerate(rows):
-        ids[row, : len(prompt) + len(answer)] = prompt + answer
-        labels[row, len(prompt) - 1 : len(prompt) + len(answer) - 1] = answer
-    return AskedTokens(ids=ids, labels=labels)
+@lru_cache(maxsize=2)
+def prompts_of(tokenizer: PreTrainedTokenizerFast) -> Prompts:
+    """Return the prompts of a tokenizer, made once in each process."""
+    return Prompts(tokenizer)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from training.layout import ASPECTS
+from training.canvas import ASPECTS
 from training.scene import Clip, Scene, Shape
 
 COUNTS = ("zero", "one", "two", "three", "four", "five")

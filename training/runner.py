@@ -7,7 +7,7 @@ optimizer's moments and the number of steps done. It is written to a temporary f
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +20,19 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 Tensors = dict[str, torch.Tensor]
+Arrays = Mapping[str, NDArray[Any]]
 MakeBatch = Callable[[int], dict[str, NDArray[Any]]]
 
 
+def to_tensors(arrays: Arrays) -> Tensors:
+    """Return arrays as tensors on the device that training runs on, torch's default one."""
+    device = torch.get_default_device()
+    return {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """Learning rate over the steps of a stage: warm-up, level, then a straight line to nothing.
+class LearningRate:
+    """How it goes over the steps of a stage: warm-up, level, then a straight line to nothing.
 
     ``decay_from`` is the step at which the decline begins; it may be brought forward in a run
     under way, without changing what was done before.
@@ -43,16 +50,16 @@ class Schedule:
         return up * min(max(down, 0.0), 1.0)
 
 
-class Stage(Protocol):
+class TrainingStage(Protocol):
     """What a stage gives the loop."""
 
     name: str
-    schedule: Schedule
+    learning_rate: LearningRate
     module: nn.Module
     """Everything that is saved; what is trained is in ``groups``."""
 
     def groups(self) -> list[dict[str, Any]]:
-        """Return AdamW's parameter groups; ``scale`` multiplies the schedule's peak."""
+        """Return AdamW's parameter groups; ``scale`` multiplies the peak."""
 
     def make_batch(self) -> MakeBatch:
         """Return a picklable function from a step number to the arrays of its batch."""
@@ -92,25 +99,26 @@ class Pace:
     """Stop, state saved, once this many steps of the stage are done."""
 
 
-def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
+def run_stage(stage: TrainingStage, folder: Path, pace: Pace) -> bool:
     """Train ``stage`` to its end, from where its state in ``folder`` left off.
 
     Returns:
         Whether the stage is finished, rather than stopped by ``pace.stop_after``.
     """
-    optimizer = torch.optim.AdamW(stage.groups(), betas=(0.9, 0.98), lr=stage.schedule.peak)
+    optimizer = torch.optim.AdamW(stage.groups(), betas=(0.9, 0.98), lr=stage.learning_rate.peak)
     state_path, log_path = folder / f"{stage.name}.pt", folder / f"{stage.name}.jsonl"
     step = _restore(stage, optimizer, state_path)
     _cut_log(log_path, step)
-    end = min(stage.schedule.steps, pace.stop_after or stage.schedule.steps)
+    end = min(stage.learning_rate.steps, pace.stop_after or stage.learning_rate.steps)
     saved_at = time.monotonic()
     device = torch.get_default_device()
     batches = _loader(stage.make_batch(), step, end, pace.num_workers)
     # None: shown on a terminal only.
     bar = tqdm(batches, desc=stage.name, unit="step", initial=step, total=end, disable=None)
     for batch in bar:
+        peak, factor = stage.learning_rate.peak, stage.learning_rate.factor(step)
         for group in optimizer.param_groups:
-            group["lr"] = stage.schedule.peak * group["scale"] * stage.schedule.factor(step)
+            group["lr"] = peak * group["scale"] * factor
         on_device = {name: value.to(device) for name, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16):
             loss, figures = stage.loss(on_device)
@@ -125,12 +133,12 @@ def run_stage(stage: Stage, folder: Path, pace: Pace) -> bool:
             figures = {"loss": loss.detach(), "gradient_norm": norm, **figures}
             _log(log_path, step, {name: float(value) for name, value in figures.items()})
             bar.set_postfix(loss=f"{float(figures['loss']):.3f}")
-        if step % pace.check_every == 0 or step == stage.schedule.steps:
+        if step % pace.check_every == 0 or step == stage.learning_rate.steps:
             _log(log_path, step, {f"check/{name}": v for name, v in stage.check().items()})
         if time.monotonic() - saved_at > pace.save_seconds or step == end:
             _save(stage, optimizer, state_path, step)
             saved_at = time.monotonic()
-    return step >= stage.schedule.steps
+    return step >= stage.learning_rate.steps
 
 
 def _loader(make_batch: MakeBatch, start: int, end: int, num_workers: int) -> DataLoader[Any]:
@@ -143,7 +151,7 @@ def _loader(make_batch: MakeBatch, start: int, end: int, num_workers: int) -> Da
     )  # fmt: skip
 
 
-def _restore(stage: Stage, optimizer: torch.optim.Optimizer, path: Path) -> int:
+def _restore(stage: TrainingStage, optimizer: torch.optim.Optimizer, path: Path) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True, map_location=torch.get_default_device())
@@ -152,7 +160,7 @@ def _restore(stage: Stage, optimizer: torch.optim.Optimizer, path: Path) -> int:
     return int(state["step"])
 
 
-def _save(stage: Stage, optimizer: torch.optim.Optimizer, path: Path, step: int) -> None:
+def _save(stage: TrainingStage, optimizer: torch.optim.Optimizer, path: Path, step: int) -> None:
     state = {
         "module": stage.module.state_dict(),
         "optimizer": optimizer.state_dict(),

@@ -8,8 +8,8 @@ from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerF
 from training.glyphs import CHARACTERS
 from training.heads import VisionHeads
 from training.labels import IGNORE, NUM_BINS
-from training.model import vision_features
-from training.pixels import normalise, to_tensors
+from training.model import to_pixel_values, vision_features
+from training.runner import to_tensors
 from training.scene import COLORS, SHAPES
 from training.vision_data import LABELS, vision_batch
 from training.words import single_token
@@ -28,8 +28,8 @@ def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
     tower = model.model.vision_tower
     convolution = tower.embeddings.patch_embedding
     side, width = convolution.kernel_size[0], convolution.out_channels
-    tiles = normalise(to_tensors(vision_batch(seed, 10**6, 256))["tiles"])
-    patches = tiles.flatten(0, 1).unfold(2, side, side).unfold(3, side, side)
+    tiles = to_tensors(vision_batch(seed, 10**6, 256))["tiles"].flatten(0, 1)
+    patches = to_pixel_values(tiles).unfold(2, side, side).unfold(3, side, side)
     patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
     mean = patches.mean(0)
     covariance = torch.cov((patches - mean).T)
@@ -77,7 +77,7 @@ def match_words(
     batch = to_tensors(vision_batch(seed, 2 * 10**6, 256))
     labels = {name: batch[name] for name in LABELS}
     tiles = batch["tiles"]
-    features = vision_features(model, normalise(tiles).flatten(0, 1)).view(256, 5, 16, -1)
+    features = vision_features(model, tiles.flatten(0, 1)).view(256, 5, 16, -1)
     shown, empty = labels["item"] >= 0, labels["item"] == -1
     center = (features[shown].mean(0) + features[empty].mean(0)) / 2
     factor = NORM / (features[shown] - center).norm(dim=-1).mean()

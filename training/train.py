@@ -13,7 +13,7 @@ from training.language_data import Curriculum
 from training.language_stage import LanguageStage
 from training.model import build_model
 from training.plan import Plan, load_plan
-from training.runner import Pace, Schedule, run_stage
+from training.runner import LearningRate, Pace, run_stage
 from training.start import copy_attended, match_words, whiten_patches
 from training.vision_stage import VisionStage
 from training.words import build_processor
@@ -34,12 +34,12 @@ def prepare(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlavaNextForCondi
 
 def vision_stage(plan: Plan, model: LlavaNextForConditionalGeneration) -> VisionStage:
     """Return the first stage of a plan."""
-    schedule = Schedule(
+    learning_rate = LearningRate(
         peak=plan.vision_peak, warmup=100, steps=plan.vision_steps, decay_from=plan.vision_decay
     )
     heads = VisionHeads(plan.hidden_size)
     return VisionStage(
-        model=model, heads=heads, seed=plan.seed, schedule=schedule,
+        model=model, heads=heads, seed=plan.seed, learning_rate=learning_rate,
         num_pictures=plan.vision_batch,
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ def language_stage(
     tokenizer: PreTrainedTokenizerFast,
 ) -> LanguageStage:
     """Return the second stage of a plan, begun from the model as it is."""
-    schedule = Schedule(
+    learning_rate = LearningRate(
         peak=plan.language_peak, warmup=60, steps=plan.language_steps,
         decay_from=plan.language_decay,
     )  # fmt: skip
@@ -61,7 +61,7 @@ def language_stage(
     )  # fmt: skip
     return LanguageStage(
         model=model, tokenizer=tokenizer, heads=SequenceHeads(plan.hidden_size),
-        seed=plan.seed, schedule=schedule, curriculum=curriculum,
+        seed=plan.seed, learning_rate=learning_rate, curriculum=curriculum,
         look_weight=plan.look_weight, type_weights=plan.type_weights,
     )  # fmt: skip
 

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from training.canvas import ASPECTS, geometry_of
 from training.compose import Recipe, compose_clip
 from training.degrade import degrade
 from training.draw import draw_frame
 from training.labels import TokenLabels, label_tokens
-from training.layout import ASPECTS, layout_of
-from training.pixels import tiles_of
+from workers.vision.tiles import cut_tiles
 
 Batch = dict[str, NDArray[np.generic]]
 LABELS = tuple(TokenLabels.__dataclass_fields__)
@@ -17,7 +17,7 @@ _DENSE = Recipe(plate_chance=1.0, max_shapes=5)
 
 
 def vision_batch(seed: int, step: int, num_pictures: int) -> Batch:
-    """Return tiles (n, 5, 3, 56, 56) uint8 and every token label (n, 5, 16) of one batch."""
+    """Return tiles (n, 5, 56, 56, 3) uint8 and every token label (n, 5, 16) of one batch."""
     tiles, labels = [], []
     for index in range(num_pictures):
         generator = np.random.default_rng([seed, 1, step, index])
@@ -25,7 +25,7 @@ def vision_batch(seed: int, step: int, num_pictures: int) -> Batch:
         recipe = _DENSE if generator.random() < 0.67 else _PLAIN
         clip = compose_clip(generator, aspect, 1, recipe)
         picture = degrade(generator, [draw_frame(clip, 0.5)])[0]
-        tiles.append(tiles_of(picture, layout_of(aspect)))
+        tiles.append(cut_tiles(picture, geometry_of(aspect)))
         labels.append(label_tokens(clip, 0.5))
     batch: Batch = {"tiles": np.stack(tiles)}
     for name in LABELS:

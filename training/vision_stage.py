@@ -10,8 +10,7 @@ from transformers import LlavaNextForConditionalGeneration
 
 from training.heads import VisionHeads
 from training.model import vision_features
-from training.pixels import normalise, to_tensors
-from training.runner import MakeBatch, Schedule, Tensors
+from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
 from training.vision_data import LABELS, vision_batch
 
 _CHECK_SEED = 1_000_003
@@ -24,7 +23,7 @@ class VisionStage:
     model: LlavaNextForConditionalGeneration
     heads: VisionHeads
     seed: int
-    schedule: Schedule
+    learning_rate: LearningRate
     num_pictures: int = 64
     name: str = "vision"
     module: nn.Module = field(init=False)
@@ -53,7 +52,7 @@ class VisionStage:
     def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
         """Return the sum of all heads' losses."""
         tiles = batch["tiles"]
-        features = vision_features(self.model, normalise(tiles).flatten(0, 1))
+        features = vision_features(self.model, tiles.flatten(0, 1))
         features = features.view(*tiles.shape[:2], *features.shape[1:])
         labels = {name: batch[name] for name in LABELS}
         loss, right = self.heads(features, labels)

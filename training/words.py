@@ -3,11 +3,11 @@
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor, PreTrainedTokenizerFast
 
+from training.canvas import GEOMETRY
 from training.glyphs import CHARACTERS
-from training.layout import PATCH_SIZE, PINPOINTS, TILE_SIZE
-from training.pixels import MEAN, STD
 from training.questions import COUNTS, PARTS
 from training.scene import COLORS, DIRECTIONS, SHAPES
+from workers.vision.normalize import CLIP_MEAN, CLIP_STD
 
 MAX_POSITIONS = 4096
 IMAGE_TOKEN = "<image>"
@@ -74,16 +74,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def build_processor() -> LlavaNextProcessor:
     """Return the processor: the real model's, with small tiles."""
     image_processor = LlavaNextImageProcessorPil(
-        size={"shortest_edge": TILE_SIZE},
-        crop_size={"height": TILE_SIZE, "width": TILE_SIZE},
-        image_grid_pinpoints=[list(point) for point in PINPOINTS],
-        image_mean=list(MEAN),
-        image_std=list(STD),
+        size={"shortest_edge": GEOMETRY.tile_size},
+        crop_size={"height": GEOMETRY.tile_size, "width": GEOMETRY.tile_size},
+        image_grid_pinpoints=[list(pinpoint) for pinpoint in GEOMETRY.pinpoints],
+        image_mean=list(CLIP_MEAN),
+        image_std=list(CLIP_STD),
     )
     return LlavaNextProcessor(
         image_processor=image_processor,
         tokenizer=build_tokenizer(),
-        patch_size=PATCH_SIZE,
+        patch_size=GEOMETRY.patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from training.canvas import ASPECTS, GEOMETRY, first_patch, geometry_of
 from training.compose import Recipe, compose_clip
 from training.draw import PLATE_ID, draw_frame, draw_map, frame_moments
 from training.glyphs import CHARACTERS, glyph
-from training.layout import ASPECTS, PATCH_SIZE, layout_of
 from training.questions import COUNTS, Question, questions_of
 from training.scene import Clip, Scene
 
@@ -84,16 +84,25 @@ def plates(aspect: str) -> list[Scene]:
 
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_plates_lie_inside_one_patch_that_survives_unpadding(aspect: str) -> None:
-    layout = layout_of(aspect)
+    geometry, patch_size = geometry_of(aspect), GEOMETRY.patch_size
+    (first_row, first_column), (above, left) = first_patch(geometry), geometry.padding
     for scene in plates(aspect):
         plate = scene.plate
         assert plate is not None
-        column = (plate.x + layout.left) // PATCH_SIZE
-        row = (plate.y + layout.top) // PATCH_SIZE
-        assert (plate.x + layout.left + 8) // PATCH_SIZE == column
-        assert (plate.y + layout.top + 6) // PATCH_SIZE == row
-        assert layout.skip_columns <= column < layout.skip_columns + layout.columns
-        assert layout.skip_rows <= row < layout.skip_rows + layout.rows
+        column = (plate.x + left) // patch_size
+        row = (plate.y + above) // patch_size
+        assert (plate.x + left + 8) // patch_size == column
+        assert (plate.y + above + 6) // patch_size == row
+        assert first_column <= column < first_column + geometry.columns
+        assert first_row <= row < first_row + geometry.rows
+
+
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_pictures_are_cut_alike_at_every_scale(aspect: str) -> None:
+    width, height = ASPECTS[aspect]
+    geometry = geometry_of(aspect)
+    assert [GEOMETRY.frame(scale * height, scale * width) for scale in (2, 4)] == [geometry] * 2
+    assert (geometry.num_tiles, geometry.resized) == (5, (height, width))
 
 
 def test_numbers_can_be_read_off_the_picture() -> None:

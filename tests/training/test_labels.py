@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from training.canvas import ASPECTS, geometry_of
 from training.compose import Recipe, compose_clip
 from training.draw import PLATE_ID, draw_frame, frame_moments
 from training.labels import IGNORE, NO_SHAPE, NOTHING, NUM_BINS, PLATE, STILL, label_tokens
 from training.language_data import sequence_labels
-from training.layout import ASPECTS, layout_of
-from training.pixels import tiles_of
 from training.scene import COLORS, DIRECTIONS, Clip
+from workers.vision.tiles import cut_tiles
 
 
 def clip(aspect: str, num_frames: int, seed: int = 0) -> Clip:
@@ -29,9 +29,8 @@ def test_labelled_colors_are_in_the_pixels(aspect: str) -> None:
     for seed in range(10):
         drawn = clip(aspect, 1, seed)
         labels = label_tokens(drawn, 0.5)
-        tiles = tiles_of(draw_frame(drawn, 0.5), layout_of(aspect)).astype(float)
-        patches = tiles.reshape(5, 3, 4, 14, 4, 14).transpose(0, 2, 4, 3, 5, 1)
-        patches = patches.reshape(5, 16, 196, 3)
+        tiles = cut_tiles(draw_frame(drawn, 0.5), geometry_of(aspect)).astype(float)
+        patches = tiles.reshape(5, 4, 14, 4, 14, 3).swapaxes(2, 3).reshape(5, 16, 196, 3)
         for index, shape in enumerate(drawn.scenes[0].shapes):
             here = labels.item == index
             assert set(labels.color[here].tolist()) == {list(COLORS).index(shape.color)}

@@ -5,9 +5,9 @@ import av
 import numpy as np
 import pytest
 
+from training.canvas import ASPECTS
 from training.compose import Recipe, compose_clip
 from training.draw import draw_frame
-from training.layout import ASPECTS
 from training.make_set import PICTURES_PER_FRAME, draw_set, write_clip
 from training.questions import TYPES
 

@@ -1,44 +1,45 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from training import attention
+from training.canvas import ASPECTS, geometry_of
 from training.compose import Recipe
 from training.forward import embed_prefix, run_language
 from training.language_data import clips_batch
-from training.layout import ASPECTS, layout_of
-from training.model import build_model
-from training.pixels import normalise, tiles_of
-from training.prompts import REQUEST, between_ids, opening_ids
+from training.model import build_model, to_pixel_values
+from training.prompts import Prompts, prompts_of
 from training.scene import COLORS, DIRECTIONS, SHAPES
 from training.words import build_processor, single_token
+from workers.vision.normalize import Normalization, normalize
 
 SIZES = {name: (2 * width, 2 * height) for name, (width, height) in ASPECTS.items()}
 
 
-def noise(aspect: str) -> Image.Image:
-    width, height = SIZES[aspect]
-    generator = np.random.default_rng(0)
-    return Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+def test_pixel_values_are_what_the_checkpoint_is_asked_with() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).T.reshape(1, 16, 16, 3)
+    expected = normalize(levels, Normalization(), torch.float32)
+    torch.testing.assert_close(to_pixel_values(levels), expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("aspect", ASPECTS)
-def test_pixels_and_prompt_are_the_processors(aspect: str) -> None:
+@pytest.mark.parametrize("text", ["what color is the circle?", "?", "which came first?", "47?"])
+def test_the_parts_of_a_prompt_are_the_processors(text: str) -> None:
     processor = build_processor()
-    question = "what color is the circle?"
-    content = [{"type": "image"}] * 3 + [{"type": "text", "text": question}]
-    prompt = processor.apply_chat_template(
+    content = [{"type": "image"}] * 3 + [{"type": "text", "text": text}]
+    whole = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
-    inputs = processor(images=[noise(aspect)] * 3, text=prompt, return_tensors="pt")
+    expected = processor.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    prompts = prompts_of(processor.tokenizer)
+    picture = [processor.image_token_id, *prompts.between]
+    assert [*prompts.opening, *picture * 3, *prompts.question(text)] == expected
 
-    layout, tokenizer = layout_of(aspect), processor.tokenizer
-    tiles = torch.from_numpy(tiles_of(np.asarray(noise(aspect)), layout))
-    torch.testing.assert_close(normalise(tiles), inputs["pixel_values"][0])
-    picture = [tokenizer.image_token_id] * layout.num_tokens + between_ids(tokenizer)
-    asked = tokenizer.encode(question + REQUEST, add_special_tokens=False)
-    assert inputs["input_ids"][0].tolist() == [*opening_ids(tokenizer), *picture * 3, *asked]
+
+def test_a_question_that_runs_into_the_picture_before_it_is_refused() -> None:
+    prompts = Prompts(build_processor().tokenizer)
+    prompts.between = [1, 2, 3]
+    with pytest.raises(ValueError, match="runs into what is before it"):
+        prompts.question("why?")
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
@@ -53,17 +54,17 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(aspect: 
     attention.register()
     model.model.language_model.set_attn_implementation(attention.NAME)
     with torch.no_grad():
-        opening, between = opening_ids(tokenizer), between_ids(tokenizer)
-        prefix = embed_prefix(model, batch["tiles"], layout_of(aspect), opening, between)
+        opening, between = prompts_of(tokenizer).opening, prompts_of(tokenizer).between
+        prefix = embed_prefix(model, batch["tiles"], geometry_of(aspect), opening, between)
         hidden, _, _ = run_language(model, prefix, batch["ids"], 1)
     model.set_attn_implementation("sdpa")
     width, height = SIZES[aspect]
-    picture = [tokenizer.image_token_id] * layout_of(aspect).num_tokens + between
+    picture = [tokenizer.image_token_id] * geometry_of(aspect).layout.num_tokens + between
     ids = batch["ids"][1, 2][batch["ids"][1, 2] != tokenizer.pad_token_id]
     with torch.no_grad():
         alone = model(
             input_ids=torch.tensor([[*opening, *picture * 2, *ids.tolist()]]),
-            pixel_values=normalise(batch["tiles"][1]),
+            pixel_values=to_pixel_values(batch["tiles"][1].flatten(0, 1)).unflatten(0, (2, -1)),
             image_sizes=torch.tensor([[height, width]] * 2),
         ).logits[0, -len(ids) :]
         torch.testing.assert_close(model.lm_head(hidden[1, 2, : len(ids)]), alone)

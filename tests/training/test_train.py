@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training.plan import Plan, load_plan
-from training.runner import Pace, Schedule
+from training.runner import LearningRate, Pace
 from training.train import train
 
 TINY = Plan(
@@ -82,16 +82,16 @@ def test_the_vision_tower_is_not_touched_by_the_language_stage(tmp_path: Path) -
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
-    schedule = Schedule(peak=1.0, warmup=10, steps=100, decay_from=50)
-    assert schedule.factor(0) == pytest.approx(0.1)
-    assert schedule.factor(20) == schedule.factor(50) == 1.0
-    assert schedule.factor(75) == pytest.approx(0.5)
-    assert schedule.factor(100) == 0.0
+    learning_rate = LearningRate(peak=1.0, warmup=10, steps=100, decay_from=50)
+    assert learning_rate.factor(0) == pytest.approx(0.1)
+    assert learning_rate.factor(20) == learning_rate.factor(50) == 1.0
+    assert learning_rate.factor(75) == pytest.approx(0.5)
+    assert learning_rate.factor(100) == 0.0
 
 
 def test_bringing_the_decline_forward_leaves_the_steps_before_alone() -> None:
-    late = Schedule(peak=1.0, warmup=10, steps=1000, decay_from=900)
-    early = Schedule(peak=1.0, warmup=10, steps=80, decay_from=50)
+    late = LearningRate(peak=1.0, warmup=10, steps=1000, decay_from=900)
+    early = LearningRate(peak=1.0, warmup=10, steps=80, decay_from=50)
     assert [late.factor(step) for step in range(51)] == [early.factor(step) for step in range(51)]
 
 
