@@ -10,13 +10,16 @@ from pathlib import Path
 
 import torch
 
-from pruner import RANKERS, FrameLayout, Settings, Task, make_nodes, propagate, rank
-from streaming.config import Options
+from pruner import METHODS, FrameLayout, Settings, Task, make_nodes, propagate, rank
 from streaming.evaluate.questions import read_questions
-from streaming.plan import open_source
+from streaming.flags import change
+from streaming.options import Options
+from streaming.plan import plan_clip
+from streaming.sample import sample_clip
 from workers.checkpoint import locate
-from workers.video.decode import cut_segments, decode_segment
+from workers.video.decode import read_pictures
 from workers.vision.encoder import FrameFeatures, VisionEncoder
+from workers.vision.tiles import cut_pictures
 
 _KEPT = (0.5, 0.3, 0.1, 0.05)
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -29,11 +32,12 @@ def encode_clips(questions: Path, model: str, num_clips: int) -> list[FrameFeatu
     found = []
     for group in groups[:num_clips]:
         num_frames = min(group[0].num_frames or 8, 8)
-        source = open_source(group[0].clip, Options(model=model, num_frames=num_frames))
-        segments = cut_segments(
-            source.index, source.frame_indices, decoder="pyav", frames_per_chunk=8, num_segments=1
-        )
-        found += [encoder.encode(chunk.frames) for s in segments for chunk in decode_segment(s)]
+        settings = {"model": model, "num_frames": num_frames}
+        options = change(Options(), settings, source="the benchmark")
+        plan = plan_clip(sample_clip(group[0].clip, options), options, ["?"])
+        for segment in plan.clip.segments:
+            for chunk in read_pictures(segment):
+                found += encoder.encode(*cut_pictures(chunk.pictures, plan.clip.tiles))
     return found
 
 
@@ -65,13 +69,13 @@ def print_splits(clips: Sequence[FrameFeatures]) -> None:
     print("\n| kept | method | base | grid | newline | tokens a frame |")
     print("|---|---|---|---|---|---|")
     for keep_ratio in _KEPT:
-        for name in sorted(set(RANKERS) - {"none"}):
+        for name in sorted(name for name, each in METHODS.items() if each.scope == "frame"):
             parts, num_frames = torch.zeros(3), 0
             for clip in clips:
                 frames, rows, columns = clip.grid.shape[:3]
                 layout = FrameLayout(num_base=clip.base.shape[1], rows=rows, columns=columns)
                 share = max(1, int(keep_ratio * layout.num_tokens))
-                settings = Settings(num_steps=5 if name == "gprune" else 1)
+                settings = Settings(num_steps=METHODS[name].num_steps)
                 task = Task(num_keep=share, frame_indices=range(frames), settings=settings)
                 kept = rank(name, clip.base, clip.grid, task).order[:, :share]
                 base, newline = kept < layout.num_base, layout.is_newline(kept)

@@ -1,4 +1,4 @@
-"""What Ray costs: the start of the workers, and each frame's way through the actors.
+"""What Ray costs: the time to the first frame, and each frame's way through the actors.
 
 Decoding is real; encoding is replaced by a stage that computes nothing, so that what is left beside
 decoding is transport and scheduling. Both executors take turns in one run.
@@ -11,66 +11,71 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.clip import draw_clip
 from benchmarks.hardware import describe_hardware
-from streaming.config import Options
-from streaming.pipeline import open_pool
-from streaming.plan import open_source, plan_clip
-from workers.messages import Candidates, FrameChunk, ModelOptions, PruneOptions
-from workers.process import Stage
-from workers.run.pool import StageMakers
-from workers.stages import EncodeStage
+from pruner import FrameLayout
+from streaming.flags import change
+from streaming.options import Options
+from streaming.pipeline import Stages, open_engine
+from streaming.plan import plan_clip
+from streaming.sample import sample_clip
+from workers.frames import RankedFrames, TileChunk
+from workers.messages import EncodeRequest
+from workers.stages import ReadStage, Result, note
 
 
-class NullEncoder(EncodeStage):
+class NullEncoder:
     """Looks at no pixel and keeps tokens of the size a real checkpoint's would have."""
 
     hidden_size = 4096
 
-    def __init__(self, options: ModelOptions) -> None:
-        Stage.__init__(self)
+    def run(self, request: EncodeRequest, chunk: TileChunk) -> Iterator[Result]:
+        """Yield ``max_keep`` tokens of zeros for each frame and pruning."""
+        ranked = tuple(self._zeros(chunk, pruning.max_keep) for pruning in request.prunings)
+        yield ranked, note((0.0,) * len(ranked), {})
 
-    def encode(self, chunk: FrameChunk, prunings: Sequence[PruneOptions]) -> tuple[Candidates, ...]:
-        """Return ``max_keep`` tokens of zeros for each frame and pruning."""
-        return tuple(self._zeros(chunk, prune.max_keep) for prune in prunings)
-
-    def _zeros(self, chunk: FrameChunk, num_kept: int) -> Candidates:
-        num_frames = len(chunk.frames)
-        return Candidates(
+    def _zeros(self, chunk: TileChunk, num_kept: int) -> RankedFrames:
+        num_frames = len(chunk)
+        return RankedFrames(
+            clip_id=chunk.clip_id,
             frame_indices=chunk.frame_indices,
             pts_seconds=chunk.pts_seconds,
+            layouts=(FrameLayout(num_base=576, rows=48, columns=48),) * num_frames,
             counts=np.full(num_frames, num_kept, np.int64),
             order=np.tile(np.arange(num_kept), num_frames),
             features=np.zeros((num_frames * num_kept, self.hidden_size), np.uint16),
             dtype="bfloat16",
             informativeness=np.ones((num_frames, 2)),
-            num_base=576,
-            rows=1,
-            columns=1,
-            thumbnails=(),
         )
+
+
+class NullModel:
+    """Says nothing."""
+
+    def run(self, request: Any, *inputs: Any) -> Iterator[Result]:
+        """Yield nothing."""
+        yield from ()
 
 
 def measure(clip: Path, options: Options) -> dict[str, float]:
-    """Return seconds until the workers are up, and seconds per frame after that."""
-    source = open_source(str(clip), options)
+    """Return seconds until the first frame is read, and seconds per frame after that."""
+    plan = plan_clip(sample_clip(str(clip), options), options, ["?"])
+    stages: Stages = {"decoder": ReadStage, "encoder": NullEncoder, "llm": NullModel}
     begin = time.perf_counter()
-    with open_pool(options, StageMakers(encode=NullEncoder)) as pool:
-        plan = plan_clip(source, options, ["?"], pool.measure, num_segments=2, thumbnail_width=0)
-        started = time.perf_counter()
-        num_encoded = sum(
-            progress.num_encoded for progress in pool.encode(plan.segments, [plan.prune])
-        )
+    moments = []
+    with open_engine(options, stages) as engine:
+        encoded = engine.encode(plan.clip, lambda _: moments.append(time.perf_counter()))
         done = time.perf_counter()
-    if num_encoded != plan.num_frames:
-        raise RuntimeError(f"frames are missing: {num_encoded = }, {plan.num_frames = }")
-    return {"start": started - begin, "frame": (done - started) / num_encoded}
+    num_encoded = len(encoded.pts_seconds)
+    if num_encoded != plan.clip.num_frames:
+        raise RuntimeError(f"frames are missing: {num_encoded = }, {plan.clip.num_frames = }")
+    return {"start": moments[0] - begin, "frame": (done - moments[0]) / num_encoded}
 
 
 def main() -> None:
@@ -80,20 +85,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", metavar="PATH")
     arguments = parser.parse_args()
-    options = Options(num_frames=arguments.frames, budget=2048, num_decoders=1, num_encoders=1)
+    settings = {"num_frames": arguments.frames, "budget": 2048, "num_decoders": 1}
+    options = change(Options(), settings, source="the benchmark")
     figures: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
         draw_clip(clip, duration_seconds=20)
         for _ in range(arguments.repeats):
             for executor in ("local", "ray"):
-                measured = measure(clip, replace(options, executor=executor))
+                measured = measure(
+                    clip, change(options, {"executor": executor}, source="the benchmark")
+                )
                 for name, value in measured.items():
                     figures.setdefault(executor, {}).setdefault(name, []).append(value)
     print(describe_hardware())
     print(f"{arguments.repeats} runs of {arguments.frames} frames of 640 x 360, chunks of 8\n")
     print(
-        "| executor | start, s: median (min-max) | per frame, ms: median (min-max) |\n|---|---|---|"
+        "| executor | first frame, s: median (min-max) | per frame, ms: median (min-max) |\n"
+        "|---|---|---|"
     )
     for executor, values in figures.items():
         cells = []

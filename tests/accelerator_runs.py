@@ -6,7 +6,6 @@ For ``test_accelerator.py``, in a process of its own.
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from tests import accelerator
 # isort: split
 import torch
 
-from streaming.config import PRUNERS, Options
-from streaming.pipeline import ask, open_pool, watch
-from streaming.plan import open_source
-from streaming.result import Answer
+from pruner import METHODS
+from streaming.flags import change
+from streaming.options import Options
+from streaming.pipeline import answer_clip, open_engine
+from streaming.plan import plan_clip
+from streaming.sample import sample_clip
 from training.plan import Plan
 from training.runner import Pace
 from training.train import train
@@ -28,27 +29,31 @@ DEVICES = ("cpu", accelerator.NAME)
 QUESTION = "what number is shown?"
 
 
-def kept_and_answered(clip: Path, pruner: str, device: str, dtype: torch.dtype) -> Any:
+def kept_and_answered(
+    clip: Path, pruner: str, device: str, dtype: torch.dtype, resize: str = "exact"
+) -> Any:
     """Return which tokens a method keeps of a clip, and the answer."""
     stages.prepare_torch = lambda options: (device, dtype)
     keep_ratio = None if pruner == "none" else 0.3
-    options = Options(executor="local", num_frames=8, pruner=pruner, keep_ratio=keep_ratio)
-    source = open_source(str(clip), options)
-    with open_pool(options) as pool:
-        watched = watch(pool, source, options, [QUESTION], started=time.perf_counter())
-        *_, answer = ask(pool, watched, options, QUESTION)
-    assert isinstance(answer, Answer)
+    values = {"num_frames": 8, "pruner": pruner, "keep_ratio": keep_ratio, "resize": resize}
+    options = change(Options(), values, source="the test")
+    plan = plan_clip(sample_clip(str(clip), options), options, [QUESTION])
+    with open_engine(options) as engine:
+        (answer,) = answer_clip(engine, plan, [QUESTION])
     return [answer.answer, [frame.keep_indices.tolist() for frame in answer.frames]]
 
 
 def run_pruners(clip: Path) -> None:
     """Print what each method does on each device; bfloat16 is what accelerators get."""
-    for pruner in PRUNERS:
+    for pruner in METHODS:
         for device in DEVICES:
             got = kept_and_answered(clip, pruner, device, torch.float32)
             print(json.dumps([pruner, device, got]))
         got = kept_and_answered(clip, pruner, accelerator.NAME, torch.bfloat16)
         print(json.dumps([pruner, "bfloat16", got]))
+    # There it is Pillow's own arithmetic, so that nothing differs from tiles cut by Pillow.
+    got = kept_and_answered(clip, "mr_pruner", accelerator.NAME, torch.float32, "fast")
+    print(json.dumps(["mr_pruner", "fast", got]))
 
 
 def run_training() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch.utils import backend_registration
 
-from streaming.config import PRUNERS
+from pruner import METHODS
 from training.make_set import draw_set
 
 REPOSITORY = Path(__file__).parent.parent
@@ -44,11 +44,12 @@ def test_every_pruner_keeps_and_answers_alike_on_an_accelerator(tmp_path: Path) 
     draw_set(tmp_path, seed=5, clips_per_kind=1, num_frames=(8,), num_questions=1)
     clip = sorted(tmp_path.glob("*16x9*.mp4"))[0]
     found = by_device(lines_of("pruners", str(clip)))
-    assert list(found) == list(PRUNERS)
+    assert list(found) == list(METHODS)
     for pruner, each in found.items():
         assert each["cpu"] == each["pretend"], pruner
         _, kept = each["bfloat16"]
         assert sum(map(len, kept)) == sum(map(len, each["cpu"][1])), pruner
+    assert found["mr_pruner"]["fast"] == found["mr_pruner"]["cpu"]
 
 
 def test_both_stages_of_training_run_alike_on_an_accelerator() -> None:
