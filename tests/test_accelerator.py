@@ -52,6 +52,7 @@ def test_every_pruner_keeps_and_answers_alike_on_an_accelerator(tmp_path: Path) 
     assert found["mr_pruner"]["fast"] == found["mr_pruner"]["cpu"]
 
 
+@pytest.mark.slow
 def test_both_stages_of_training_run_alike_on_an_accelerator() -> None:
     found = by_device(lines_of("training"))
     assert list(found) == ["vision 1", "vision 2", "language 1", "language 2", "language 3"]

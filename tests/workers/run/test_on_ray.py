@@ -155,6 +155,7 @@ def answers_of_all_methods(
     return found
 
 
+@pytest.mark.slow
 def test_every_method_keeps_and_answers_as_in_one_process(
     clip: Path, options: Options, tmp_path: Path
 ) -> None:
