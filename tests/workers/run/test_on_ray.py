@@ -201,9 +201,10 @@ def test_twenty_clips_in_flight_are_answered_as_one_by_one(
     assert len(expected) == 20
     few, few_memory = answer_all(clips[:4], options, tmp_path / "few", {}, limit=4)
     assert few.items() <= expected.items()
-    deaths = {"read-9": 3, "encode-5": 2, "encode-17": 3, "allocate": 3, "answer-1": 3}
+    # Twice each: what is on three deaths is given up, and suspects are tried again at once.
+    deaths = {"read-9": 2, "encode-5": 2, "encode-17": 2, "allocate": 2, "answer-1": 2}
     many, memory = answer_all(clips, options, tmp_path / "many", deaths, limit=20)
     assert many == expected
-    assert sum(deaths_in(tmp_path / "many").values()) >= 8
+    assert deaths_in(tmp_path / "many") == deaths
     for name, peak in memory.items():
         assert peak < few_memory[name] * 1.15 + 30 * 2**20, name
