@@ -5,25 +5,22 @@ fails at once and reading can start at once.
 """
 
 import hashlib
-import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from pruner import METHODS, Settings
+from pruner import METHODS
 from streaming.budget import are_compact, count_prompt, count_timestamps, settle_budget
-from streaming.options import Options, PruningOptions
+from streaming.options import Options
+from streaming.rankings import make_pruning, merge_prunings, ranking_of
 from streaming.sample import SampledClip
-from workers.arrays import Int64Array, UInt8Array
+from workers.arrays import Int64Array
 from workers.frames import Pruning
 from workers.llm.context import check_context
 from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 from workers.messages import Clip
 from workers.video.segments import cut_segments
-from workers.video.source import Source
-from workers.video.video_index import VideoIndex
 from workers.visual import Allocation, KeptFrame
 
 _CHUNK_BYTES = 64 * 1024**2
@@ -134,14 +131,16 @@ def plan_clips(
         groups.setdefault(each.reading, []).append(each)
     plans: dict[int, ClipPlan] = {}
     for group in groups.values():
-        prunings = _merge([each.pruning for each in group])
+        prunings = merge_prunings([each.pruning for each in group])
         clip = _clip(sampled, group[0], prunings, thumbnail_width)
         for each in group:
             plans[id(each)] = ClipPlan(
                 clip=clip,
                 template=sampled.checkpoint.template,
                 budget=each.budget,
-                pruning=[_key(pruning) for pruning in prunings].index(_key(each.pruning)),
+                pruning=[ranking_of(pruning) for pruning in prunings].index(
+                    ranking_of(each.pruning)
+                ),
                 max_keep=each.pruning.max_keep,
                 num_unpruned_tokens=int(each.lengths.sum()),
                 compact_positions=each.compact_positions,
@@ -171,7 +170,7 @@ def _clip(
     height, width = (max(side) for side in zip(*map(source.size_of, frames.tolist()), strict=True))
     per_chunk = max(1, min(options.run.frames_per_chunk, _CHUNK_BYTES // (height * width * 3)))
     read = (options.frames.decoder, options.frames.resize, sampled.tiles)
-    clip_id = _clip_id(_identity(source), frames, prunings, read)
+    clip_id = _clip_id(source.identity, frames, prunings, read)
     segments = cut_segments(
         clip_id,
         source,
@@ -190,20 +189,6 @@ def _clip(
         resize=options.frames.resize,
         thumbnail_width=thumbnail_width,
     )
-
-
-def _identity(source: Source) -> object:
-    """Return what tells a source from others: a file's path, size and time, or the pixels."""
-    if isinstance(source, VideoIndex):
-        return source.path, source.size_bytes, source.mtime_ns
-    return [_picture_identity(picture) for picture in source.pictures]
-
-
-def _picture_identity(picture: str | UInt8Array) -> object:
-    if isinstance(picture, str):
-        status = os.stat(picture)
-        return picture, status.st_size, status.st_mtime_ns
-    return picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()
 
 
 def _clip_id(*parts: object) -> str:
@@ -242,53 +227,6 @@ def _settle(sampled: SampledClip, options: Options, questions: Sequence[str]) ->
         frames=sampled.frame_indices[places],
         lengths=lengths,
         budget=budget,
-        pruning=_pruning(options, share, int(lengths.max())),
+        pruning=make_pruning(options, share, int(lengths.max())),
         compact_positions=are_compact(options, cost, lengths),
     )
-
-
-def _pruning(options: Options, share: float, longest: int) -> Pruning:
-    chosen = options.pruning
-    method = METHODS[chosen.pruner]
-    max_keep = longest
-    if method.scope == "frame":  # all that a frame's final share may come to
-        wanted = options.budget
-        fixed = wanted.shares == "equal" and not (wanted.novelty or wanted.timestamps)
-        max_keep = min(longest, math.ceil(share * (1 if fixed else options.budget.headroom)))
-    return Pruning(
-        method=chosen.pruner if method.scope == "frame" else "none",
-        num_keep=min(longest, int(share)) if method.needs_share else 0,
-        max_keep=max_keep,
-        seed=options.generation.seed if method.is_random else 0,
-        newlines_last=chosen.newlines == "last" and method.scope == "frame",
-        settings=_graph_settings(chosen),
-    )
-
-
-def _graph_settings(chosen: PruningOptions) -> Settings:
-    method = METHODS[chosen.pruner]
-    if not method.has_graph:
-        return Settings()
-    steps = method.num_steps if chosen.pruner_steps is None else chosen.pruner_steps
-    return replace(chosen.settings, num_steps=steps)
-
-
-def _key(pruning: Pruning) -> tuple[object, ...]:
-    """Return what makes a ranking: all but how much of it is sent on."""
-    return (
-        pruning.method,
-        pruning.num_keep,
-        pruning.seed,
-        pruning.newlines_last,
-        pruning.settings,
-    )
-
-
-def _merge(prunings: Sequence[Pruning]) -> list[Pruning]:
-    """Return each ranking once, with the most that is wanted of it: shares are prefixes."""
-    merged: dict[object, Pruning] = {}
-    for pruning in prunings:
-        held = merged.get(_key(pruning))
-        if held is None or held.max_keep < pruning.max_keep:
-            merged[_key(pruning)] = pruning
-    return list(merged.values())

@@ -1,6 +1,4 @@
-"""Frames on their way: pictures, tiles, ranked tokens, in batches that can be sliced.
-
-Each names its clip.
+"""Frames on their way: pictures, tiles, ranked tokens, in batches that name their clip.
 
 Arrays come to the reader as read-only views of shared memory, so nobody writes into a message; a
 stage returns a new one. numpy has no bfloat16: such features travel as ``uint16`` bit patterns

@@ -8,6 +8,7 @@ from workers.arrays import Float64Array, Int64Array
 from workers.frames import Pruning
 from workers.llm.answer import SamplingOptions
 from workers.llm.prompt import Prompt
+from workers.video.segments import Segment
 from workers.vision.geometry import TileGeometry
 from workers.visual import Allocation
 
@@ -23,7 +24,7 @@ class Clip:
 
     clip_id: str
     name: str
-    segments: tuple[Any, ...]
+    segments: tuple[Segment, ...]
     num_frames: int
     tiles: TileGeometry
     prunings: tuple[Pruning, ...]
@@ -36,7 +37,7 @@ class Clip:
 class ReadRequest:
     """Read a segment, chunk by chunk; see :class:`workers.stages.ReadStage`."""
 
-    segment: Any
+    segment: Segment
     tiles: TileGeometry
     resize: str = "exact"
     thumbnail_width: int = 0

@@ -87,9 +87,8 @@ class EncodeStage:
         """Yield one result.
 
         For ``EncodeRequest`` and a chunk: a tuple of ``RankedFrames``, one for each pruning; the
-        news are the seconds that each took. For
-        ``AllocateRequest`` and such tuples, in any order: the ``VisualSequence``; the news are its
-        ``KeptFrame`` records.
+        news are the seconds that each took. For ``AllocateRequest`` and such tuples, in any order:
+        the ``VisualSequence``; the news are its ``KeptFrame`` records.
         """
         if isinstance(request, AllocateRequest):
             yield _allocate(request, inputs)

@@ -108,9 +108,7 @@ def test_options_can_be_left_out() -> None:
 
 
 def test_the_names_of_the_flags() -> None:
-    assert {"timestamps", "resize", "num_llms", "clips_in_flight", "stall_seconds"} <= flat(
-        Options()
-    ).keys()
+    assert {"timestamps", "resize", "num_llms", "stall_seconds"} <= flat(Options()).keys()
     assert not {"time_marks"} & flat(Options()).keys()
     assert places()["pruner"].choices == tuple(METHODS)
 
@@ -280,7 +278,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("num_encoders", 100_000, "at least 1 and at most 1,024"),
         ("num_llms", 0, "at least 1 and at most 1,024"),
         ("frames_per_chunk", 0, "at least 1 and at most 1,024"),
-        ("clips_in_flight", 0, "at least 1 and at most 1,024"),
         ("stall_seconds", 0.0, "above 0 and at most 604,800"),
         ("keep_ratio", 0.0, "above 0 and at most 1"),
         ("keep_ratio", 1.5, "above 0 and at most 1"),

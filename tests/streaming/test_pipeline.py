@@ -541,7 +541,7 @@ def test_nothing_is_taken_before_it_is_asked_for() -> None:
     assert items.taken == 0
     next(pairs)
     assert items.taken == 4
-    pairs.close()  # type: ignore[attr-defined]
+    pairs.close()
     assert items.taken == 4
 
 

@@ -54,7 +54,7 @@ def allocate(
     ranked: Sequence[RankedFrames], budget: int, **options: object
 ) -> tuple[VisualSequence, tuple[KeptFrame, ...]]:
     settings: dict[str, object] = {"method": "mr_pruner", "novelty": False, **options}
-    return TokenBank(ranked).allocate(Allocation(budget=budget, **settings))  # type: ignore[arg-type]
+    return TokenBank(ranked).allocate(Allocation(budget=budget, **settings))
 
 
 def shares(frames: Sequence[KeptFrame]) -> list[int]:

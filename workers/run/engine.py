@@ -1,36 +1,24 @@
-"""One engine for one clip, many clips and a server: workers that take turns at whatever is asked.
+"""One engine for one clip, many clips and a server: what may be asked, by any thread at any time.
 
-Every worker has a thread in the driver for each request that it may hold; the thread takes the next
-unit from the queue of its kind, runs it and hands the results to the job they belong to. Any number
-of threads may ask at the same time: their clips and questions share the workers, first come first
-served by turns, and nothing that a worker does depends on what it did before.
-
-Bounds: a worker holds ``slots`` requests; of chunks that are read and not yet encoded there are at
-most ``CHUNKS_PER_ENCODER`` for each encoder, and one more in each decoder's hands (on Ray a decoder
-runs ``CHUNKS_AHEAD`` further ahead). How many clips are in flight is up to those who ask.
+Whatever is asked names its clip; clips and questions share the workers (see
+:mod:`workers.run.schedule`).
 """
 
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from workers.errors import StreamError, WorkerError
+from workers.errors import WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
 from workers.messages import AllocateRequest, Clip, GenerateRequest
-from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Job, KindAndUnit, Progress
-from workers.run.queue import Unit, UnitQueue
-from workers.run.worker import InputLostError, Worker, WorkerDiedError
+from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
+from workers.run.queue import Unit
+from workers.run.schedule import Schedule
+from workers.run.worker import InputLostError, Worker
 from workers.visual import Allocation, KeptFrame
-
-CHUNKS_PER_ENCODER = 2
-"""Chunks held for each encoder: one it works on and one that waits."""
-_MAX_DEATHS_IN_A_ROW = 30
-"""Deaths of one kind of worker without any result between them, after which all is given up."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -67,63 +55,31 @@ class Visual:
     """The language model that holds its prefix."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Post:
-    """One worker: what it is at, and how often it has been replaced."""
-
-    kind: str
-    worker: Worker
-    running: list[Unit] = field(default_factory=list)
-    replaced: int = 0
-
-
 class Engine:
     """Runs clips and questions on workers.
 
     Args:
-        workers: by kind: ``decoder``, ``encoder`` and ``llm``, at least one of each that is used.
-        close: called at the end, when all workers have stopped.
+        workers: see :class:`workers.run.schedule.Schedule`, as for ``close``.
+        close: called when all workers have stopped.
     """
 
     def __init__(
         self, workers: Mapping[str, Sequence[Worker]], close: Callable[[], None] = lambda: None
     ) -> None:
-        self._posts = [_Post(kind=k, worker=w) for k, group in workers.items() for w in group]
-        self._num = {kind: len(group) for kind, group in workers.items()}
-        self._queues = {kind: UnitQueue() for kind in workers}
-        self._close = close
-        self._turn = threading.Condition()
-        self._closed = False
-        self._failure: StreamError | None = None
-        self._jobs: set[Job] = set()
-        self._deaths: Counter[str] = Counter()
-        self._threads: list[threading.Thread] = []
-        self.peak_memory_bytes: dict[str, int] = {}
-        """Of every worker, by name."""
+        self._schedule = Schedule(workers, close)
 
     def start(self) -> None:
         """Start all workers; returns before they are ready."""
-        for post in self._posts:
-            for slot in range(post.worker.slots):
-                name = f"{post.worker.name}/{slot}"
-                thread = threading.Thread(target=self._serve, args=(post,), name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        self._schedule.start()
 
     def close(self) -> None:
         """Stop all workers; whoever still waits gets a WorkerError. May be called twice."""
-        with self._turn:
-            self._closed = True
-            for job in list(self._jobs):
-                self._end(job, WorkerError("the engine was closed"))
-            self._turn.notify_all()
-        for post in self._posts:
-            post.worker.stop()
-        for thread in self._threads:
-            thread.join(timeout=10)
-        self._close()
+        self._schedule.close()
 
-    # What is asked of it, by any thread.
+    @property
+    def peak_memory_bytes(self) -> Mapping[str, int]:
+        """Of every worker that has answered, by name."""
+        return self._schedule.peak_memory_bytes
 
     def encode(
         self, clip: Clip, show: Callable[[Progress], None] = lambda progress: None
@@ -135,7 +91,7 @@ class Engine:
             StreamError: a model or a worker failed.
         """
         job = ClipJob(clip)
-        for progress in self._listen(job, job.units()):
+        for progress in self._schedule.listen(job, job.units()):
             show(progress)
         return EncodedClip(
             clip=clip,
@@ -160,7 +116,7 @@ class Engine:
             job = CallJob("encoder", f"{encoded.clip.name}: sharing its budget out")
             unit = Unit(job=job, request=request, inputs=encoded.bank)
             try:
-                ((handle, frames),) = self._listen(job, [("encoder", unit)])
+                ((handle, frames),) = self._schedule.listen(job, [("encoder", unit)])
             except InputLostError:  # with the machine that held them: they are made again
                 encoded.bank = self.encode(encoded.clip).bank
                 continue
@@ -191,7 +147,7 @@ class Engine:
             job = CallJob("llm", f"{name}: an answer")
             unit = Unit(job=job, request=request, inputs=(visual.handle,), worker=visual.llm)
             try:
-                with closing(self._listen(job, [("llm", unit)])) as events:
+                with closing(self._schedule.listen(job, [("llm", unit)])) as events:
                     for _, news in events:
                         visual.llm = unit.worker or visual.llm
                         yield news
@@ -199,161 +155,3 @@ class Engine:
             except InputLostError:
                 visual.handle = self.allocate(visual.encoded, visual.allocation).handle
         raise WorkerError(f"{name}: its tokens were lost {MAX_DEATHS} times")
-
-    # How it is done.
-
-    def _listen(self, job: Job, units: list[KindAndUnit]) -> Generator[Any, None, None]:
-        """Queue the first units of a job and yield its events; closing this ends the job."""
-        with self._turn:
-            if self._closed:
-                raise WorkerError("the engine was closed")
-            self._jobs.add(job)
-            if self._failure is not None:
-                self._end(job, self._failure)
-            self._push(units)
-        try:
-            yield from job.events()
-        finally:
-            with self._turn:
-                self._end(job)
-
-    def _push(self, units: list[KindAndUnit], *, first: bool = False) -> None:
-        for kind, unit in reversed(units) if first else units:
-            if not unit.job.ended:
-                self._queues[kind].push(unit, first=first)
-        self._turn.notify_all()
-
-    def _end(self, job: Job, error: BaseException | None = None) -> None:
-        job.end(error)
-        self._jobs.discard(job)
-        for queue in self._queues.values():
-            queue.drop(job)
-        self._turn.notify_all()
-
-    def _sweep(self, job: Job) -> None:
-        """Forget a job that has come to its end."""
-        if job.ended:
-            self._end(job)
-
-    def _serve(self, post: _Post) -> None:
-        """Give a worker one unit after another."""
-        while self._prepare(post) and (unit := self._take(post)) is not None:
-            self._work(post, unit)
-
-    def _prepare(self, post: _Post) -> bool:
-        """Wait until a worker is ready; False where it will never be."""
-        while not self._closed and self._failure is None:
-            replaced = post.replaced
-            try:
-                post.worker.start()
-                return True
-            except WorkerDiedError as error:
-                self._replace(post, replaced, error)
-            except Exception as error:
-                text = f"{post.worker.name} could not start: {' '.join(str(error).split())}"
-                self._fail(error if isinstance(error, StreamError) else WorkerError(text))
-        return False
-
-    def _take(self, post: _Post) -> Unit | None:
-        with self._turn:
-            while not self._closed and self._failure is None:
-                alone = any(unit.deaths for unit in post.running)
-                if not alone:
-                    idle = not post.running
-                    unit = self._queues[post.kind].take(post.worker.name, is_idle=idle)
-                    if unit is not None:
-                        if unit.job.ended:
-                            continue
-                        post.running.append(unit)
-                        return unit
-                self._turn.wait()
-        return None
-
-    def _work(self, post: _Post, unit: Unit) -> None:
-        replaced = post.replaced
-        try:
-            with closing(post.worker.call(unit.request, unit.inputs)) as results:
-                for handle, note in results:
-                    if not self._receive(post, unit, handle, note):
-                        return
-            self._finish(unit)
-        except WorkerDiedError as error:
-            self._replace(post, replaced, error)
-            self._died(unit, error)
-        except InputLostError as error:
-            with self._turn:
-                again = unit.job.after_loss(unit)
-                if not again:
-                    self._end(unit.job, error)
-                self._push(again, first=True)
-        except (StreamError, MemoryError) as error:
-            with self._turn:
-                self._end(unit.job, error)
-        finally:
-            with self._turn:
-                post.running.remove(unit)
-                self._turn.notify_all()
-
-    def _receive(self, post: _Post, unit: Unit, handle: Any, note: Any) -> bool:
-        """Hand a result to its job; False where nobody wants more of them."""
-        with self._turn:
-            self._deaths[post.kind] = 0
-            name = post.worker.name
-            peak = max(note.peak_memory_bytes, self.peak_memory_bytes.get(name, 0))
-            self.peak_memory_bytes[name] = peak
-            if post.kind == "llm":
-                unit.worker = name
-            if not unit.job.ended:
-                self._push(unit.job.receive(unit, handle, note))
-            self._sweep(unit.job)
-            if post.kind == "decoder":
-                self._turn.wait_for(lambda: unit.job.ended or self._has_room())
-            return unit.done or not (unit.job.ended or self._closed)
-
-    def _has_room(self) -> bool:
-        running = sum(len(post.running) for post in self._posts if post.kind == "encoder")
-        held = len(self._queues["encoder"]) + running
-        return held < CHUNKS_PER_ENCODER * self._num["encoder"] or self._closed
-
-    def _finish(self, unit: Unit) -> None:
-        with self._turn:
-            unit.job.finish(unit)
-            self._sweep(unit.job)
-
-    def _died(self, unit: Unit, error: WorkerDiedError) -> None:
-        if unit.done:
-            self._finish(unit)
-            return
-        with self._turn:
-            if unit.job.ended:
-                return
-            if isinstance(unit.job, CallJob) and unit.deaths + 1 >= MAX_DEATHS:
-                self._end(
-                    unit.job,
-                    WorkerError(f"{unit.job.what} killed its worker {MAX_DEATHS} times ({error})"),
-                )
-                return
-            self._push(unit.job.after_death(unit), first=True)
-            self._sweep(unit.job)
-
-    def _replace(self, post: _Post, replaced: int, error: WorkerDiedError) -> None:
-        """Put a fresh worker in the place of one that died, once for all its slots."""
-        with self._turn:
-            if self._closed or post.replaced != replaced:
-                return
-            post.replaced += 1
-            self._deaths[post.kind] += 1
-            if self._deaths[post.kind] > _MAX_DEATHS_IN_A_ROW:
-                text = f"{self._deaths[post.kind]} {post.kind}s died in a row without a result"
-                self._fail(WorkerError(f"{text} ({error})"))
-                return
-            self._queues[post.kind].release(post.worker.name)
-            post.worker.replace()
-
-    def _fail(self, error: StreamError) -> None:
-        """End every job there is and will be."""
-        with self._turn:
-            self._failure = self._failure or error
-            for job in list(self._jobs):
-                self._end(job, error)
-            self._turn.notify_all()

@@ -14,8 +14,8 @@ _LOADING = threading.Lock()
 class LocalWorker:
     """A stage in this process, run by the thread that calls; see ``workers.run.worker.Worker``.
 
-    Stages are made one after another, in the order in which they are started: two threads that
-    import torch and transformers at once take no less time, and libraries are not made for it.
+    Stages are made one after another, in the order in which they are started: libraries are not
+    made to be imported by two threads at once.
 
     Args:
         name: of the worker.

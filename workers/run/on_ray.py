@@ -168,7 +168,8 @@ class RayWorker:
             while (output := self._next(results)) is not None:
                 note = self._next(results)
                 # A failure is one reference without a note, or takes the place of the note.
-                yield output, fetch(output if note is None else note)
+                told = output if note is None else note
+                yield output, fetch(told, timeout_seconds=self._stall_seconds)
         except GeneratorExit:  # dropping the stream would only lift its back-pressure
             ray.cancel(results)
             raise
@@ -192,7 +193,7 @@ class RayWorker:
         ray.kill(self._actor)
 
 
-def fetch(reference: Any, *, timeout_seconds: float | None = None) -> Any:
+def fetch(reference: Any, *, timeout_seconds: float) -> Any:
     """Return the value of a reference, with Ray's errors turned into what recovery goes by.
 
     Raises:

@@ -1,5 +1,7 @@
 """Still pictures as a clip: files or arrays, one a second, each of its own size."""
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -53,6 +55,11 @@ class ImageSource:
         """True: any picture can be read by itself."""
         return True
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells these pictures from others: versions of files, digests of pixels."""
+        return tuple(map(_identity, self.pictures))
+
     def size_of(self, frame_position: int) -> tuple[int, int]:
         """Return the displayed (height, width) of a picture."""
         height, width = self.sizes[frame_position].tolist()
@@ -98,6 +105,13 @@ class ImageSegment:
     def __repr__(self) -> str:
         frames = f"frames {self.first_frame} to {self.first_frame + len(self) - 1}"
         return f"ImageSegment({self.clip_id}, {frames})"
+
+
+def _identity(picture: str | UInt8Array) -> tuple[object, ...]:
+    if isinstance(picture, str):
+        status = os.stat(picture)
+        return picture, status.st_size, status.st_mtime_ns
+    return picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()
 
 
 def open_images(pictures: Sequence[str | UInt8Array]) -> ImageSource:

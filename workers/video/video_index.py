@@ -56,6 +56,11 @@ class VideoIndex:
         """Bytes of one decoded RGB picture."""
         return self.width * self.height * 3
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells this version of this file from others."""
+        return self.path, self.size_bytes, self.mtime_ns
+
     def size_of(self, frame_position: int) -> tuple[int, int]:
         """Return the displayed (height, width) of a picture; in a video all are of one size."""
         return self.height, self.width

@@ -236,7 +236,7 @@ class FakeModel:
     def call(self, request: GenerateRequest, inputs: Sequence[Any]) -> Results:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        text: str = request.prompt  # type: ignore[assignment]
+        text: str = request.prompt
         try:
             for place, word in enumerate(text.split()):
                 with self._book.lock:

@@ -23,8 +23,9 @@ from tests.workers.run.fake_workers import (
 from workers.errors import ModelError, VideoDecodeError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.messages import Clip
-from workers.run.engine import CHUNKS_PER_ENCODER, EncodedClip, Engine
+from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import MAX_DEATHS, Progress
+from workers.run.schedule import CHUNKS_PER_ENCODER
 from workers.run.worker import CHUNKS_AHEAD, WorkerDiedError
 
 GREEDY = SamplingOptions()
@@ -348,7 +349,7 @@ def test_under_random_faults_every_frame_is_encoded_once_or_named(seed: int) -> 
 
 def ask(engine: Engine, encoded: EncodedClip, text: str) -> Sequence[Any]:
     visual = engine.allocate(encoded, ALLOCATION)
-    return list(engine.generate(visual, text, GREEDY))  # type: ignore[arg-type]
+    return list(engine.generate(visual, text, GREEDY))
 
 
 def answer_of(pieces: Sequence[Any]) -> str:
@@ -393,10 +394,10 @@ def test_a_question_that_kills_language_models_is_given_up_and_others_answered()
 def test_an_answer_that_nobody_reads_on_is_stopped() -> None:
     with running(Book()) as (engine, (model,)):
         visual = engine.allocate(engine.encode(make_clip(4)), ALLOCATION)
-        pieces = engine.generate(visual, "w " * 100_000, GREEDY)  # type: ignore[arg-type]
+        pieces = engine.generate(visual, "w " * 100_000, GREEDY)
         next(pieces)
-        pieces.close()  # type: ignore[attr-defined]
-        assert len(list(engine.generate(visual, "a b", GREEDY))) == 3  # type: ignore[arg-type]
+        pieces.close()
+        assert len(list(engine.generate(visual, "a b", GREEDY))) == 3
         assert len(model.said) < 100_000
 
 
@@ -497,6 +498,34 @@ def test_a_worker_that_cannot_start_ends_whatever_is_asked(
         engine.encode(make_clip(4))
     engine.close()
     assert unready.starts == starts
+
+
+def test_a_fault_nobody_foresaw_ends_its_job_and_not_its_worker() -> None:
+    struck: list[Frames] = []
+
+    def fault(frames: Frames) -> bool:
+        struck.append(frames)
+        if len(struck) == 1:
+            raise ZeroDivisionError("a\nbug")
+        return False
+
+    with running(Book(), num_encoders=1, encoder_dies=fault) as (engine, _):
+        with pytest.raises(WorkerError, match=r"^encoder-0 failed: ZeroDivisionError: a bug$"):
+            engine.encode(make_clip(8))
+        for _ in range(4):  # both slots of the only encoder still work
+            assert sorted(sum(engine.encode(make_clip(16)).bank, ())) == list(range(16))
+
+
+def test_a_worker_that_cannot_be_replaced_ends_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FakeEncoder) -> None:
+        raise WorkerError("encoder-0 cannot be replaced")
+
+    monkeypatch.setattr(FakeEncoder, "replace", refuse)
+    with (
+        running(Book(), num_encoders=1, encoder_dies=once(4)) as (engine, _),
+        pytest.raises(WorkerError, match=r"^encoder-0 cannot be replaced$"),
+    ):
+        engine.encode(make_clip(8))
 
 
 def test_whoever_waits_when_the_engine_is_closed_is_told() -> None:

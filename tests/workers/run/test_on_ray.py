@@ -126,7 +126,7 @@ def test_an_answer_that_nobody_reads_on_is_stopped(
         watched = watch(engine, plan(clip, options))
         pieces = ask(engine, watched, QUESTION, endless)
         next(pieces)
-        pieces.close()  # type: ignore[attr-defined]
+        pieces.close()
         list(ask(engine, watched, QUESTION))
     assert 12 < log.stat().st_size < 2_000
 

@@ -1,0 +1,57 @@
+"""How frames are ranked, and which variants of the options can share one ranking."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pruner import METHODS, Settings
+from streaming.options import Options, PruningOptions
+from workers.frames import Pruning
+
+
+def make_pruning(options: Options, share: float, longest: int) -> Pruning:
+    """Return how a frame is ranked, and how much of that it sends on.
+
+    Args:
+        options: of the run.
+        share: tokens of a frame's equal share of the budget.
+        longest: unpruned tokens of the longest frame.
+    """
+    chosen = options.pruning
+    method = METHODS[chosen.pruner]
+    max_keep = longest
+    if method.scope == "frame":  # all that a frame's final share may come to
+        wanted = options.budget
+        fixed = wanted.shares == "equal" and not (wanted.novelty or wanted.timestamps)
+        max_keep = min(longest, math.ceil(share * (1 if fixed else options.budget.headroom)))
+    return Pruning(
+        method=chosen.pruner if method.scope == "frame" else "none",
+        num_keep=min(longest, int(share)) if method.needs_share else 0,
+        max_keep=max_keep,
+        seed=options.generation.seed if method.is_random else 0,
+        newlines_last=chosen.newlines == "last" and method.scope == "frame",
+        settings=_graph_settings(chosen),
+    )
+
+
+def _graph_settings(chosen: PruningOptions) -> Settings:
+    method = METHODS[chosen.pruner]
+    if not method.has_graph:
+        return Settings()
+    steps = method.num_steps if chosen.pruner_steps is None else chosen.pruner_steps
+    return replace(chosen.settings, num_steps=steps)
+
+
+def ranking_of(pruning: Pruning) -> Pruning:
+    """Return what makes a ranking: all but how much of it is sent on."""
+    return replace(pruning, max_keep=0)
+
+
+def merge_prunings(prunings: Sequence[Pruning]) -> list[Pruning]:
+    """Return each ranking once, with the most that is wanted of it: shares are prefixes."""
+    merged: dict[Pruning, Pruning] = {}
+    for pruning in prunings:
+        held = merged.get(ranking_of(pruning))
+        if held is None or held.max_keep < pruning.max_keep:
+            merged[ranking_of(pruning)] = pruning
+    return list(merged.values())
