@@ -51,9 +51,11 @@ def main() -> None:
     print(f"\n| process | {' | '.join(f'{n} frames' for n in arguments.frames)} |")
     print("|---|" + "---:|" * len(arguments.frames))
     for executor in ("local", "ray"):
-        for process in results[f"{executor} {arguments.frames[0]}"]:
-            peaks = [results[f"{executor} {n}"][process] / 2**20 for n in arguments.frames]
-            print(f"| {executor}: {process} | {' | '.join(f'{peak:.0f}' for peak in peaks)} |")
+        of_runs = [results[f"{executor} {n}"] for n in arguments.frames]
+        for process in sorted({process for of_run in of_runs for process in of_run}):
+            peaks = [of_run.get(process) for of_run in of_runs]  # a worker may have had no work
+            cells = ["–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks]
+            print(f"| {executor}: {process} | {' | '.join(cells)} |")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=2), encoding="utf-8")
 
