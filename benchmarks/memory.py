@@ -54,7 +54,7 @@ def main() -> None:
         of_runs = [results[f"{executor} {n}"] for n in arguments.frames]
         for process in sorted({process for of_run in of_runs for process in of_run}):
             peaks = [of_run.get(process) for of_run in of_runs]  # a worker may have had no work
-            cells = ["–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks]
+            cells = ["-" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks]
             print(f"| {executor}: {process} | {' | '.join(cells)} |")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=2), encoding="utf-8")
