@@ -9,11 +9,14 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 from benchmarks.clip import draw_clip
@@ -23,10 +26,16 @@ _FIRST_FRAME = re.compile(rb"decode: .*\| [1-9]\d*/")
 _HERE = Path(__file__).parents[1]
 
 
-def measure(checkout: Path, clip: Path, executor: str) -> tuple[float, float]:
-    """Return seconds until the bar of frames read first moves, and until the command has ended."""
+def run(
+    checkout: Path, clip: Path, executor: str, *, frames_per_chunk: int
+) -> Generator[float, None, None]:
+    """Yield the seconds until the bar of frames read first moves, and until the command has ended.
+
+    Whoever does not ask for the second interrupts the command.
+    """
     command = [sys.executable, "-m", "streaming.ask", str(clip), "what number is shown?"]
     command += ["--executor", executor, "--num-frames", "32", "--budget", "160"]
+    command += ["--frames-per-chunk", str(frames_per_chunk)]
     begin = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -37,14 +46,30 @@ def measure(checkout: Path, clip: Path, executor: str) -> tuple[float, float]:
     )
     if process.stderr is None:
         raise RuntimeError("no stderr to read")
-    seen, first = b"", 0.0
-    while piece := os.read(process.stderr.fileno(), 65536):
-        seen += piece
-        if not first and _FIRST_FRAME.search(seen):
-            first = time.perf_counter() - begin
-    if process.wait() or not first:
-        raise RuntimeError(f"{checkout}: {seen.decode()}")
-    return first, time.perf_counter() - begin
+    seen = b""
+    try:
+        while not _FIRST_FRAME.search(seen):
+            piece = os.read(process.stderr.fileno(), 65536)
+            if not piece:
+                raise RuntimeError(f"{checkout}: {seen.decode()}")
+            seen += piece
+        yield time.perf_counter() - begin
+        _, rest = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"{checkout}: {rest.decode()}")
+        yield time.perf_counter() - begin
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+
+
+def measure(checkout: Path, clip: Path, executor: str) -> tuple[float, float, float]:
+    """Return seconds until the first frame is read, the first chunk of 8, and the answer is out."""
+    with closing(run(checkout, clip, executor, frames_per_chunk=1)) as times:
+        first_frame = next(times)
+    first_chunk, answered = run(checkout, clip, executor, frames_per_chunk=8)
+    return first_frame, first_chunk, answered
 
 
 def main() -> None:
@@ -55,7 +80,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="PATH")
     arguments = parser.parse_args()
     checkouts = {"this": _HERE} | ({"other": arguments.against} if arguments.against else {})
-    figures: dict[str, list[tuple[float, float]]] = {}
+    figures: dict[str, list[tuple[float, float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
         draw_clip(clip, duration_seconds=20)
@@ -66,7 +91,8 @@ def main() -> None:
                     figures.setdefault(f"{executor}, {name}", []).append(measured)
     print(describe_hardware())
     print(f"\n{arguments.repeats} runs each, in turns: 32 frames of 640 x 360; median (min-max)\n")
-    print("| executor, version | first frame read, s | answered, s |\n|---|---|---|")
+    print("| executor, version | first frame read, s | first chunk of 8, s | answered, s |")
+    print("|---|---|---|---|")
     for name, values in figures.items():
         cells = [
             f"{statistics.median(column):.2f} ({min(column):.2f}-{max(column):.2f})"

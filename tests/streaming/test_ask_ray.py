@@ -76,6 +76,15 @@ def test_every_executor_gives_the_same_answer(command: list[str], cluster: str) 
         assert answer["frames"] == local["frames"]
 
 
+def test_a_home_that_cannot_be_written_is_no_hindrance(command: list[str]) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    environment["HOME"] = "/proc"  # where not even root can make a file
+    ray = [*command, "--json", "--executor", "ray"]
+    done = subprocess.run(ray, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["answer"] == run([*command, "--executor", "local"])["answer"]
+
+
 def test_a_cluster_that_is_too_small_is_one_line(command: list[str], cluster: str) -> None:
     arguments = ["--address", cluster, "--num-encoders", "8"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
