@@ -12,6 +12,10 @@ from streaming.command import leave, run_command, say, suggest
 
 COMMANDS = {
     "ask": ("streaming.ask", "ask questions of one clip"),
+    "batch": (
+        "streaming.batch.command",
+        "ask questions of a data set of clips",
+    ),
     "evaluate": ("streaming.evaluate.command", "measure what pruning costs, on a question set"),
 }
 """By name: the module whose ``main`` takes the arguments, and what the command is for."""
@@ -30,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         return _print(_list())
     if name == "--version":
-        return _print(f"mr-stream {_version()}")
+        from streaming.version import version
+
+        return _print(f"mr-stream {version()}")
     if not name:
         say(_list())
     else:
@@ -55,15 +61,6 @@ def _list() -> str:
             "mr-stream COMMAND --help tells its options.",
         ]
     )
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("mr-stream")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "(not installed)"
 
 
 def _print(text: str) -> int:

@@ -21,6 +21,7 @@ from workers.llm.context import check_context
 from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 from workers.messages import Clip
 from workers.video.segments import cut_segments
+from workers.video.source import Source
 from workers.visual import Allocation, KeptFrame
 
 _CHUNK_BYTES = 64 * 1024**2
@@ -39,6 +40,8 @@ class ClipPlan:
     max_keep: int
     """The most that a frame may be handed, whoever else shares the clip."""
     num_unpruned_tokens: int
+    source_seconds: float
+    """From the source's first picture to its last."""
     compact_positions: bool
     options: Options
     warnings: tuple[str, ...]
@@ -110,22 +113,28 @@ def plan_clip(
     Raises:
         ContextError: text, budget and answer do not fit the model's context.
     """
-    return plan_clips(sampled, [options], questions, thumbnail_width=thumbnail_width)[0]
+    return plan_clips(sampled, [options], [questions], thumbnail_width=thumbnail_width)[0]
 
 
 def plan_clips(
     sampled: SampledClip,
     variants: Sequence[Options],
-    questions: Sequence[str],
+    questions: Sequence[Sequence[str]],
     *,
     thumbnail_width: int = 0,
 ) -> list[ClipPlan]:
     """Plan one clip for several options; those that look at the same frames share one ``Clip``.
 
+    Args:
+        sampled: the clip.
+        variants: of the options.
+        questions: what is asked with each of the variants.
+        thumbnail_width: see :class:`workers.messages.Clip`.
+
     Raises:
         ContextError: see :func:`plan_clip`.
     """
-    settled = [_settle(sampled, options, questions) for options in variants]
+    settled = [_settle(sampled, *each) for each in zip(variants, questions, strict=True)]
     groups: dict[object, list[_Settled]] = {}
     for each in settled:
         groups.setdefault(each.reading, []).append(each)
@@ -143,12 +152,18 @@ def plan_clips(
                 ),
                 max_keep=each.pruning.max_keep,
                 num_unpruned_tokens=int(each.lengths.sum()),
+                source_seconds=_seconds_of(sampled.source),
                 compact_positions=each.compact_positions,
                 options=each.options,
                 warnings=sampled.source.warnings,
             )
             _check_fits(plans[id(each)], sampled, each)
     return [plans[id(each)] for each in settled]
+
+
+def _seconds_of(source: Source) -> float:
+    first, last = source.pts_seconds(np.array([0, source.num_frames - 1])).tolist()
+    return float(last - first)
 
 
 def _check_fits(plan: ClipPlan, sampled: SampledClip, settled: "_Settled") -> None:

@@ -14,6 +14,7 @@
     ├── ContextError               text plus visual budget exceed the model's context
     ├── ResourceError              the cluster cannot place the actors that were asked for
     ├── OutputError                what the run has made cannot be written
+    ├── FailedRowsError            a job is done, but too many of its rows have no answer
     └── WorkerError                a worker failed or died more often than recovery allows
 
 Every exception carries one message string, so it survives pickling between actors unchanged.
@@ -71,6 +72,10 @@ class ResourceError(StreamError):
 
 class OutputError(StreamError):
     """What the run has made cannot be written: stdout or a file is full, closed or gone."""
+
+
+class FailedRowsError(StreamError):
+    """A job is done, but more of its rows have no answer than it was allowed."""
 
 
 class WorkerError(StreamError):

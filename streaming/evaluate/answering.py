@@ -52,7 +52,7 @@ def _plan(questions: Sequence[Question], cells: Sequence[Cell]) -> Iterator[tupl
             num_tokens = int(_sample(question.clip, whole, cell.options.model.model).lengths.sum())
             budget = replace(cell.options.budget, budget=cell.budget_for(num_tokens))
             variants.append(replace(cell.options, frames=frames, budget=budget))
-        yield from zip(group, plan_clips(sampled, variants, texts), strict=True)
+        yield from zip(group, plan_clips(sampled, variants, [texts] * len(variants)), strict=True)
 
 
 @lru_cache(maxsize=8)

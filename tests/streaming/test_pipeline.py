@@ -234,7 +234,7 @@ def test_a_pruning_s_seconds_are_its_own(clips: tuple[str, str], options: Option
             return replace(note, news=tuple(float(i + 1) for i in range(len(note.news))))
 
     variants = [changed(options, pruner=name) for name in ("random", "uniform")]
-    planned = plan_clips(sample_clip(clips[0], options), variants, QUESTIONS)
+    planned = plan_clips(sample_clip(clips[0], options), variants, [QUESTIONS] * len(variants))
     with open_engine(options, stages(options, encoder=partial(Priced, options.model))) as engine:
         encoded = encode(engine, planned[0])
         seconds = [allocate(engine, plan, encoded).visual.seconds["prune"] for plan in planned]

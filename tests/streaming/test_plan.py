@@ -421,7 +421,7 @@ def test_a_frame_sends_what_it_may_be_handed(options: dict[str, Any], max_keep: 
 
 def merged(*variants: dict[str, Any], num_frames: int = 10) -> list[ClipPlan]:
     settled = [changed(**each) for each in variants]
-    return plan_clips(make_sampled(num_frames), settled, QUESTIONS)
+    return plan_clips(make_sampled(num_frames), settled, [QUESTIONS] * len(settled))
 
 
 @pytest.mark.parametrize("pruner", ["uniform", "random", "gprune"])

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from workers.errors import WorkerError
+from workers.errors import StreamError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
 from workers.messages import AllocateRequest, Clip, GenerateRequest
@@ -75,6 +75,11 @@ class Engine:
     def close(self) -> None:
         """Stop all workers; whoever still waits gets a WorkerError. May be called twice."""
         self._schedule.close()
+
+    @property
+    def failure(self) -> StreamError | None:
+        """What ended every job there was and will be, None as long as the workers serve."""
+        return self._schedule.failure
 
     @property
     def peak_memory_bytes(self) -> Mapping[str, int]:

@@ -55,7 +55,8 @@ class Schedule:
         self._close = close
         self._turn = threading.Condition()
         self._closed = False
-        self._failure: StreamError | None = None
+        self.failure: StreamError | None = None
+        """Why there is nothing to be done any more."""
         self._jobs: set[Job] = set()
         self._deaths: Counter[str] = Counter()
         self._threads: list[threading.Thread] = []
@@ -90,8 +91,8 @@ class Schedule:
             if self._closed:
                 raise WorkerError("the engine was closed")
             self._jobs.add(job)
-            if self._failure is not None:
-                self._end(job, self._failure)
+            if self.failure is not None:
+                self._end(job, self.failure)
             self._push(units)
         try:
             yield from job.events()
@@ -124,7 +125,7 @@ class Schedule:
 
     def _prepare(self, post: _Post) -> bool:
         """Wait until a worker is ready; False where it will never be."""
-        while not self._closed and self._failure is None:
+        while not self._closed and self.failure is None:
             replaced = post.replaced
             try:
                 post.worker.start()
@@ -138,7 +139,7 @@ class Schedule:
 
     def _take(self, post: _Post) -> Unit | None:
         with self._turn:
-            while not self._closed and self._failure is None:
+            while not self._closed and self.failure is None:
                 alone = any(unit.deaths for unit in post.running)
                 if not alone:
                     idle = not post.running
@@ -242,7 +243,7 @@ class Schedule:
     def _fail(self, error: StreamError) -> None:
         """End every job there is and will be."""
         with self._turn:
-            self._failure = self._failure or error
+            self.failure = self.failure or error
             for job in list(self._jobs):
                 self._end(job, error)
             self._turn.notify_all()

@@ -143,7 +143,7 @@ def answers_of_all_methods(
         )
         for name in METHODS
     ]
-    plans = plan_clips(sample_clip(str(clip), options), variants, [QUESTION])
+    plans = plan_clips(sample_clip(str(clip), options), variants, [[QUESTION]] * len(variants))
     with open_engine(options, doomed_stages(folder, deaths, options.model)) as engine:
         encoded = encode(engine, plans[0])
         found = {}

@@ -1,0 +1,173 @@
+"""Answers all questions about one clip; whatever goes wrong with it ends as a row."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from streaming.batch.clips import ClipTask
+from streaming.batch.item import Item
+from streaming.batch.record import FAILED, Record
+from streaming.flags import change
+from streaming.options import FrameOptions, Options
+from streaming.pipeline import WatchedClip, allocate, ask, encode
+from streaming.plan import ClipPlan, plan_clips
+from streaming.result import Answer
+from streaming.sample import SampledClip, sample_source
+from workers.errors import ContextError, StreamError, VideoError
+from workers.run.engine import EncodedClip, Engine
+from workers.video.source import open_source
+
+
+class EngineFailedError(Exception):
+    """The workers as a whole have failed, which is no clip's fault; ``error`` says how."""
+
+    def __init__(self, error: StreamError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answering:
+    """What holds for every clip of a job.
+
+    ``attempts`` are the earlier ones of questions that are asked again; ``write`` takes each row as
+    soon as it is known, from any thread.
+    """
+
+    engine: Engine
+    options: Options
+    fingerprint: str
+    attempts: Mapping[tuple[str, int], int]
+    write: Callable[[Record], None]
+
+    def answer(self, task: ClipTask) -> None:
+        """Write a row for every pending question about a clip.
+
+        Clips are sampled, planned and encoded once for all questions that look at the same frames.
+
+        Raises:
+            EngineFailedError: nothing can be answered any more; what has no row is still pending.
+        """
+        with self._failing(task.pending, "open"):
+            source = open_source(task.video)
+            by_frames: dict[FrameOptions, list[Item]] = {}
+            for item in task.items:
+                by_frames.setdefault(self._options(item).frames, []).append(item)
+            for items in by_frames.values():
+                pending = [item for item in items if item in task.pending]
+                if pending:
+                    with self._failing(pending, "sample"):
+                        sampled = sample_source(source, self._options(items[0]))
+                        self._answer_sampled(sampled, items, pending)
+
+    def _options(self, item: Item) -> Options:
+        return change(self.options, item.changes, source="")
+
+    def _answer_sampled(
+        self, sampled: SampledClip, items: Sequence[Item], pending: Sequence[Item]
+    ) -> None:
+        plans = self._plan(sampled, items, pending)
+        clips: dict[str, list[Item]] = {}
+        for item in pending:
+            if item in plans:
+                clips.setdefault(plans[item].clip.clip_id, []).append(item)
+        for group in clips.values():
+            with self._failing(group, "encode"):
+                encoded = encode(self.engine, plans[group[0]])
+                self._answer_encoded(encoded, group, plans)
+
+    def _plan(
+        self, sampled: SampledClip, items: Sequence[Item], pending: Sequence[Item]
+    ) -> dict[Item, ClipPlan]:
+        """Plan for all items; one that does not fit even by itself gets its row here."""
+        try:
+            return self._plan_together(sampled, items)
+        except ContextError:
+            fitting = []
+            for item in items:
+                with self._failing([item] if item in pending else [], "plan"):
+                    self._plan_together(sampled, [item])
+                    fitting.append(item)
+            return self._plan_together(sampled, fitting)
+
+    def _plan_together(self, sampled: SampledClip, items: Sequence[Item]) -> dict[Item, ClipPlan]:
+        by_options: dict[Options, list[Item]] = {}
+        for item in items:
+            by_options.setdefault(self._options(item), []).append(item)
+        texts = [[item.question for item in group] for group in by_options.values()]
+        plans = dict(zip(by_options, plan_clips(sampled, list(by_options), texts), strict=True))
+        return {item: plans[self._options(item)] for item in items}
+
+    def _answer_encoded(
+        self, encoded: EncodedClip, items: Iterable[Item], plans: Mapping[Item, ClipPlan]
+    ) -> None:
+        watched: dict[ClipPlan, WatchedClip] = {}
+        is_first = True
+        for item in items:
+            plan = plans[item]
+            with self._failing([item], "allocate"):
+                if plan not in watched:
+                    watched[plan] = allocate(self.engine, plan, encoded)
+                with self._failing([item], "generate"):
+                    self.write(self._ask(watched[plan], item, is_first=is_first))
+                    is_first = False
+
+    def _ask(self, watched: WatchedClip, item: Item, *, is_first: bool) -> Record:
+        started = time.perf_counter()
+        (answer,) = (
+            piece for piece in ask(self.engine, watched, item.question) if isinstance(piece, Answer)
+        )
+        elapsed = time.perf_counter() - started
+        seconds = answer.seconds
+        if not is_first:  # the clip's own work stands in the first row
+            seconds = {s: seconds[s] for s in ("prefill", "generate") if s in seconds}
+        return replace(
+            self._record(item),
+            answer=answer.answer,
+            budget=answer.budget,
+            num_frames=answer.num_frames,
+            num_unpruned_tokens=answer.num_unpruned_tokens,
+            num_visual_tokens=answer.num_visual_tokens,
+            num_text_tokens=answer.num_text_tokens,
+            num_answer_tokens=answer.num_answer_tokens,
+            seconds=dict(seconds),
+            elapsed_seconds=round(answer.elapsed_seconds if is_first else elapsed, 6),
+            video_seconds=watched.plan.source_seconds,
+            warnings=answer.warnings,
+        )
+
+    def _record(self, item: Item) -> Record:
+        return Record(
+            id=item.row_id,
+            question_index=item.question_index,
+            video=item.video,
+            question=item.question,
+            attempts=self.attempts.get(item.name, 0) + 1,
+            model=self.options.model.model,
+            meta=item.meta,
+            key=item.key,
+            fingerprint=self.fingerprint,
+        )
+
+    @contextmanager
+    def _failing(self, items: Iterable[Item], stage: str) -> Iterator[None]:
+        """Turn what goes wrong into rows of these items."""
+        try:
+            yield
+        except StreamError as error:
+            if self.engine.failure is not None:
+                raise EngineFailedError(self.engine.failure) from None
+            for item in items:
+                self.write(self._failed(item, stage, error))
+
+    def _failed(self, item: Item, stage: str, error: StreamError) -> Record:
+        if stage == "encode" and isinstance(error, VideoError):
+            stage = "decode"
+        return replace(
+            self._record(item),
+            status=FAILED,
+            error_stage=stage,
+            error_type=type(error).__name__,
+            error_message=" ".join(str(error).split()),
+        )

@@ -1,0 +1,46 @@
+"""What a run's answers depend on, and a digest of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streaming.flags import flat, places
+from streaming.options import Options
+from streaming.version import version
+from workers.checkpoint import locate, read_config
+
+_WITHOUT_EFFECT = ("cache_tokens",)
+
+
+def settings_of(options: Options) -> dict[str, Any]:
+    """Return by name all that answers depend on but the manifest: model, options, version.
+
+    Not how many workers there are and where: the answers are the same. A checkpoint in a folder is
+    known by its ``config.json`` and by the names and sizes of its weights, one on the hub by its
+    name and ``config.json``.
+
+    Raises:
+        ModelError: the checkpoint cannot be found.
+    """
+    values = flat(options)
+    chosen = {
+        name: values[name]
+        for name, place in places().items()
+        if place.path[0] != "run" and name not in _WITHOUT_EFFECT
+    }
+    return {"version": version(), "checkpoint": _checkpoint(options.model.model), **chosen}
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Return a digest of settings, as it is on every row."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _checkpoint(model: str) -> str:
+    location = locate(model)
+    weights = sorted((p.name, p.stat().st_size) for p in Path(location).glob("*.safetensors"))
+    text = json.dumps([read_config(location), weights], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
