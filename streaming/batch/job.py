@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
         StreamError: nothing more can be answered; what is done is kept.
     """
     started = time.perf_counter()
-    options = _settled(read_options(arguments))
+    options = settled(read_options(arguments))
     manifest = read_manifest(arguments.manifest, options, ignored=arguments.ignore)
     form = arguments.format or ("openai" if manifest.is_openai else "jsonl")
     folder: Path = arguments.output
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
         )
 
 
-def _settled(options: Options) -> Options:
+def settled(options: Options) -> Options:
     """Return the options with what a job does by itself: join RAY_ADDRESS, else run on Ray here.
 
     A clip that crashes a decoder must not end the job, so nothing is decoded in this process unless

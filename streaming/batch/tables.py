@@ -5,9 +5,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
-
-import yaml
+from typing import Any, BinaryIO
 
 from workers.errors import InputError
 
@@ -22,8 +20,8 @@ def read_rows(path: str) -> Iterator[Row]:
     """Yield the rows of a table; columns without a value are left out.
 
     Of JSON lines and CSV the numbers are those of lines in the file, of Parquet those of rows. A
-    cell of a CSV is read as YAML where it is no text, so that ``32``, ``true`` and ``[red, blue]``
-    mean what they say; that of a column named in :data:`TEXTS` is text.
+    cell of a CSV is read as JSON where it is that (``32``, ``true``, ``["red", "blue"]``), else as
+    text, as is every cell of a column in :data:`TEXTS`.
 
     Args:
         path: of a file, or a URI that pyarrow's file systems read; its ending tells the format.
@@ -57,8 +55,8 @@ def _open(path: str) -> Iterator[BinaryIO]:
 
     try:
         system, inside = FileSystem.from_uri(path)
-        with system.open_input_file(inside) as file:
-            yield cast(BinaryIO, file)
+        with io.BufferedReader(system.open_input_file(inside)) as file:
+            yield file
     except (ArrowException, ValueError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
@@ -79,20 +77,27 @@ def _read_json(file: BinaryIO) -> Iterator[Row]:
 
 
 def _read_csv(file: BinaryIO) -> Iterator[Row]:
-    reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
-    for cells in reader:
-        number = reader.line_num
-        if None in cells or None in cells.values():
-            yield number, f"as many cells as the head line has, {len(reader.fieldnames or ())}"
-            continue
-        try:
-            yield number, {name: _cell(name, text) for name, text in cells.items() if text}
-        except yaml.YAMLError:
-            yield number, "a cell is not valid YAML"
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    try:
+        reader = csv.DictReader(text, strict=True)
+        for cells in reader:
+            if None in cells or None in cells.values():
+                problem = f"as many cells as the head line has, {len(reader.fieldnames or ())}"
+                yield reader.line_num, f"must have {problem}"
+            else:
+                values = {name: _cell(name, cell) for name, cell in cells.items() if cell}
+                yield reader.line_num, values
+    finally:
+        text.detach()
 
 
 def _cell(column: str, text: str) -> Any:
-    return text if column in TEXTS else yaml.safe_load(text)
+    if column in TEXTS:
+        return text
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except ValueError:
+        return text
 
 
 def _read_parquet(file: BinaryIO) -> Iterator[Row]:
