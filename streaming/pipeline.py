@@ -167,7 +167,7 @@ def _local(options: Options, stages: Stages) -> Engine:
 
 
 def _on_ray(options: Options, stages: Stages) -> Engine:
-    from workers.run.on_ray import RayCluster, RayWorker
+    from workers.run.on_ray import RayCluster, RayMeter, RayWorker
     from workers.run.placement import ClusterOptions
 
     run = options.run
@@ -198,7 +198,7 @@ def _on_ray(options: Options, stages: Stages) -> Engine:
                 stall_seconds=run.stall_seconds,
             )
         )
-    return Engine(workers, cluster.close)
+    return Engine(workers, cluster.close, RayMeter())
 
 
 def _num_threads(options: Options) -> int:

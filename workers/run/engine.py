@@ -15,6 +15,7 @@ from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
 from workers.messages import AllocateRequest, Clip, GenerateRequest
 from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
+from workers.run.meter import Meter
 from workers.run.queue import Unit
 from workers.run.schedule import Schedule
 from workers.run.worker import InputLostError, Worker
@@ -59,14 +60,18 @@ class Engine:
     """Runs clips and questions on workers.
 
     Args:
-        workers: see :class:`workers.run.schedule.Schedule`, as for ``close``.
+        workers: see :class:`workers.run.schedule.Schedule`, as for the others.
         close: called when all workers have stopped.
+        meter: told what the workers do.
     """
 
     def __init__(
-        self, workers: Mapping[str, Sequence[Worker]], close: Callable[[], None] = lambda: None
+        self,
+        workers: Mapping[str, Sequence[Worker]],
+        close: Callable[[], None] = lambda: None,
+        meter: Meter | None = None,
     ) -> None:
-        self._schedule = Schedule(workers, close)
+        self._schedule = Schedule(workers, close, meter)
 
     def start(self) -> None:
         """Start all workers; returns before they are ready."""

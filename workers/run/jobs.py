@@ -35,6 +35,9 @@ class Progress:
 class Job:
     """What the engine knows of any job: events for the caller, and whether it has ended."""
 
+    kind = "clip"
+    """What it is: a clip, or the kind of worker that is called."""
+
     def __init__(self) -> None:
         self._events: SimpleQueue[Any] = SimpleQueue()
         self.ended = False
@@ -81,7 +84,7 @@ class CallJob(Job):
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__()
-        self._kind = kind
+        self.kind = kind
         self.what = what
         self._seen = self._position = 0
 
@@ -107,7 +110,7 @@ class CallJob(Job):
     def after_death(self, unit: Unit) -> list[KindAndUnit]:
         """Try again; an answer is said again from its beginning."""
         self._position = 0
-        return [(self._kind, unit.again(deaths=unit.deaths + 1, worker=None))]
+        return [(self.kind, unit.again(deaths=unit.deaths + 1, worker=None))]
 
 
 class ClipJob(Job):

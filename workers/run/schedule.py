@@ -19,6 +19,7 @@ from typing import Any
 from workers.errors import StreamError, WorkerError
 from workers.messages import Note
 from workers.run.jobs import MAX_DEATHS, CallJob, Job, KindAndUnit
+from workers.run.meter import Meter, NoMeter, readings
 from workers.run.queue import Unit, UnitQueue
 from workers.run.worker import InputLostError, Worker, WorkerDiedError
 
@@ -44,11 +45,16 @@ class Schedule:
     Args:
         workers: by kind: ``decoder``, ``encoder`` and ``llm``, at least one of each that is used.
         close: called at the end, when all workers have stopped.
+        meter: told what the workers do.
     """
 
     def __init__(
-        self, workers: Mapping[str, Sequence[Worker]], close: Callable[[], None] = lambda: None
+        self,
+        workers: Mapping[str, Sequence[Worker]],
+        close: Callable[[], None] = lambda: None,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or NoMeter()
         self._posts = [_Post(kind=k, worker=w) for k, group in workers.items() for w in group]
         self._num = {kind: len(group) for kind, group in workers.items()}
         self._queues = {kind: UnitQueue() for kind in workers}
@@ -104,13 +110,17 @@ class Schedule:
         for kind, unit in reversed(units) if first else units:
             if not unit.job.ended:
                 self._queues[kind].push(unit, first=first)
+                self._meter.set("stream_queue_depth", len(self._queues[kind]), kind)
         self._turn.notify_all()
 
     def _end(self, job: Job, error: BaseException | None = None) -> None:
+        if error is not None and not job.ended:
+            self._meter.add("stream_failures_total", 1, job.kind)
         job.end(error)
         self._jobs.discard(job)
-        for queue in self._queues.values():
+        for kind, queue in self._queues.items():
             queue.drop(job)
+            self._meter.set("stream_queue_depth", len(queue), kind)
         self._turn.notify_all()
 
     def _sweep(self, job: Job) -> None:
@@ -148,6 +158,8 @@ class Schedule:
                         if unit.job.ended:
                             continue
                         post.running.append(unit)
+                        depth = len(self._queues[post.kind])
+                        self._meter.set("stream_queue_depth", depth, post.kind)
                         return unit
                 self._turn.wait()
         return None
@@ -191,6 +203,8 @@ class Schedule:
             name = post.worker.name
             peak = max(note.peak_memory_bytes, self.peak_memory_bytes.get(name, 0))
             self.peak_memory_bytes[name] = peak
+            for reading in readings(unit, note):
+                self._meter.add(*reading)
             if post.kind == "llm":
                 unit.worker = name
             if not unit.job.ended:
@@ -232,6 +246,7 @@ class Schedule:
             if self._closed or post.replaced != replaced:
                 return
             post.replaced += 1
+            self._meter.add("stream_retries_total", 1, post.kind)
             self._deaths[post.kind] += 1
             if self._deaths[post.kind] > _MAX_DEATHS_IN_A_ROW:
                 text = f"{self._deaths[post.kind]} {post.kind}s died in a row without a result"

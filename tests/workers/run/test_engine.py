@@ -25,6 +25,7 @@ from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.messages import Clip
 from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import MAX_DEATHS, Progress
+from workers.run.meter import COUNTERS, GAUGES, Meter
 from workers.run.schedule import CHUNKS_PER_ENCODER
 from workers.run.worker import CHUNKS_AHEAD, WorkerDiedError
 
@@ -64,6 +65,7 @@ def running(
     is_lost: Fault = never,
     llm_dies: Callable[[str, int], bool] = lambda text, place: False,
     seed: int = 0,
+    meter: Meter | None = None,
     **decoding: Any,
 ) -> Iterator[tuple[Engine, list[FakeModel]]]:
     """An engine of fake workers."""
@@ -86,7 +88,8 @@ def running(
                 for i in range(num_encoders)
             ],
             "llm": models,
-        }
+        },
+        meter=meter,
     )
     engine.start()
     try:
@@ -544,3 +547,44 @@ def test_whoever_waits_when_the_engine_is_closed_is_told() -> None:
         assert told == ["the engine was closed"]
         with pytest.raises(WorkerError, match="the engine was closed"):
             engine.encode(make_clip(4))
+
+
+class Readings:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.counted: Counter[tuple[str, str]] = Counter()
+        self.gauges: dict[tuple[str, str], float] = {}
+        self.highest: Counter[str] = Counter()
+
+    def add(self, name: str, value: float, label: str = "") -> None:
+        assert name in COUNTERS
+        self.counted[name.removeprefix("stream_"), label] += value
+
+    def set(self, name: str, value: float, label: str = "") -> None:
+        assert name in GAUGES
+        self.gauges[name, label] = value
+        self.highest[label] = max(self.highest[label], int(value))
+
+
+def test_a_meter_is_told_of_frames_deaths_failures_and_queues() -> None:
+    def dies(frames: Frames) -> bool:
+        if 77 in frames:
+            raise VideoDecodeError("clip.mp4: has changed")
+        return poison(frames)
+
+    meter, book, poison = Readings(), Book(), always(9)
+    workers: dict[str, Any] = {"decoder_dies": dies, "encoder_dies": once(3)}
+    with running(book, meter=meter, **workers) as (engine, _):
+        engine.encode(make_clip(40, num_segments=4))
+        assert meter.counted["frames_total", "encode"] == 39
+        assert meter.counted["frames_total", "read"] >= 39
+        assert meter.counted["stage_seconds", "decode"] >= 10
+        assert meter.counted["retries_total", "encoder"] == 1
+        assert meter.counted["retries_total", "decoder"] == MAX_DEATHS
+        assert meter.counted["failures_total", "clip"] == 0
+        with pytest.raises(VideoDecodeError, match="has changed"):
+            engine.encode(make_clip(100))
+    assert meter.counted["failures_total", "clip"] == 1
+    assert set(meter.gauges.values()) == {0}
+    assert meter.highest["decoder"] >= 2
