@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clip import draw_clip
+from tests.clusters import ray_head
 
 pytestmark = pytest.mark.slow
 
@@ -30,22 +31,10 @@ def command(clip: Path, checkpoint: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A head node of a cluster of its own; gives its address."""
-    ray = str(Path(sys.executable).with_name("ray"))
-    # Ray's sockets must have short paths. Not ``ray stop``: it would stop every cluster here.
-    start = [ray, "start", "--head", "--port=6411", "--num-cpus=4", "--temp-dir=/tmp/ray-test"]
-    process = subprocess.Popen(
-        [*start, "--include-dashboard=false", "--block"],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert any("Ray runtime started" in line for line in process.stdout)
-    yield "127.0.0.1:6411"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+def cluster() -> Iterator[str]:
+    """The address of a cluster of its own."""
+    with ray_head(6411, num_cpus=4) as address:
+        yield address
 
 
 def ray_processes_of(session: int) -> str:

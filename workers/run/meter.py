@@ -10,7 +10,7 @@ from workers.visual import KeptFrame
 COUNTERS = {
     "stream_frames_total": ("Frames read or encoded", "stage"),
     "stream_tokens_kept_total": ("Visual tokens kept for language models", ""),
-    "stream_stage_seconds": ("Busy seconds of workers", "stage"),
+    "stream_stage_seconds_total": ("Busy seconds of workers", "stage"),
     "stream_retries_total": ("Workers that died and were replaced", "kind"),
     "stream_failures_total": ("Clips and questions that ended with an error", "kind"),
 }
@@ -41,7 +41,7 @@ class NoMeter:
 def readings(unit: Unit, note: Note) -> Iterator[tuple[str, float, str]]:
     """Yield what one result adds: counter, value, label."""
     for stage, seconds in note.seconds.items():
-        yield "stream_stage_seconds", seconds, stage
+        yield "stream_stage_seconds_total", seconds, stage
     news = note.news
     if isinstance(news, ReadNews):
         yield "stream_frames_total", len(news.frame_indices), "read"

@@ -579,7 +579,7 @@ def test_a_meter_is_told_of_frames_deaths_failures_and_queues() -> None:
         engine.encode(make_clip(40, num_segments=4))
         assert meter.counted["frames_total", "encode"] == 39
         assert meter.counted["frames_total", "read"] >= 39
-        assert meter.counted["stage_seconds", "decode"] >= 10
+        assert meter.counted["stage_seconds_total", "decode"] >= 10
         assert meter.counted["retries_total", "encoder"] == 1
         assert meter.counted["retries_total", "decoder"] == MAX_DEATHS
         assert meter.counted["failures_total", "clip"] == 0
