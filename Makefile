@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test test-slow lint format benchmark
+.PHONY: demo test test-slow chaos lint format benchmark
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,9 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -m slow
 
+chaos: $(VENV)/.installed
+	$(VENV)/bin/python -m tests.chaos.killing --kills 100
+
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -31,3 +34,4 @@ benchmark: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.pruner_speed
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.overhead
+	$(VENV)/bin/python -m benchmarks.batch
