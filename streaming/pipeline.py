@@ -70,19 +70,23 @@ def ask(
     watched: WatchedClip,
     question: str,
     sampling: SamplingOptions | None = None,
+    choices: Sequence[str] = (),
 ) -> Generator[str | Answer, None, None]:
     """Yield the answer's text as it comes, then the whole answer with its record.
 
     Any number of threads may ask at the same time, about any clips that were watched; ``sampling``
-    is that of the clip's options unless given.
+    is that of the clip's options unless given. With ``choices``, two or more texts, the answer is
+    exactly one of them, whatever the model would rather say, and is said whole, whatever
+    ``max_new_tokens``.
 
     Raises:
+        InputError: one choice only, a blank one, or two that are the same to the model.
         ContextError: the question does not fit the model's context.
         StreamError: the model or a worker failed.
     """
     plan, visual = watched.plan, watched.visual
     started = time.perf_counter()
-    prompt = plan.prompt(question, visual.frames)
+    prompt = plan.prompt(question, visual.frames, choices)
     for piece in engine.generate(visual, prompt, sampling or plan.options.generation):
         if isinstance(piece, GeneratedAnswer):
             yield _record(engine, watched, question, piece, time.perf_counter() - started)
