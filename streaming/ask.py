@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m streaming.ask", description=__doc__, allow_abbrev=False)
-    parser.add_argument("video", help="path of the clip")
+    parser.add_argument("video", help="path or URI of the clip")
     parser.add_argument("questions", nargs="*", metavar="question", help="what to ask of it")
     parser.add_argument(
         "--interactive", action="store_true", help="then read more questions, one a line"

@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from workers.errors import NoVideoStreamError, VideoDecodeError, VideoOpenError, display_name
 from workers.video import limits
+from workers.video.fetch import local_path
 from workers.video.limits import Deadline, check_file, check_size
 
 MPEG_CONTAINERS = frozenset({"mpeg", "mpegts", "mpegvideo"})
@@ -73,7 +74,10 @@ def _open_container(
     try:
         # The prefix keeps a name such as "12:30.mp4" from being taken for a protocol.
         return av.open(
-            f"file:{path}", options=options, metadata_errors="replace", timeout=(limit, limit)
+            f"file:{local_path(path)}",
+            options=options,
+            metadata_errors="replace",
+            timeout=(limit, limit),
         )
     except ExitError:
         raise deadline.error() from None

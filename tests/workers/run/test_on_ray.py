@@ -16,6 +16,7 @@ from streaming.result import Answer
 from streaming.sample import sample_clip
 from tests.clips import draw_clip
 from tests.faults import CountingModel, Deaths, die, doomed_stages, hang
+from tests.workers.video.remote import ReadElsewhere, elsewhere
 
 QUESTION = "what number is shown first?"
 
@@ -111,6 +112,22 @@ def test_a_worker_that_hangs_counts_as_dead(
     answer = run(clip, options, tmp_path, hung, hang)
     assert deaths_in(tmp_path) == hung
     assert (answer.answer, kept(answer)) == (expected.answer, kept(expected))
+
+
+@pytest.mark.slow
+def test_a_clip_elsewhere_is_fetched_by_the_worker_that_reads_it(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path
+) -> None:
+    uri, there = f"elsewhere://{clip.name}", tmp_path / "another machine"
+    stages = doomed_stages(tmp_path, {}, options.model)
+    stages["decoder"] = partial(ReadElsewhere, clip.parent, there)
+    with elsewhere(clip.parent, tmp_path / "cache"):
+        planned = plan_clip(sample_clip(uri, options), options, [QUESTION])
+    with open_engine(options, stages) as engine:
+        (answer,) = answer_clip(engine, planned, [QUESTION])
+    assert (answer.video, answer.answer, kept(answer)) == (uri, expected.answer, kept(expected))
+    (copy,) = there.rglob("*.mp4")
+    assert copy.read_bytes() == clip.read_bytes()
 
 
 @pytest.mark.parametrize("executor", ["local", "ray"])
