@@ -189,6 +189,8 @@ def _on_ray(options: Options, stages: Stages) -> Engine:
     except BaseException:
         cluster.close()
         raise
+    stall_seconds = {"decoder": run.decode_seconds or run.stall_seconds}
+    memory_bytes = {} if run.decoder_gib is None else {"decoder": int(run.decoder_gib * 2**30)}
     names = [(kind, i) for kind, number in _numbers(options).items() for i in range(number)]
     workers: dict[str, list[Worker]] = {kind: [] for kind in ("decoder", "encoder", "llm")}
     for bundle, (kind, i) in enumerate(names):
@@ -199,7 +201,8 @@ def _on_ray(options: Options, stages: Stages) -> Engine:
                 bundle,
                 stages[kind],
                 slots=2 if kind == "encoder" else 1,
-                stall_seconds=run.stall_seconds,
+                stall_seconds=stall_seconds.get(kind, run.stall_seconds),
+                memory_bytes=memory_bytes.get(kind),
             )
         )
     return Engine(workers, cluster.close)

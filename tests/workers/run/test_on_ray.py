@@ -15,7 +15,17 @@ from streaming.plan import ClipPlan, plan_clip, plan_clips
 from streaming.result import Answer
 from streaming.sample import sample_clip
 from tests.clips import draw_clip
-from tests.faults import CountingModel, Deaths, die, doomed_stages, hang
+from tests.faults import (
+    CountingModel,
+    Deaths,
+    Doom,
+    DoomedReader,
+    Dooms,
+    die,
+    doomed_stages,
+    hang,
+    hoard,
+)
 from tests.workers.video.remote import ReadElsewhere, elsewhere
 
 QUESTION = "what number is shown first?"
@@ -65,6 +75,10 @@ def kept(answer: Answer) -> dict[int, list[int]]:
     return {frame.frame_index: frame.keep_indices.tolist() for frame in answer.frames}
 
 
+def left_out(kind: str, reason: str) -> str:
+    return f"killed its {kind} 3 times ({reason}) and is left out"
+
+
 def deaths_in(folder: Path) -> dict[str, int]:
     return {log.stem: len(log.read_text().splitlines()) for log in folder.iterdir()}
 
@@ -98,8 +112,8 @@ def test_a_frame_that_kills_its_worker_three_times_is_left_out_and_named(
     assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
     times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
     assert answer.warnings == (
-        f"{clip}: the frame at {times[6]:.3f} s killed its decoder 3 times and is left out",
-        f"{clip}: the frame at {times[30]:.3f} s killed its encoder 3 times and is left out",
+        f"{clip}: the frame at {times[6]:.3f} s {left_out('decoder', 'death')}",
+        f"{clip}: the frame at {times[30]:.3f} s {left_out('encoder', 'death')}",
     )
     assert answer.num_visual_tokens == 200
 
@@ -112,6 +126,27 @@ def test_a_worker_that_hangs_counts_as_dead(
     answer = run(clip, options, tmp_path, hung, hang)
     assert deaths_in(tmp_path) == hung
     assert (answer.answer, kept(answer)) == (expected.answer, kept(expected))
+
+
+@pytest.mark.slow
+def test_frames_that_need_too_much_memory_or_time_are_left_out_and_named(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path
+) -> None:
+    limits = {"decoder_gib": 0.25, "decode_seconds": 6}
+    options = change(options, limits, source="the test")
+    assert options.run.stall_seconds == 900
+    stages = doomed_stages(tmp_path, {}, options.model)
+    doom = Dooms(Doom(tmp_path, {"read-6": 99}, hoard), Doom(tmp_path, {"read-30": 99}, hang))
+    stages["decoder"] = partial(DoomedReader, doom)
+    with open_engine(options, stages) as engine:
+        (answer,) = answer_clip(engine, plan(clip, options), [QUESTION])
+    assert deaths_in(tmp_path) == {"read-6": 3, "read-30": 3}
+    assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
+    times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
+    assert answer.warnings == (
+        f"{clip}: the frame at {times[6]:.3f} s {left_out('decoder', 'memory limit')}",
+        f"{clip}: the frame at {times[30]:.3f} s {left_out('decoder', 'deadline')}",
+    )
 
 
 @pytest.mark.slow
