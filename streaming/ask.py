@@ -12,6 +12,7 @@ from streaming.command import Parser, check_text, leave, run_command
 from streaming.flags import add_options
 from streaming.report.path import check_report_path
 from workers.errors import InputError
+from workers.llm.choices import check_choices
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,10 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m streaming.ask", description=__doc__, allow_abbrev=False)
-    parser.add_argument("video", help="path of the clip")
+    parser.add_argument("video", help="path or URI of the clip")
     parser.add_argument("questions", nargs="*", metavar="question", help="what to ask of it")
     parser.add_argument(
         "--interactive", action="store_true", help="then read more questions, one a line"
+    )
+    parser.add_argument(
+        "--choice",
+        dest="choices",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a text that may be the answer; give it twice or more, and the answer is one of them",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a question")
     parser.add_argument("--report", metavar="FILE", help="write a page that shows what was kept")
@@ -34,6 +43,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError("no question: give one after the video, or --interactive")
     for question in parsed.questions:
         check_text(question, what="the question")
+    for choice in parsed.choices:
+        check_text(choice, what="--choice")
+    check_choices(parsed.choices)
     if parsed.report is not None:
         check_report_path(parsed.report, parsed.video)
     return parsed

@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
         sampled,
         options,
         arguments.questions or [_FALLBACK_QUESTION],
+        choices=arguments.choices,
         thumbnail_width=_THUMBNAIL_WIDTH if arguments.report else 0,
     )
     if options.model.model == EMBEDDED:
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
             for question, is_typed in _questions(arguments):
                 try:
                     check_text(question, what="the question")
-                    answers.append(_answer(engine, clip, question, output, arguments.json))
+                    answers.append(_answer(engine, clip, question, arguments, output))
                 except (ContextError, InputError) as error:
                     if not is_typed:
                         raise
@@ -73,16 +74,20 @@ def _questions(arguments: argparse.Namespace) -> Iterator[tuple[str, bool]]:
 
 
 def _answer(
-    engine: Engine, clip: WatchedClip, question: str, output: TextIO, as_json: bool
+    engine: Engine,
+    clip: WatchedClip,
+    question: str,
+    arguments: argparse.Namespace,
+    output: TextIO,
 ) -> Answer:
     """Print one answer, as text while it comes or as one JSON object."""
     blank = True
-    for piece in ask(engine, clip, question):
+    for piece in ask(engine, clip, question, choices=arguments.choices):
         if isinstance(piece, Answer):
-            print(json.dumps(piece.to_json()) if as_json else "", file=output, flush=True)
+            print(json.dumps(piece.to_json()) if arguments.json else "", file=output, flush=True)
             say(summarize(piece))
             return piece
-        if not as_json:
+        if not arguments.json:
             print(piece.lstrip() if blank else piece, end="", file=output, flush=True)
             blank = blank and not piece.strip()
     raise RuntimeError("an answer ended without its record")

@@ -20,22 +20,26 @@ DEFAULT_BUDGET = 4096
 class PromptCost:
     """Tokens that a prompt needs beside the visual ones, and what the model has room for.
 
-    ``text`` is for ``question``, the longest, without any frame; each frame adds at most
-    ``separator`` tokens of the chat template and ``timestamp`` of its time.
+    ``text`` is for ``question``, the longest, without any frame, and ``answer`` the most that its
+    answer takes; each frame adds at most ``separator`` tokens of the chat template and
+    ``timestamp`` of its time.
     """
 
     context: int
     question: str
     text: int
+    answer: int
     separator: int
     timestamp: int
 
 
-def count_prompt(sampled: SampledClip, options: Options, questions: Sequence[str]) -> PromptCost:
-    """Count what the longest of some questions costs, and each frame's text."""
+def count_prompt(
+    sampled: SampledClip, options: Options, questions: Sequence[str], choices: Sequence[str]
+) -> PromptCost:
+    """Count what the longest of some questions costs with its choices, and each frame's text."""
     template = sampled.checkpoint.template
-    lengths = {text: template.build(text, [""]).num_text_tokens for text in questions}
-    longest = max(lengths, key=lambda text: lengths[text])
+    prompts = {text: template.build(text, [""], choices) for text in questions}
+    longest = max(prompts, key=lambda text: prompts[text].num_text_tokens)
     two = template.build("?", ["", ""]).num_text_tokens
     separator = two - template.build("?", [""]).num_text_tokens
     timestamps = []
@@ -45,7 +49,8 @@ def count_prompt(sampled: SampledClip, options: Options, questions: Sequence[str
     return PromptCost(
         context=template.context_length,
         question=longest,
-        text=lengths[longest] - separator,
+        text=prompts[longest].num_text_tokens - separator,
+        answer=prompts[longest].num_answer_tokens(options.generation.max_new_tokens),
         separator=separator,
         timestamp=max(count_timestamps(template, timestamps), default=0),
     )
@@ -65,7 +70,7 @@ def settle_budget(
     elif wanted.budget is not None:
         budget = wanted.budget
     else:
-        room = cost.context - cost.text - options.generation.max_new_tokens
+        room = cost.context - cost.text - cost.answer
         least = 1 + cost.separator + mark
         places = thin_frames(places, _num_paid(room // least, room, cost, options))
         budget = min(DEFAULT_BUDGET, room - cost.separator * len(places))
@@ -86,9 +91,9 @@ def _num_paid(num_frames: int, tokens: int, cost: PromptCost, options: Options) 
             "tokens: raise it"
         )
     raise ContextError(
-        f"the question takes {cost.text} tokens and the answer up to "
-        f"{options.generation.max_new_tokens}, which leaves no room for a frame in the model's "
-        f"context of {cost.context}: shorten the question or lower --max-new-tokens"
+        f"the question takes {cost.text} tokens and the answer up to {cost.answer}, which leaves "
+        f"no room for a frame in the model's context of {cost.context}: shorten the question or "
+        "lower --max-new-tokens"
     )
 
 
@@ -98,13 +103,12 @@ def are_compact(options: Options, cost: PromptCost, lengths: Int64Array) -> bool
     Raises:
         ContextError: original positions are asked for and leave the context.
     """
-    answer = options.generation.max_new_tokens
     between = (cost.separator + cost.timestamp) * len(lengths)
-    last = cost.text + int(lengths.sum()) + between + answer
+    last = cost.text + int(lengths.sum()) + between + cost.answer
     fits = last <= cost.context
     if options.budget.position_ids == "original" and not fits:
         step = int(lengths.max()) + cost.separator + cost.timestamp
-        room = cost.context - answer - cost.text
+        room = cost.context - cost.answer - cost.text
         raise ContextError(
             f"--position-ids original numbers the unpruned sequence up to {last}, but the model's "
             f"context holds {cost.context}: use --position-ids auto, or lower --num-frames to at "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pruner import METHODS, Settings
-from streaming.ranges import Flag, check_group, group, option
+from streaming.ranges import Flag, check_group, flag, group, option
 from workers.errors import InputError
 from workers.llm.answer import SamplingOptions
 from workers.process import ModelOptions
@@ -129,7 +129,7 @@ class RunOptions:
     executor: Literal["auto", "local", "ray"] = option(
         "auto",
         "in this process, or in actors on Ray (auto: ray where --address, several encoders or "
-        "several language models are asked for, else local)",
+        "language models, or a limit on decode workers are asked for, else local)",
     )
     num_decoders: int = option(2, "decode workers", least=1, most=1024)
     num_encoders: int = option(1, "encode and prune workers", least=1, most=1024)
@@ -144,10 +144,28 @@ class RunOptions:
     stall_seconds: float = option(
         900.0, "give up after so long without any progress", above=0, most=604_800
     )
+    decode_seconds: float | None = option(
+        None,
+        "the same for decode workers, on Ray (default: --stall-seconds)",
+        above=0,
+        most=604_800,
+    )
+    decoder_gib: float | None = option(
+        None,
+        "memory that a decode worker may hold of its own, on Ray (default: any)",
+        least=0.25,
+        most=100_000,
+    )
 
     def __post_init__(self) -> None:
         """Refuse values no run can work with."""
         check_group(self, rivals=RIVALS)
+        for name in ("decode_seconds", "decoder_gib"):
+            if self.executor == "local" and getattr(self, name) is not None:
+                raise InputError(
+                    f"{flag(name)} ends a decode worker that goes beyond it, which only a process "
+                    "of its own can be: leave out --executor local"
+                )
         if self.address is None:
             return
         if self.executor == "local":
@@ -160,7 +178,8 @@ class RunOptions:
         if self.executor != "auto":
             return self.executor
         several = self.num_encoders > 1 or self.num_llms > 1
-        return "ray" if several or self.address is not None else "local"
+        limited = self.decode_seconds is not None or self.decoder_gib is not None
+        return "ray" if several or limited or self.address is not None else "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,19 +70,23 @@ def ask(
     watched: WatchedClip,
     question: str,
     sampling: SamplingOptions | None = None,
+    choices: Sequence[str] = (),
 ) -> Generator[str | Answer, None, None]:
     """Yield the answer's text as it comes, then the whole answer with its record.
 
     Any number of threads may ask at the same time, about any clips that were watched; ``sampling``
-    is that of the clip's options unless given.
+    is that of the clip's options unless given. With ``choices``, two or more texts, the answer is
+    exactly one of them, whatever the model would rather say, and is said whole, whatever
+    ``max_new_tokens``.
 
     Raises:
+        InputError: one choice only, a blank one, or two that are the same to the model.
         ContextError: the question does not fit the model's context.
         StreamError: the model or a worker failed.
     """
     plan, visual = watched.plan, watched.visual
     started = time.perf_counter()
-    prompt = plan.prompt(question, visual.frames)
+    prompt = plan.prompt(question, visual.frames, choices)
     for piece in engine.generate(visual, prompt, sampling or plan.options.generation):
         if isinstance(piece, GeneratedAnswer):
             yield _record(engine, watched, question, piece, time.perf_counter() - started)
@@ -185,6 +189,8 @@ def _on_ray(options: Options, stages: Stages) -> Engine:
     except BaseException:
         cluster.close()
         raise
+    stall_seconds = {"decoder": run.decode_seconds or run.stall_seconds}
+    memory_bytes = {} if run.decoder_gib is None else {"decoder": int(run.decoder_gib * 2**30)}
     names = [(kind, i) for kind, number in _numbers(options).items() for i in range(number)]
     workers: dict[str, list[Worker]] = {kind: [] for kind in ("decoder", "encoder", "llm")}
     for bundle, (kind, i) in enumerate(names):
@@ -195,7 +201,8 @@ def _on_ray(options: Options, stages: Stages) -> Engine:
                 bundle,
                 stages[kind],
                 slots=2 if kind == "encoder" else 1,
-                stall_seconds=run.stall_seconds,
+                stall_seconds=stall_seconds.get(kind, run.stall_seconds),
+                memory_bytes=memory_bytes.get(kind),
             )
         )
     return Engine(workers, cluster.close, RayMeter())

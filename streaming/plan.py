@@ -68,13 +68,17 @@ class ClipPlan:
             fastv_layer=options.pruning.fastv_layer,
         )
 
-    def prompt(self, question: str, frames: Sequence[KeptFrame]) -> Prompt:
+    def prompt(
+        self, question: str, frames: Sequence[KeptFrame], choices: Sequence[str] = ()
+    ) -> Prompt:
         """Return the prompt of a question about the frames that were kept.
 
         Raises:
+            InputError: see :meth:`workers.llm.prompt.ChatTemplate.build`.
             ContextError: it does not fit the model's context, with the visual tokens and an answer.
         """
-        prompt = self.template.build(question, self.timestamps([f.pts_seconds for f in frames]))
+        stamps = self.timestamps([frame.pts_seconds for frame in frames])
+        prompt = self.template.build(question, stamps, choices)
         kept = sum(len(frame.keep_indices) for frame in frames)
         self.check(prompt, kept, sum(frame.layout.num_tokens for frame in frames))
         return prompt
@@ -96,11 +100,25 @@ class ClipPlan:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """Options that a clip is planned for, and the questions asked under them.
+
+    What of the model's context is left to the budget is reckoned with the longest question, and
+    with ``choices`` offered with each.
+    """
+
+    options: Options
+    questions: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+
+
 def plan_clip(
     sampled: SampledClip,
     options: Options,
     questions: Sequence[str],
     *,
+    choices: Sequence[str] = (),
     thumbnail_width: int = 0,
 ) -> ClipPlan:
     """Settle the budget and how every frame is pruned.
@@ -108,18 +126,20 @@ def plan_clip(
     A budget that does not pay for one token (and one timestamp) of every frame is spent on fewer
     frames, evenly spread. A frame's nominal share, on which MR-Pruner's cross-resolution term is
     computed, is an equal share; ``headroom`` times that is what a frame sends on, so that all
-    ranked tokens together stay within ``headroom`` budgets.
+    ranked tokens together stay within ``headroom`` budgets. What of the model's context is left to
+    the budget is reckoned with the longest question, and with ``choices`` offered with each.
 
     Raises:
+        InputError: the choices are none.
         ContextError: text, budget and answer do not fit the model's context.
     """
-    return plan_clips(sampled, [options], [questions], thumbnail_width=thumbnail_width)[0]
+    variant = Variant(options=options, questions=tuple(questions), choices=tuple(choices))
+    return plan_clips(sampled, [variant], thumbnail_width=thumbnail_width)[0]
 
 
 def plan_clips(
     sampled: SampledClip,
-    variants: Sequence[Options],
-    questions: Sequence[Sequence[str]],
+    variants: Sequence[Variant],
     *,
     thumbnail_width: int = 0,
 ) -> list[ClipPlan]:
@@ -127,14 +147,13 @@ def plan_clips(
 
     Args:
         sampled: the clip.
-        variants: of the options.
-        questions: what is asked with each of the variants.
+        variants: of the options, with what is asked under each.
         thumbnail_width: see :class:`workers.messages.Clip`.
 
     Raises:
         ContextError: see :func:`plan_clip`.
     """
-    settled = [_settle(sampled, *each) for each in zip(variants, questions, strict=True)]
+    settled = [_settle(sampled, variant) for variant in variants]
     groups: dict[object, list[_Settled]] = {}
     for each in settled:
         groups.setdefault(each.reading, []).append(each)
@@ -169,8 +188,8 @@ def _seconds_of(source: Source) -> float:
 def _check_fits(plan: ClipPlan, sampled: SampledClip, settled: "_Settled") -> None:
     """Refuse before any work what the longest question would find not to fit after all of it."""
     stamps = plan.timestamps(sampled.source.pts_seconds(settled.frames).tolist())
-    prompt = plan.template.build(settled.question, stamps)
-    plain = plan.template.build(settled.question, [""] * len(stamps))
+    prompt = plan.template.build(settled.question, stamps, settled.choices)
+    plain = plan.template.build(settled.question, [""] * len(stamps), settled.choices)
     kept = plan.budget - (prompt.num_text_tokens - plain.num_text_tokens)
     unpruned = plan.num_unpruned_tokens
     if METHODS[plan.options.pruning.pruner].enters_unpruned:
@@ -218,6 +237,7 @@ class _Settled:
     options: Options
     question: str
     """The longest one."""
+    choices: Sequence[str]
     frames: Int64Array
     lengths: Int64Array
     budget: int
@@ -231,14 +251,16 @@ class _Settled:
         return self.frames.tobytes(), frames.decoder, frames.resize
 
 
-def _settle(sampled: SampledClip, options: Options, questions: Sequence[str]) -> _Settled:
-    cost = count_prompt(sampled, options, questions)
+def _settle(sampled: SampledClip, variant: Variant) -> _Settled:
+    options = variant.options
+    cost = count_prompt(sampled, options, variant.questions, variant.choices)
     places, budget = settle_budget(sampled, options, cost)
     lengths = sampled.lengths[places]
     share = max(budget - cost.timestamp * len(places), len(places)) / len(places)
     return _Settled(
         options=options,
         question=cost.question,
+        choices=variant.choices,
         frames=sampled.frame_indices[places],
         lengths=lengths,
         budget=budget,

@@ -64,7 +64,7 @@ def sample_clip(
     """Open a clip and sample its frames; see :func:`sample_source`.
 
     Args:
-        path: a local file: a video or a still picture.
+        path: a local file, or the URI of one: a video or a still picture.
         options: of the run.
         progress: told the share of the file read so far.
 

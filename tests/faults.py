@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest, ReadRequest
 from workers.process import ModelOptions
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Result, Stage
@@ -35,10 +37,22 @@ class Doom:
             self._strike()
 
 
+class Dooms:
+    """Several dooms, met one after another."""
+
+    def __init__(self, *dooms: Doom) -> None:
+        self._dooms = dooms
+
+    def meet(self, cause: Any) -> None:
+        """Strike if a doom demands it."""
+        for doom in self._dooms:
+            doom.meet(cause)
+
+
 class DoomedReader(ReadStage):
     """Dies before it delivers certain frames."""
 
-    def __init__(self, doom: Doom) -> None:
+    def __init__(self, doom: Doom | Dooms) -> None:
         self._doom = doom
 
     def run(self, request: ReadRequest) -> Iterator[Result]:
@@ -98,6 +112,11 @@ def die() -> None:
 def hang() -> None:
     """Do nothing for longer than anyone waits."""
     time.sleep(3600)
+
+
+def hoard() -> None:
+    """Take half a GiB of memory."""
+    np.ones(2**29, np.uint8)
 
 
 def doomed_stages(

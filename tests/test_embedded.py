@@ -1,6 +1,7 @@
 """The embedded checkpoint truly answers, end to end, on clips it has never seen."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 from streaming.evaluate.questions import Question, is_right, read_questions
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import answer_clip, in_flight, open_engine
+from streaming.pipeline import answer_clip, ask, in_flight, open_engine, watch
 from streaming.plan import plan_clip
+from streaming.result import Answer
 from streaming.sample import sample_clip
 from training.make_set import draw_set
 from workers.checkpoint import locate
@@ -55,6 +57,27 @@ def test_it_answers_most_questions(
         right += outcome
     assert len(right) > 80
     assert sum(right) / len(right) >= least
+
+
+# Measured: 0.76, on all twenty clips 0.70; guessing gets 0.27. It never saw a list in training.
+def test_it_chooses_the_right_answer_of_several(engine: Engine, questions: Path) -> None:
+    groups = list(read_questions(questions))
+    answers: dict[str, set[str]] = {}
+    for question in chain.from_iterable(groups):
+        answers.setdefault(question.type, set()).add(question.answers[0])
+    right = []
+    for group in groups[::2]:
+        seen = change(OPTIONS, {"num_frames": group[0].num_frames}, source="the test")
+        sampled = sample_clip(group[0].clip, seen)
+        watched = watch(engine, plan_clip(sampled, seen, [question.text for question in group]))
+        for question in group:
+            choices = sorted(answers[question.type])[:6]
+            *_, answer = ask(engine, watched, question.text, choices=choices)
+            assert isinstance(answer, Answer)
+            assert answer.answer in choices
+            right.append(answer.answer in question.answers)
+    assert len(right) > 80
+    assert sum(right) / len(right) > 0.6
 
 
 def test_it_is_an_ordinary_checkpoint_of_transformers() -> None:

@@ -13,7 +13,7 @@ from tests.clips import draw_clip
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pruner", "workers", "streaming")
-HEAVY = {"torch", "transformers", "ray"}
+HEAVY = {"torch", "transformers", "ray", "pyarrow"}
 
 
 def files_of(*packages: str) -> list[Path]:

@@ -20,10 +20,13 @@
 Every exception carries one message string, so it survives pickling between actors unchanged.
 """
 
+import re
+
 
 def display_name(path: str) -> str:
-    """Return ``path`` fit for a one-line message."""
-    return path if path.isprintable() else repr(path)
+    """Return ``path`` fit for a one-line message, without the keys that a URI may hold."""
+    shown = re.sub(r"^([a-z][a-z0-9+.-]*://)[^/]*@", r"\1...@", path, flags=re.IGNORECASE)
+    return shown if shown.isprintable() else repr(shown)
 
 
 class StreamError(Exception):

@@ -11,10 +11,10 @@ from streaming.batch.record import FAILED, Record
 from streaming.flags import change
 from streaming.options import FrameOptions, Options
 from streaming.pipeline import WatchedClip, allocate, ask, encode
-from streaming.plan import ClipPlan, plan_clips
+from streaming.plan import ClipPlan, Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
-from workers.errors import ContextError, StreamError, VideoError
+from workers.errors import ContextError, InputError, StreamError, VideoError
 from workers.run.engine import EncodedClip, Engine
 from workers.video.source import open_source
 
@@ -83,7 +83,7 @@ class Answering:
         """Plan for all items; one that does not fit even by itself gets its row here."""
         try:
             return self._plan_together(sampled, items)
-        except ContextError:
+        except (ContextError, InputError):
             fitting = []
             for item in items:
                 with self._failing([item] if item in pending else [], "plan"):
@@ -92,12 +92,21 @@ class Answering:
             return self._plan_together(sampled, fitting)
 
     def _plan_together(self, sampled: SampledClip, items: Sequence[Item]) -> dict[Item, ClipPlan]:
-        by_options: dict[Options, list[Item]] = {}
+        groups: dict[tuple[Options, tuple[str, ...]], list[Item]] = {}
         for item in items:
-            by_options.setdefault(self._options(item), []).append(item)
-        texts = [[item.question for item in group] for group in by_options.values()]
-        plans = dict(zip(by_options, plan_clips(sampled, list(by_options), texts), strict=True))
-        return {item: plans[self._options(item)] for item in items}
+            groups.setdefault((self._options(item), item.choices), []).append(item)
+        variants = [
+            Variant(
+                options=options,
+                questions=tuple(item.question for item in group),
+                choices=choices,
+            )
+            for (options, choices), group in groups.items()
+        ]
+        plans = plan_clips(sampled, variants)
+        return {
+            item: plan for group, plan in zip(groups.values(), plans, strict=True) for item in group
+        }
 
     def _answer_encoded(
         self, encoded: EncodedClip, items: Iterable[Item], plans: Mapping[Item, ClipPlan]
@@ -116,7 +125,9 @@ class Answering:
     def _ask(self, watched: WatchedClip, item: Item, *, is_first: bool) -> Record:
         started = time.perf_counter()
         (answer,) = (
-            piece for piece in ask(self.engine, watched, item.question) if isinstance(piece, Answer)
+            piece
+            for piece in ask(self.engine, watched, item.question, choices=item.choices)
+            if isinstance(piece, Answer)
         )
         elapsed = time.perf_counter() - started
         seconds = answer.seconds

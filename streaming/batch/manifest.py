@@ -13,6 +13,7 @@ from streaming.command import check_text, say, suggest
 from streaming.flags import change, places
 from streaming.options import Options
 from workers.errors import InputError
+from workers.video.fetch import is_uri
 
 _COLUMNS = ("id", "video", "question", "questions", "options", "meta")
 _GROUPS = ("frames", "budget", "generation")
@@ -93,7 +94,7 @@ def _read_row(
         Item(
             row_id=row_id,
             question_index=index,
-            video=video if "://" in video else str(_folder_of(path) / video),
+            video=video if is_uri(video) else str(_folder_of(path) / video),
             question=question,
             choices=choices,
             changes=changes,
@@ -105,7 +106,7 @@ def _read_row(
 
 def _folder_of(path: str) -> Path:
     """Return what relative paths are relative to: with a manifest at a URI, the current folder."""
-    return Path() if "://" in path else Path(path).parent
+    return Path() if is_uri(path) else Path(path).parent
 
 
 def _read_id(value: Any) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from workers.errors import InputError
+from workers.video.fetch import is_uri
 
 FORMATS = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet",
@@ -46,7 +47,7 @@ TEXTS = ("id", "video", "question", "meta")
 
 @contextmanager
 def _open(path: str) -> Iterator[BinaryIO]:
-    if "://" not in path:
+    if not is_uri(path):
         with open(path, "rb") as file:
             yield file
         return

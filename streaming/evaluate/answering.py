@@ -9,7 +9,7 @@ from streaming.evaluate.cells import Cell
 from streaming.evaluate.questions import Question, is_right
 from streaming.options import FrameOptions, Options
 from streaming.pipeline import allocate, ask, encode
-from streaming.plan import ClipPlan, plan_clips
+from streaming.plan import ClipPlan, Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_clip
 from workers.process import ModelOptions
@@ -39,7 +39,7 @@ def answer_clip(
 
 def _plan(questions: Sequence[Question], cells: Sequence[Cell]) -> Iterator[tuple[Cell, ClipPlan]]:
     """Plan a clip for every cell; budgets count tokens of both resolutions."""
-    question, texts = questions[0], [question.text for question in questions]
+    question, texts = questions[0], tuple(question.text for question in questions)
     by_frames: dict[FrameOptions, list[Cell]] = {}
     for cell in cells:
         by_frames.setdefault(cell.frames(question.num_frames), []).append(cell)
@@ -51,8 +51,9 @@ def _plan(questions: Sequence[Question], cells: Sequence[Cell]) -> Iterator[tupl
             whole = replace(whole, base_only=False)
             num_tokens = int(_sample(question.clip, whole, cell.options.model.model).lengths.sum())
             budget = replace(cell.options.budget, budget=cell.budget_for(num_tokens))
-            variants.append(replace(cell.options, frames=frames, budget=budget))
-        yield from zip(group, plan_clips(sampled, variants, [texts] * len(variants)), strict=True)
+            options = replace(cell.options, frames=frames, budget=budget)
+            variants.append(Variant(options=options, questions=texts))
+        yield from zip(group, plan_clips(sampled, variants), strict=True)
 
 
 @lru_cache(maxsize=8)

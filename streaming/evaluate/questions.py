@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.errors import InputError
+from workers.video.fetch import is_uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +25,8 @@ class Question:
 def read_questions(path: Path, *, limit: int | None = None, seed: int = 0) -> list[list[Question]]:
     """Return the questions of a set, those about one clip together.
 
-    A line holds ``clip`` (a path, relative to the file), ``question``, ``answers`` (a list, or one
-    text), and may hold ``type`` and ``num_frames``; other keys are left alone.
+    A line holds ``clip`` (a path, relative to the file, or a URI), ``question``, ``answers`` (a
+    list, or one text), and may hold ``type`` and ``num_frames``; other keys are left alone.
 
     Args:
         path: of the JSON lines.
@@ -81,7 +82,7 @@ def _read_line(line: str, place: str, folder: Path) -> Question:
     if num_frames is not None and (type(num_frames) is not int or num_frames < 1):
         raise InputError(f"{place}: 'num_frames' must be a whole number, not {num_frames!r}")
     return Question(
-        clip=str(folder / values["clip"]),
+        clip=values["clip"] if is_uri(values["clip"]) else str(folder / values["clip"]),
         text=values["question"],
         answers=tuple(answers),
         type=str(values.get("type", "all")),

@@ -41,6 +41,22 @@ def test_each_question_gets_its_line(run: Any, clip: str) -> None:
     assert alone[0] != alone[1]
 
 
+def test_with_choices_the_answer_is_one_of_them(
+    run: Any, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who is it?"))
+    choices = ["two dogs on the street", "</s>", "12"]
+    flags = [word for choice in choices for word in ("--choice", choice)]
+    settings = ["--num-frames", "2", "--max-new-tokens", "1", "--interactive"]
+    result = run(clip, QUESTION, *flags, *settings, "--temperature", "9")
+    said = result.out.splitlines()
+    assert (result.status, len(said)) == (0, 2)
+    assert set(said) <= set(choices)
+    (first, second) = run(clip, QUESTION, "Why?", *flags, "--num-frames", "2", "--json").objects
+    assert (first["question"], second["question"]) == (QUESTION, "Why?")
+    assert {first["answer"], second["answer"]} <= set(choices)
+
+
 def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> None:
     settings = ["--num-frames", "4", "--budget", "30", "--max-new-tokens", "5"]
     result = run(clip, QUESTION, "Why?", "--json", *settings)

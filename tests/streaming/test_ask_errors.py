@@ -39,6 +39,10 @@ def test_a_clip_that_cannot_be_read_is_one_line(run: Any, tmp_path: Path, name: 
         ([""], "the question is empty"),
         (["Why?", "  "], "the question is empty"),
         ([], "no question: give one after the video, or --interactive"),
+        (["Why?", "--choice", "red"], "a single choice is none: give another beside 'red'"),
+        (["Why?", "--choice", "a", "--choice", " "], "--choice is empty"),
+        (["Why?", "--choice", "a", "--choice", "a"], "choice 'a' is given twice: leave one out"),
+        (["Why?", "--choice", "a", "--choice", "a "], "choices 'a' and 'a ' are the same tokens"),
         (["Why?", "--buget", "3"], "unrecognized arguments: --buget 3; did you mean --budget?"),
         (["Why?", "--num-fram=3"], "unrecognized arguments: --num-fram=3; did you mean --num-fr"),
         (["Why?", "--num-frames", "0"], "--num-frames 0: must be at least 1 and at most"),
@@ -181,8 +185,19 @@ def test_a_method_that_keeps_to_the_cap_takes_a_still_picture(
 
 
 @pytest.mark.parametrize(
-    "address",
-    ["https://example.org/a.mp4", "s3://bucket/a.mp4", "rtsp://camera/1", "data:x,y"],
+    ("address", "message"),
+    [
+        (
+            "https://example.org/a.mp4",
+            "is an address that is not read; give a path, or a URI of s3:",
+        ),
+        (
+            "rtsp://camera/1",
+            "is an address that is not read; give a path, or a URI of s3://, gs://",
+        ),
+        ("file:///no/such.mp4", "file:///no/such.mp4: no file is there"),
+        ("data:x,y", "only paths of local files are taken here"),
+    ],
 )
-def test_an_address_is_one_line(run: Any, address: str) -> None:
-    check_failure(run(address, QUESTION), 1, "only paths of local files are taken here")
+def test_an_address_is_one_line(run: Any, address: str, message: str) -> None:
+    check_failure(run(address, QUESTION), 1, message)

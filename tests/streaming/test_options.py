@@ -121,6 +121,8 @@ def test_the_names_of_the_flags() -> None:
         ({"num_encoders": 2}, "ray"),
         ({"num_llms": 2}, "ray"),
         ({"address": "auto"}, "ray"),
+        ({"decoder_gib": 2}, "ray"),
+        ({"decode_seconds": 60.0}, "ray"),
         ({"executor": "ray"}, "ray"),
         ({"executor": "local", "num_encoders": 2}, "local"),
     ],
@@ -279,6 +281,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("num_llms", 0, "at least 1 and at most 1,024"),
         ("frames_per_chunk", 0, "at least 1 and at most 1,024"),
         ("stall_seconds", 0.0, "above 0 and at most 604,800"),
+        ("decode_seconds", 0.0, "above 0 and at most 604,800"),
+        ("decoder_gib", 0.1, "at least 0.25 and at most 100,000"),
         ("keep_ratio", 0.0, "above 0 and at most 1"),
         ("keep_ratio", 1.5, "above 0 and at most 1"),
         ("temperature", -1.0, "at least 0 and at most 100"),
@@ -371,6 +375,13 @@ def test_addresses_that_are_not(address: str, message: str) -> None:
 def test_a_local_run_joins_no_cluster() -> None:
     with pytest.raises(InputError, match="--address joins a Ray cluster: leave out --executor"):
         read("--address", "head:6379", "--executor", "local")
+
+
+@pytest.mark.parametrize("limit", ["--decoder-gib", "--decode-seconds"])
+def test_a_thread_is_not_limited(limit: str) -> None:
+    message = f"^{limit} ends a decode worker that goes beyond it, .*: leave out --executor local$"
+    with pytest.raises(InputError, match=message):
+        read(limit, "2", "--executor", "local")
 
 
 def test_a_change_beats_the_rival_it_meets() -> None:

@@ -32,7 +32,7 @@ from streaming.pipeline import (
     open_engine,
     watch,
 )
-from streaming.plan import ClipPlan, plan_clip, plan_clips
+from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
 from streaming.result import Answer
 from streaming.sample import sample_clip, sample_source
 from tests.clips import destroy_bytes, draw_clip
@@ -233,8 +233,11 @@ def test_a_pruning_s_seconds_are_its_own(clips: tuple[str, str], options: Option
                 return note
             return replace(note, news=tuple(float(i + 1) for i in range(len(note.news))))
 
-    variants = [changed(options, pruner=name) for name in ("random", "uniform")]
-    planned = plan_clips(sample_clip(clips[0], options), variants, [QUESTIONS] * len(variants))
+    variants = [
+        Variant(options=changed(options, pruner=name), questions=tuple(QUESTIONS))
+        for name in ("random", "uniform")
+    ]
+    planned = plan_clips(sample_clip(clips[0], options), variants)
     with open_engine(options, stages(options, encoder=partial(Priced, options.model))) as engine:
         encoded = encode(engine, planned[0])
         seconds = [allocate(engine, plan, encoded).visual.seconds["prune"] for plan in planned]

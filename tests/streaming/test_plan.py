@@ -10,12 +10,13 @@ import pytest
 from pruner import METHODS, FrameLayout, Settings
 from streaming.flags import change
 from streaming.options import Options
-from streaming.plan import ClipPlan, plan_clip, plan_clips
+from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
 from streaming.sample import Checkpoint, SampledClip, sample_clip, sample_source
 from tests.clips import draw_clip, paint_frame
 from workers.checkpoint import locate
 from workers.errors import ContextError, InputError, ModelError, VideoOpenError
 from workers.frames import Pruning
+from workers.llm.choices import Choice
 from workers.llm.prompt import ChatTemplate, Prompt
 from workers.video.images import open_images
 from workers.video.source import open_source
@@ -38,7 +39,10 @@ class Words:
         self._separator, self._mark = separator, mark
         self.asked: list[tuple[str, Sequence[str]]] = []
 
-    def build(self, question: str, timestamps: Sequence[str]) -> Prompt:
+    def build(
+        self, question: str, timestamps: Sequence[str], choices: Sequence[str] = ()
+    ) -> Prompt:
+        """Return a prompt in which every word of a question or a choice is a token."""
         self.asked.append((question, timestamps))
         lengths = [
             OPENING * (i == 0) + self._separator + self.cost(stamp)
@@ -46,7 +50,10 @@ class Words:
         ]
         return Prompt(
             frame_segments=tuple((1,) * length for length in lengths),
-            question=(2,) * (ENDING + len(question.split())),
+            question=(2,) * (ENDING + len(" ".join([question, *choices]).split())),
+            choices=tuple(
+                Choice(text=text, token_ids=(3,) * len(text.split())) for text in choices
+            ),
         )
 
     def cost(self, stamp: str) -> int:
@@ -132,6 +139,28 @@ def test_the_default_budget_is_4096() -> None:
 def test_the_default_budget_is_what_the_context_leaves() -> None:
     assert plan(10, Words(context=1000)).budget == 1000 - TEXT - ANSWER - 10
     assert plan(10, Words(context=1000), max_new_tokens=8).budget == 1000 - TEXT - 8 - 10
+
+
+def test_choices_are_counted_as_they_are_asked_and_said() -> None:
+    choices = ["one", "two words", "and three words " * 50]
+    sampled = make_sampled(10, Words(context=1000))
+    free = plan_clip(sampled, changed(), QUESTIONS)
+    planned = plan_clip(sampled, changed(), QUESTIONS, choices=choices)
+    assert free.budget - planned.budget == 153 + 150 - ANSWER
+    prompt = planned.prompt(QUESTIONS[1], kept_frames(planned, planned.budget // 10), choices)
+    assert prompt.num_text_tokens + planned.budget + 150 == 1000
+    with pytest.raises(ContextError, match=r"\+ 300 of the answer make"):
+        planned.prompt("Why?", kept_frames(planned, 30), ["one", "six words " * 150])
+
+
+def test_a_budget_that_leaves_no_room_for_the_choices_is_an_error() -> None:
+    choices = ["one", "two words", "and three words " * 50]
+    sampled = make_sampled(20, Words(context=1000))
+    fits = plan_clip(sampled, changed(), QUESTIONS, choices=choices).budget
+    over = changed(budget=fits + 1)
+    assert plan_clip(sampled, over, QUESTIONS).budget == fits + 1
+    with pytest.raises(ContextError, match=rf"lower --budget to {fits} visual tokens"):
+        plan_clip(sampled, over, QUESTIONS, choices=choices)
 
 
 def test_a_full_context_leaves_room_for_fewer_frames() -> None:
@@ -420,8 +449,8 @@ def test_a_frame_sends_what_it_may_be_handed(options: dict[str, Any], max_keep: 
 
 
 def merged(*variants: dict[str, Any], num_frames: int = 10) -> list[ClipPlan]:
-    settled = [changed(**each) for each in variants]
-    return plan_clips(make_sampled(num_frames), settled, [QUESTIONS] * len(settled))
+    asked = [Variant(options=changed(**each), questions=tuple(QUESTIONS)) for each in variants]
+    return plan_clips(make_sampled(num_frames), asked)
 
 
 @pytest.mark.parametrize("pruner", ["uniform", "random", "gprune"])

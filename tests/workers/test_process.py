@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.errors import ModelError
-from workers.process import ModelOptions, prepare_process, prepare_torch
+from workers.errors import ModelError, ResourceError
+from workers.process import ModelOptions, limit_memory, prepare_process, prepare_torch
 
 
 def python(code: str) -> str:
@@ -47,6 +47,45 @@ np.ones(2**26, np.uint8)
 print(peak_memory_bytes() - before)
 """
     assert 0.9 * 2**26 < int(python(code)) < 1.5 * 2**26
+
+
+def test_memory_is_limited_to_what_is_private_and_held() -> None:
+    code = """
+import mmap
+import numpy as np
+from workers.process import is_short_of_memory, limit_memory
+reserved = np.empty(2**30, np.uint8)
+print(is_short_of_memory(2**60))
+limit_memory(2**28)
+print(is_short_of_memory(2**26), is_short_of_memory(2**29))
+mmap.mmap(-1, 2**30).write(bytes(2**26))
+kept = np.ones(2**26, np.uint8)
+try:
+    np.ones(2**28, np.uint8)
+except MemoryError:
+    print("refused")
+kept = np.ones(2**26, np.uint8)
+"""
+    assert python(code).split() == ["False", "False", "True", "refused"]
+
+
+def test_the_tightest_limit_holds() -> None:
+    code = """
+import resource
+from workers.process import limit_memory
+resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**31))
+limit_memory(2**40)
+print(resource.getrlimit(resource.RLIMIT_DATA) == (2**31, 2**31))
+"""
+    assert python(code) == "True"
+
+
+def test_a_system_that_cannot_limit_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.process._STATUS", tmp_path / "none")
+    with pytest.raises(ResourceError, match=r"^--decoder-gib needs Linux: leave it out here$"):
+        limit_memory(2**40)
 
 
 def test_the_number_of_threads_is_taken() -> None:

@@ -17,10 +17,10 @@ def check_context(
     To be asked for every question: a later one may be longer than those that the run began with.
 
     Args:
-        prompt: with all of its text, timestamps included.
+        prompt: with all of its text, timestamps included, and with its choices.
         num_visual_tokens: that the language model is shown, or, where tokens keep the positions of
             the unpruned sequence, the length of that.
-        max_new_tokens: of the answer.
+        max_new_tokens: of an answer that is free.
         context_length: positions the model was made for.
         visual_option: what the user lowers to have fewer visual tokens.
 
@@ -28,26 +28,28 @@ def check_context(
         ContextError: they do not fit; names what to lower, and how far.
     """
     text, question = prompt.num_text_tokens, len(prompt.question)
-    needed = text + num_visual_tokens + max_new_tokens
+    answer = prompt.num_answer_tokens(max_new_tokens)
+    needed = text + num_visual_tokens + answer
     over = needed - context_length
     if over <= 0:
         return
-    parts = {
-        "--max-new-tokens": max_new_tokens,
-        visual_option: num_visual_tokens,
-        "the question": question,
-    }
+    option, both = "--max-new-tokens", f"lower --max-new-tokens and {visual_option}"
+    shorten = f"lower --max-new-tokens to at most {answer - over}"
+    if prompt.choices:
+        option, both = "the choices", f"shorten the choices and lower {visual_option}"
+        shorten = f"give choices shorter by {over} tokens"
+    parts = {option: answer, visual_option: num_visual_tokens, "the question": question}
     ways = {
-        "--max-new-tokens": f"lower --max-new-tokens to at most {max_new_tokens - over}",
+        option: shorten,
         visual_option: f"lower {visual_option} to {num_visual_tokens - over} visual tokens",
         "the question": f"ask a question shorter by {over} tokens",
     }
     enough = [way for part, way in ways.items() if parts[part] > over]
     largest = max(parts, key=lambda part: parts[part])
-    several = f"lower --max-new-tokens and {visual_option}, or ask less, starting with {largest}"
+    several = f"{both}, or ask less, starting with {largest}"
     raise ContextError(
         f"{question} tokens of the question and what follows it + {text - question} of text "
-        f"before it + {num_visual_tokens} visual + {max_new_tokens} of the answer make {needed}, "
+        f"before it + {num_visual_tokens} visual + {answer} of the answer make {needed}, "
         f"but the model's context holds {context_length}: {', or '.join(enough) or several}"
     )
 

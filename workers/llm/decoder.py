@@ -1,8 +1,9 @@
 """The forward passes of the language model: what it reads of a clip, and what it answers."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -20,6 +21,8 @@ from transformers.utils import logging
 from workers.arrays import Int64Array, unpack
 from workers.checkpoint import LANGUAGE_MODEL, build_module, read_config, read_tensors
 from workers.llm.answer import SamplingOptions
+from workers.llm.choices import Choice
+from workers.llm.choosing import choose
 from workers.llm.fastv import LayerPruning
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
@@ -123,8 +126,7 @@ class Decoder:
         torch.manual_seed(sampling.seed)
         choice: dict[str, Any] = {"do_sample": sampling.temperature > 0}
         choice |= {"temperature": sampling.temperature} if sampling.temperature > 0 else {}
-        pruned = prefix.pruning.generation() if prefix.pruning else nullcontext()
-        with torch.inference_mode(), pruned:
+        with torch.inference_mode(), _going_on(prefix):
             ids = self._model.generate(
                 input_ids=tokens,
                 attention_mask=torch.ones_like(positions),
@@ -137,6 +139,39 @@ class Decoder:
             )
         prefix.cache.crop(len(prefix.positions) - prefix.cache.get_seq_length())
         return tuple(ids[0, len(question) :].tolist())
+
+    def choose(
+        self,
+        prefix: Prefix,
+        question: tuple[int, ...],
+        choices: tuple[Choice, ...],
+        sampling: SamplingOptions,
+    ) -> Choice:
+        """Answer with one of some choices, and cut the prefix's cache back to where it ends.
+
+        See :func:`workers.llm.choosing.choose`. An exception leaves the cache in no state to go on
+        from.
+        """
+        ends = self._model.generation_config.eos_token_id
+        end_tokens = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        with torch.inference_mode(), _going_on(prefix):
+            chosen = choose(partial(self._read, prefix), question, choices, sampling, end_tokens)
+        prefix.cache.crop(len(prefix.positions) - prefix.cache.get_seq_length())
+        return chosen
+
+    def _read(self, prefix: Prefix, tokens: tuple[int, ...]) -> torch.Tensor:
+        """Run tokens through the model from where the cache ends; return the last one's logits."""
+        num_read = prefix.cache.get_seq_length() - len(prefix.positions)
+        positions = self._follow(prefix.positions, num_read + len(tokens))
+        logits: torch.Tensor = self._model(
+            input_ids=torch.tensor([tokens], device=self._device),
+            attention_mask=torch.ones_like(positions),
+            position_ids=positions[:, -len(tokens) :],
+            past_key_values=prefix.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        return logits[0, -1]
 
     def _embed(
         self, segments: tuple[tuple[int, ...], ...], visual: VisualSequence, is_visual: torch.Tensor
@@ -174,6 +209,11 @@ def _load(location: str, dtype: torch.dtype) -> Any:
     except OSError:
         model.generation_config = GenerationConfig.from_model_config(whole)
     return model
+
+
+def _going_on(prefix: Prefix) -> AbstractContextManager[None]:
+    """Let the forward passes inside go on from a prefix, pruned or not."""
+    return prefix.pruning.generation() if prefix.pruning else nullcontext()
 
 
 class _Streamer:

@@ -65,15 +65,16 @@ class LanguageModel:
     ) -> Iterator[str | GeneratedAnswer]:
         """Yield the answer's text as it comes, then the whole of it with its record.
 
-        It waits for its turn when others are asked. Closing the iterator ends the answer at its
-        next token; leaving it unread holds nobody up.
+        Where the prompt has choices, the answer is the text of one and comes in one piece. It waits
+        for its turn when others are asked. Closing the iterator ends the answer at its next token;
+        leaving it unread holds nobody up.
 
         Cost: O(length^2) attention for a clip that is not in the cache, with FastV for every new
         question; O(length) a token then.
 
         Args:
             visual: what is shown of the clip; not modified.
-            prompt: a question about its n frames.
+            prompt: a question about its n frames, with its choices if it has any.
             sampling: greedy or drawn.
 
         Raises:
@@ -126,22 +127,32 @@ class LanguageModel:
             prefix = self._decoder.prefill(visual, prompt)
             self._prefixes.put(key, prefix, len(prefix.positions))
         read = time.perf_counter()
-        text = TextStream(self._tokenizer, request.pieces.put)
         try:
-            token_ids = self._decoder.generate(
-                prefix, prompt.question, request.sampling, push=text.push, stop=request.stop
-            )
+            text, token_ids = self._say(request, prefix)
         except BaseException:  # its layers may hold different lengths now
             self._prefixes.drop(key)
             raise
-        text.finish()
         return GeneratedAnswer(
-            text=text.text.strip(),
+            text=text,
             token_ids=token_ids,
             num_text_tokens=prompt.num_text_tokens,
             seconds={"prefill": read - start, "generate": time.perf_counter() - read},
             keep_indices=_kept_by_question(visual, prefix.pruning),
         )
+
+    def _say(self, request: _Request, prefix: Prefix) -> tuple[str, tuple[int, ...]]:
+        """Return the answer's text and token ids, and put the text into the request as it comes."""
+        prompt, sampling = request.prompt, request.sampling
+        if prompt.choices:
+            chosen = self._decoder.choose(prefix, prompt.question, prompt.choices, sampling)
+            request.pieces.put(chosen.text)
+            return chosen.text, chosen.token_ids
+        text = TextStream(self._tokenizer, request.pieces.put)
+        token_ids = self._decoder.generate(
+            prefix, prompt.question, sampling, push=text.push, stop=request.stop
+        )
+        text.finish()
+        return text.text.strip(), token_ids
 
 
 def _read(request: _Request) -> Iterator[str | GeneratedAnswer]:

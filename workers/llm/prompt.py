@@ -12,6 +12,7 @@ from typing import Any
 
 from workers.checkpoint import read_config, read_optional
 from workers.errors import ModelError
+from workers.llm.choices import Choice, check_choices, encode_choices, list_choices
 from workers.llm.spelling import Spelling
 from workers.llm.template import Template, read_template
 from workers.llm.tokenizer import TokenizerFiles, read_tokenizer
@@ -24,16 +25,23 @@ class Prompt:
     """Token ids of a prompt about n frames, cut behind the last frame's placeholder.
 
     ``frame_segments[i]`` are the text tokens between the placeholders of frame i - 1 and frame i
-    (before the first: the template's opening); ``question`` is all that follows the last.
+    (before the first: the template's opening); ``question`` is all that follows the last. Where
+    there are ``choices``, the answer is one of them.
     """
 
     frame_segments: tuple[tuple[int, ...], ...]
     question: tuple[int, ...]
+    choices: tuple[Choice, ...] = ()
 
     @property
     def num_text_tokens(self) -> int:
         """Tokens of the prompt that are no placeholder."""
         return sum(map(len, self.frame_segments)) + len(self.question)
+
+    def num_answer_tokens(self, max_new_tokens: int) -> int:
+        """Return the most tokens of an answer: a choice is said whole, whatever the limit."""
+        lengths = [len(choice.token_ids) for choice in self.choices]
+        return max(lengths, default=max_new_tokens)
 
 
 def timestamp_text(pts_seconds: float) -> str:
@@ -104,24 +112,35 @@ class ChatTemplate:
             context_length=_context_length(location, config),
         )
 
-    def build(self, question: str, timestamps: Sequence[str]) -> Prompt:
+    def build(
+        self, question: str, timestamps: Sequence[str], choices: Sequence[str] = ()
+    ) -> Prompt:
         """Return the prompt of a question about frames.
 
         Args:
             question: the user's text.
             timestamps: one text a frame, put right before its placeholder; empty for none.
+            choices: texts of which the answer is to be one, listed behind the question as
+                :func:`workers.llm.choices.list_choices` does; none leave the answer free.
 
         Raises:
+            InputError: the choices are no choice, or not one by their tokens.
             ModelError: the template does not place one image after another ahead of the question,
                 or changes the question beyond trimming it.
         """
-        before, text, after = self._render(question, len(timestamps))
-        ids, unread = self._encode(before, timestamps, text, after)
+        check_choices(choices)
+        before, text, after = self._render(list_choices(question, choices), len(timestamps))
+        ids, tail, unread = self._encode(before, timestamps, text, after)
         if self._image_token in unread:
             raise ModelError(f"{self._location}: the tokenizer splits {self._image_token!r} up")
         if unread:  # transformers reads them as words too
-            ids, _ = self._encode(before, timestamps, text, after, without=unread)
-        return _cut(ids, self._image_token_id)
+            ids, tail, _ = self._encode(before, timestamps, text, after, without=unread)
+        segments = _cut(ids, self._image_token_id)
+        return Prompt(
+            frame_segments=segments[:-1],
+            question=segments[-1],
+            choices=encode_choices(self._tokenizer, tail, choices),
+        )
 
     def _render(self, question: str, num_frames: int) -> tuple[str, str, str]:
         """Return what the template puts before the question, the question, and what follows."""
@@ -147,8 +166,10 @@ class ChatTemplate:
         text: str,
         after: str,
         without: frozenset[str] = frozenset(),
-    ) -> tuple[list[int], frozenset[str]]:
-        """Return the prompt's ids, and the template's control tokens that are no single id there.
+    ) -> tuple[list[int], str, frozenset[str]]:
+        """Return the prompt's ids, its text behind the images, and what is no single id there.
+
+        That are control tokens of the template.
 
         Args:
             before: the template's text before the question.
@@ -174,17 +195,18 @@ class ChatTemplate:
             for token, count in Counter((*found, *found_after)).items()
             if counts[self._tokenizer.token_to_id(self._spelling(token)) or 0] < count
         )
-        return ids, unread
+        return ids, pieces[-1] + text + ending, unread
 
 
-def _cut(ids: list[int], image_token_id: int) -> Prompt:
+def _cut(ids: list[int], image_token_id: int) -> tuple[tuple[int, ...], ...]:
+    """Return the tokens before, between and behind the images."""
     segments: list[tuple[int, ...]] = []
     start = 0
     for position, token in enumerate(ids):
         if token == image_token_id:
             segments.append(tuple(ids[start:position]))
             start = position + 1
-    return Prompt(frame_segments=tuple(segments), question=tuple(ids[start:]))
+    return *segments, tuple(ids[start:])
 
 
 def _image_token(

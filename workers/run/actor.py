@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workers.messages import Note
-from workers.process import prepare_process
+from workers.process import limit_memory, prepare_process
+from workers.run.worker import WorkerMemoryError
 from workers.stages import Stage
 
 
@@ -13,22 +14,37 @@ class StageActor:
 
     Args:
         make: makes the stage.
+        memory_bytes: what this process may hold of its own once the stage is made; None for any.
     """
 
-    def __init__(self, make: Callable[[], Stage]) -> None:
+    def __init__(self, make: Callable[[], Stage], memory_bytes: int | None = None) -> None:
         prepare_process()
         self._make = make
+        self._memory_bytes = memory_bytes
         self._stage: Stage | None = None
 
     def make(self) -> None:
         """Make the stage, if that has not been done; what fails here fails with its own error."""
         if self._stage is None:
             self._stage = self._make()
+            if self._memory_bytes is not None:
+                limit_memory(self._memory_bytes)
 
     def run(self, request: Any, *inputs: Any) -> Iterator[Any | Note]:
-        """Yield output and note in turn."""
+        """Yield output and note in turn.
+
+        Raises:
+            WorkerMemoryError: it takes more than ``memory_bytes``. This process is to be replaced
+                then: a library that was refused memory may be in any state.
+        """
         self.make()
         assert self._stage is not None
-        for output, note in self._stage.run(request, *inputs):
-            yield output
-            yield note
+        try:
+            for output, note in self._stage.run(request, *inputs):
+                yield output
+                yield note
+        except MemoryError:
+            if self._memory_bytes is None:
+                raise
+            gib = self._memory_bytes / 2**30
+            raise WorkerMemoryError(f"it needed more than the {gib:g} GiB it may have") from None

@@ -70,8 +70,8 @@ class Job:
     def finish(self, unit: Unit) -> None:
         """Hear that a unit has yielded all its results."""
 
-    def after_death(self, unit: Unit) -> list[KindAndUnit]:
-        """Return what is to be done in place of a unit whose worker died."""
+    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
+        """Return what is to be done in place of a unit whose worker died, and of what."""
         raise NotImplementedError
 
     def after_loss(self, unit: Unit) -> list[KindAndUnit]:
@@ -107,7 +107,7 @@ class CallJob(Job):
         """End with the unit."""
         self.end()
 
-    def after_death(self, unit: Unit) -> list[KindAndUnit]:
+    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
         """Try again; an answer is said again from its beginning."""
         self._position = 0
         return [(self.kind, unit.again(deaths=unit.deaths + 1, worker=None))]
@@ -171,12 +171,14 @@ class ClipJob(Job):
         self.tell(Progress(num_encoded=len(frames)))
         self._account(len(frames))
 
-    def after_death(self, unit: Unit) -> list[KindAndUnit]:
+    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
         """Return the suspects, ahead of all else."""
         deaths, part = unit.deaths + 1, unit.frames
-        if isinstance(unit.request, EncodeRequest):
+        kind = "encoder" if isinstance(unit.request, EncodeRequest) else "decoder"
+        blame = f"killed its {kind} {MAX_DEATHS} times ({reason})"
+        if kind == "encoder":
             frames = unit.request.frame_indices.tolist()
-            groups = self._suspects(part, frames, deaths, "encoder")
+            groups = self._suspects(part, frames, deaths, blame)
             return [self._encode(part, unit.inputs[0], group, deaths) for group in groups]
         # Of several chunks, each that the decoder may have been at is a suspect.
         size = part.frames_per_chunk
@@ -184,7 +186,7 @@ class ClipJob(Job):
         units = []
         for chunk in part[:reach].chunks():
             frames = list(range(chunk.first_frame, chunk.first_frame + len(chunk)))
-            groups = self._suspects(part, frames, deaths, "decoder")
+            groups = self._suspects(part, frames, deaths, blame)
             units += [self._read(_slice(part, group), deaths) for group in groups]
         return units + ([self._read(part[reach:])] if len(part) > reach else [])
 
@@ -195,20 +197,18 @@ class ClipJob(Job):
         groups = [frames] if len(frames) == len(unit.frames) else [[frame] for frame in frames]
         return [self._read(_slice(unit.frames, group), unit.deaths) for group in groups]
 
-    def _suspects(self, part: Any, frames: list[int], deaths: int, kind: str) -> list[list[int]]:
-        """Return frames that their worker died on in the groups in which they are tried again."""
+    def _suspects(self, part: Any, frames: list[int], deaths: int, blame: str) -> list[list[int]]:
+        """Return frames that their worker died on in the groups in which they are tried again.
+
+        A frame that is given up is warned of with ``blame``, which tells the last death's reason.
+        """
         if deaths < MAX_DEATHS - 1:
             return [frames]
         if deaths < MAX_DEATHS or len(frames) > 1:
             return [[frame] for frame in frames]
         seconds = part.pts_seconds[frames[0] - part.first_frame]
-        self._warnings.append(
-            (
-                frames[0],
-                f"{self.clip.name}: the frame at {seconds:.3f} s killed its {kind} {MAX_DEATHS} "
-                "times and is left out",
-            )
-        )
+        text = f"{self.clip.name}: the frame at {seconds:.3f} s {blame} and is left out"
+        self._warnings.append((frames[0], text))
         self._account(1)
         return []
 

@@ -28,7 +28,13 @@ from workers.run.actor import StageActor
 from workers.run.joining import check_address, check_machine, held_signals, settle_token
 from workers.run.meter import COUNTERS, GAUGES
 from workers.run.placement import ClusterOptions, describe_resources, plan_bundles
-from workers.run.worker import CHUNKS_AHEAD, InputLostError, Results, WorkerDiedError
+from workers.run.worker import (
+    CHUNKS_AHEAD,
+    InputLostError,
+    Results,
+    WorkerDiedError,
+    WorkerHungError,
+)
 from workers.stages import Stage
 
 _DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
@@ -104,7 +110,7 @@ class RayCluster:
                 f"no Ray cluster could be started here ({_last_line(error)}); give --executor local"
             ) from error
 
-    def start(self, bundle: int, make: Callable[[], Stage]) -> Any:
+    def start(self, bundle: int, make: Callable[[], Stage], memory_bytes: int | None) -> Any:
         """Start an actor on its reserved resources; returns before it is ready."""
         resources = self._bundles[bundle]
         place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=bundle)
@@ -115,7 +121,7 @@ class RayCluster:
             max_task_retries=0,
             scheduling_strategy=place,
         )
-        return remote_class.remote(make)
+        return remote_class.remote(make, memory_bytes)
 
     def close(self) -> None:
         """Stop every actor and leave the cluster; a private one ends with it."""
@@ -134,6 +140,7 @@ class RayWorker:
         make: makes its stage, in the actor.
         slots: requests that wait at the actor, so that it never waits for the next.
         stall_seconds: an actor from which nothing has come for so long counts as dead.
+        memory_bytes: of its own that the actor may hold, None for any.
     """
 
     def __init__(
@@ -145,6 +152,7 @@ class RayWorker:
         *,
         slots: int,
         stall_seconds: float,
+        memory_bytes: int | None = None,
     ) -> None:
         self.name = name
         self.slots = slots
@@ -153,7 +161,8 @@ class RayWorker:
         self._make = make
         self._stall_seconds = stall_seconds
         self._ready = threading.Event()
-        self._actor = cluster.start(bundle, make)
+        self._memory_bytes = memory_bytes
+        self._actor = cluster.start(bundle, make, memory_bytes)
 
     def start(self) -> None:
         """Wait until the actor has made its stage."""
@@ -179,7 +188,7 @@ class RayWorker:
     def _next(self, results: Any) -> Any:
         ready, _ = ray.wait([results], timeout=self._stall_seconds, fetch_local=False)
         if not ready:
-            raise WorkerDiedError(
+            raise WorkerHungError(
                 f"{self.name} has not been heard of for {self._stall_seconds:g} s"
             )
         return next(results, None)
@@ -188,7 +197,7 @@ class RayWorker:
         """Make sure that the actor is gone, and start another in its place."""
         self._ready.clear()
         self.stop()
-        self._actor = self._cluster.start(self._bundle, self._make)
+        self._actor = self._cluster.start(self._bundle, self._make, self._memory_bytes)
 
     def stop(self) -> None:
         """Kill the actor."""
@@ -224,17 +233,18 @@ def fetch(reference: Any, *, timeout_seconds: float) -> Any:
     """Return the value of a reference, with Ray's errors turned into what recovery goes by.
 
     Raises:
-        WorkerDiedError: the actor that was to make it is gone, or the time is over.
+        WorkerDiedError: the actor that was to make it is gone, has gone over its memory limit, or
+            the time is over.
         InputLostError: an argument of the call that was to make it is gone.
         StreamError: what the stage raised, or WorkerError for an unforeseen exception.
     """
     try:
         return ray.get(reference, timeout=timeout_seconds)
     except GetTimeoutError as error:
-        raise WorkerDiedError(_last_line(error)) from None
+        raise WorkerHungError(_last_line(error)) from None
     except RayTaskError as error:
         cause = error.cause
-        if isinstance(cause, StreamError):
+        if isinstance(cause, StreamError | WorkerDiedError):
             raise cause from None
         if isinstance(cause, (*_DEATHS, ObjectLostError)):
             raise InputLostError(_last_line(cause)) from None

@@ -237,7 +237,7 @@ class Schedule:
                     WorkerError(f"{unit.job.what} killed its worker {MAX_DEATHS} times ({error})"),
                 )
                 return
-            self._push(unit.job.after_death(unit), first=True)
+            self._push(unit.job.after_death(unit, error.reason), first=True)
             self._sweep(unit.job)
 
     def _replace(self, post: _Post, replaced: int, error: WorkerDiedError) -> None:

@@ -1,7 +1,7 @@
 """What the engine asks of a worker, wherever it runs."""
 
 from collections.abc import Generator, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from workers.messages import Note
 
@@ -10,7 +10,24 @@ CHUNKS_AHEAD = 2
 
 
 class WorkerDiedError(Exception):
-    """The process of a worker is gone, or has not been heard of for too long."""
+    """The process of a worker is gone, or is of no more use; ``reason`` says in a word or two why.
+
+    Its text is for errors, the reason for the warning about a frame that is given up.
+    """
+
+    reason: ClassVar[str] = "death"
+
+
+class WorkerHungError(WorkerDiedError):
+    """Nothing has been heard of a worker for too long."""
+
+    reason = "deadline"
+
+
+class WorkerMemoryError(WorkerDiedError):
+    """A worker has needed more memory than it may have."""
+
+    reason = "memory limit"
 
 
 class InputLostError(Exception):

@@ -13,7 +13,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from workers.errors import NoVideoStreamError, VideoDecodeError, VideoOpenError, display_name
+from workers.process import is_short_of_memory
 from workers.video import limits
+from workers.video.fetch import local_path
 from workers.video.limits import Deadline, check_file, check_size
 
 MPEG_CONTAINERS = frozenset({"mpeg", "mpegts", "mpegvideo"})
@@ -27,6 +29,9 @@ _DEMUXERS = (
 
 _NO_CODEC = "-"
 _MAX_DEMUX_ERRORS = 8
+_LEAST_ROOM_BYTES = 32 * 2**20
+_BYTES_PER_PIXEL = 8
+"""Of the largest formats: four planes of sixteen bits."""
 
 # A tile of a larger picture, as phones store them, is none by itself.
 _NO_CLIP = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
@@ -73,11 +78,15 @@ def _open_container(
     try:
         # The prefix keeps a name such as "12:30.mp4" from being taken for a protocol.
         return av.open(
-            f"file:{path}", options=options, metadata_errors="replace", timeout=(limit, limit)
+            f"file:{local_path(path)}",
+            options=options,
+            metadata_errors="replace",
+            timeout=(limit, limit),
         )
     except ExitError:
         raise deadline.error() from None
     except (FFmpegError, UnicodeError) as error:
+        _check_memory()
         raise VideoOpenError(_why_not_opened(path, error)) from None
 
 
@@ -130,8 +139,24 @@ def read_packets(
         except ExitError:
             raise deadline.error() from None
         except FFmpegError:
+            _check_memory()
             deadline.progress()
             failures += 1
+
+
+def _check_memory(num_pixels: int = 0) -> None:
+    """Raise MemoryError where a limit on this process may be why a picture could not be read.
+
+    FFmpeg reports most of its failed allocations as invalid data (measured with H.264). Without a
+    limit they are what damaged data brings about that asks for more than there can be.
+    """
+    if is_short_of_memory(max(_LEAST_ROOM_BYTES, num_pixels * _BYTES_PER_PIXEL)):
+        raise MemoryError("no room for another picture")
+
+
+def _num_pixels(packet: "Packet[VideoStream]") -> int:
+    context = packet.stream.codec_context
+    return context.width * context.height
 
 
 class PictureReader:
@@ -148,11 +173,13 @@ class PictureReader:
             try:
                 frames = packet.decode()
             except FFmpegError:
+                _check_memory(_num_pixels(packet))
                 self.num_broken_packets += 1
                 continue
             for frame in frames:
                 self.deadline.progress()
                 if frame.is_corrupt:
+                    _check_memory(_num_pixels(packet))
                     self.num_corrupt_pictures += 1
                 else:
                     yield frame

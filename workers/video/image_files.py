@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from workers.arrays import UInt8Array
 from workers.errors import VideoLimitError, VideoOpenError, display_name
 from workers.video import limits
+from workers.video.fetch import local_path
 from workers.video.limits import check_file, check_size
 
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -95,7 +96,9 @@ def _open(path: str) -> Iterator[Image.Image]:
 
 def _identify(path: str) -> Image.Image:
     with _quiet_pillow():
-        return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+        return Image.open(
+            local_path(path), formats=[name for name in _FORMATS if name in Image.OPEN]
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from workers.arrays import Float64Array, Int64Array, UInt8Array
 from workers.errors import VideoOpenError, display_name
 from workers.frames import PictureChunk
+from workers.video.fetch import find_file, local_path
 from workers.video.image_files import displayed_size, read_image
 from workers.video.limits import check_size
 
@@ -109,7 +110,7 @@ class ImageSegment:
 
 def _identity(picture: str | UInt8Array) -> tuple[object, ...]:
     if isinstance(picture, str):
-        status = os.stat(picture)
+        status = os.stat(local_path(picture))
         return picture, status.st_size, status.st_mtime_ns
     return picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()
 
@@ -118,7 +119,7 @@ def open_images(pictures: Sequence[str | UInt8Array]) -> ImageSource:
     """Take still pictures for a clip, of files reading no more than the headers.
 
     Args:
-        pictures: paths of JPEG, PNG, WebP, BMP, TIFF, PPM, JPEG 2000 or AVIF files, or
+        pictures: paths or URIs of JPEG, PNG, WebP, BMP, TIFF, PPM, JPEG 2000 or AVIF files, or
             (height, width, 3) uint8 RGB arrays; at least one. They may differ in size. Files are
             set upright by their EXIF orientation, transparency is left out; of a file with several
             pages the first is taken.
@@ -130,6 +131,7 @@ def open_images(pictures: Sequence[str | UInt8Array]) -> ImageSource:
     """
     if not pictures:
         raise ValueError("a clip of images has at least one")
+    pictures = [find_file(each) if isinstance(each, str) else each for each in pictures]
     notes: list[str] = []
     sizes = [_size_of(picture, notes) for picture in pictures]
     return ImageSource(

@@ -6,6 +6,7 @@ import stat
 import time
 
 from workers.errors import VideoLimitError, VideoOpenError, VideoTimeoutError, display_name
+from workers.video.fetch import local_path
 
 MAX_PIXELS = 64_000_000
 """Largest picture (width x height) that is ever decoded; 8K UHD has 33 million pixels."""
@@ -42,9 +43,13 @@ class Deadline:
 
 
 def check_file(path: str) -> os.stat_result:
-    """Return a file's status; raise VideoOpenError unless it is regular, local and not empty."""
+    """Return the status of a file on this machine.
+
+    Raises:
+        VideoOpenError: it is not regular or empty, or what is given is no path.
+    """
     try:
-        status = os.stat(path)
+        status = os.stat(local_path(path))
     except (OSError, ValueError) as error:
         if _ADDRESS.match(path):
             raise VideoOpenError(_refused_address(path)) from None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from workers.errors import VideoOpenError, display_name
+from workers.video.fetch import find_file, local_path
 from workers.video.image_files import is_image
 from workers.video.images import ImageSource, open_images
 from workers.video.index import index_video
@@ -21,18 +22,22 @@ def open_source(
     timeout_seconds: float = 20.0,
     progress: Callable[[float], object] | None = None,
 ) -> Source:
-    """Open a local file as a clip; a still picture is a clip of one frame.
+    """Open a file as a clip; a still picture is a clip of one frame.
 
-    Whether it is one is told by the content, not by the name.
+    Whether it is one is told by the content, not by the name. What a URI names is copied to this
+    machine, and later to each machine that reads it, always in the version found now; see
+    :mod:`workers.video.fetch`.
 
     Args:
-        path: a local regular file: a video, or a picture as ``open_images`` takes it.
+        path: a local regular file, or the URI of a file (``s3://``, ``gs://``, ``file://`` and what
+            else pyarrow's file systems read): a video, or a picture as ``open_images`` takes it.
         timeout_seconds: see :func:`workers.video.index.index_video`, as for ``progress``.
         progress: told the share of the file read so far.
 
     Raises:
         VideoError: see ``index_video`` and ``open_images``.
     """
+    path = find_file(path)
     check_file(path)
     if _is_heif(path):
         if not is_image(path):
@@ -52,7 +57,7 @@ def open_source(
 def _is_heif(path: str) -> bool:
     """Tell a picture in the boxes of MP4, of which FFmpeg would show one tile as the whole."""
     try:
-        with open(path, "rb") as file:
+        with open(local_path(path), "rb") as file:
             head = file.read(12)
     except OSError:
         return False

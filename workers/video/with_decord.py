@@ -19,6 +19,7 @@ from workers.arrays import Int64Array
 from workers.errors import InputError, VideoDecodeError
 from workers.frames import PictureChunk
 from workers.video.container import MPEG_CONTAINERS, open_video
+from workers.video.fetch import local_path
 from workers.video.limits import Deadline
 from workers.video.segments import VideoSegment
 from workers.video.video_index import VideoIndex
@@ -83,7 +84,8 @@ def _check_trusted(index: VideoIndex, deadline: Deadline) -> None:
 def _read_chunk(decord: ModuleType, chunk: VideoSegment, deadline: Deadline) -> PictureChunk:
     index = chunk.index
     try:
-        reader = decord.VideoReader(index.path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
+        path = local_path(index.path)
+        reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
         positions = _positions(reader, index, chunk.pts)
         pictures = reader.get_batch(positions.tolist()).asnumpy()
         del reader

@@ -257,6 +257,20 @@ def test_rows_have_options_of_their_own_and_share_the_encoding(
     assert encoded == [clips[0]] * 2  # once for four frames, once for two
 
 
+def test_the_answer_is_one_of_the_options(
+    batch: Any, write_manifest: Any, rows: Any, clips: list[str]
+) -> None:
+    options = ["a red ball", "a blue cube, turning", "neither"]
+    choice = {"id": "choice", "video": clips[0], "question": "What?", "options": options}
+    same = {**choice, "id": "same", "options": ["red", "red "]}
+    alone = batch(write_manifest(rows[0]), output="alone")
+    done = batch(write_manifest(choice, same, rows[0]))
+    assert done.rows["choice", 0]["answer"] in options
+    assert done.rows["same", 0]["error_stage"] == "plan"
+    others = {n: r for n, r in plain(done).items() if n[0] not in ("choice", "same")}
+    assert others == plain(alone)
+
+
 def test_a_question_that_does_not_fit_is_a_row_and_costs_the_others_nothing(
     batch: Any, write_manifest: Any, rows: Any
 ) -> None:

@@ -27,6 +27,12 @@ def test_questions_about_one_clip_stand_together(tmp_path: Path) -> None:
     assert (question.answers, question.type, question.num_frames) == (("blue",), "color", 4)
 
 
+def test_a_uri_stays_what_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.jsonl", LINE | {"clip": "s3://bucket/a.mp4"})
+    ((question,),) = read_questions(path)
+    assert question.clip == "s3://bucket/a.mp4"
+
+
 def test_a_limit_takes_random_clips_the_same_for_a_seed(tmp_path: Path) -> None:
     lines = [LINE | {"clip": f"{i}.mp4", "question": f"{j}?"} for i in range(20) for j in range(3)]
     path = write(tmp_path / "set.jsonl", *lines)

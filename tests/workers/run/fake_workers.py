@@ -105,11 +105,13 @@ class FakeDecoder:
         chunks_ahead: int = CHUNKS_AHEAD,
         undecodable: set[int] | None = None,
         seconds: float = 0.0,
+        death: type[WorkerDiedError] = WorkerDiedError,
     ) -> None:
         self.name = name
         self._book, self._dies, self._ahead = book, dies, chunks_ahead
         self._undecodable = undecodable or set()
         self._seconds = seconds
+        self._death = death
 
     def start(self) -> None:
         pass
@@ -147,7 +149,7 @@ class FakeDecoder:
         with self._book.lock:
             if self._dies(frames):
                 self._book.deaths.append(("decoder", frames))
-                raise WorkerDiedError("killed")
+                raise self._death("killed")
 
     def replace(self) -> None:
         pass

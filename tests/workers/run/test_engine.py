@@ -27,7 +27,12 @@ from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import MAX_DEATHS, Progress
 from workers.run.meter import COUNTERS, GAUGES, Meter
 from workers.run.schedule import CHUNKS_PER_ENCODER
-from workers.run.worker import CHUNKS_AHEAD, WorkerDiedError
+from workers.run.worker import (
+    CHUNKS_AHEAD,
+    WorkerDiedError,
+    WorkerHungError,
+    WorkerMemoryError,
+)
 
 GREEDY = SamplingOptions()
 
@@ -48,8 +53,9 @@ def always(*frames: int) -> Fault:
     return lambda at_hand: bool(set(frames) & set(at_hand))
 
 
-def given_up(frame: int, kind: str) -> str:
-    return f"clip.mp4: the frame at {frame * 0.04:.3f} s killed its {kind} 3 times and is left out"
+def given_up(frame: int, kind: str, reason: str = "death") -> str:
+    what = f"the frame at {frame * 0.04:.3f} s killed its {kind} 3 times ({reason})"
+    return f"clip.mp4: {what} and is left out"
 
 
 @contextmanager
@@ -220,6 +226,19 @@ def test_a_frame_that_kills_decoders_is_named_and_the_others_encoded(
     assert outcome.warnings == (given_up(frame, "decoder"),)
     assert len(outcome.book.deaths) == MAX_DEATHS
     assert (outcome.num_read, outcome.num_encoded) == (39, 39)
+
+
+@pytest.mark.parametrize(
+    ("death", "reason"),
+    [
+        (WorkerDiedError, "death"),
+        (WorkerHungError, "deadline"),
+        (WorkerMemoryError, "memory limit"),
+    ],
+)
+def test_the_warning_says_what_a_decoder_died_of(death: type[WorkerDiedError], reason: str) -> None:
+    outcome = Outcome(make_clip(40), decoder_dies=always(9), death=death)
+    assert outcome.warnings == (given_up(9, "decoder", reason),)
 
 
 @pytest.mark.parametrize(("frame", "chunks_ahead"), [(2, 0), (6, 1), (10, 2)])

@@ -11,11 +11,22 @@ from pruner import METHODS
 from streaming.flags import change
 from streaming.options import Options
 from streaming.pipeline import allocate, answer_clip, ask, encode, in_flight, open_engine, watch
-from streaming.plan import ClipPlan, plan_clip, plan_clips
+from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
 from streaming.result import Answer
 from streaming.sample import sample_clip
 from tests.clips import draw_clip
-from tests.faults import CountingModel, Deaths, die, doomed_stages, hang
+from tests.faults import (
+    CountingModel,
+    Deaths,
+    Doom,
+    DoomedReader,
+    Dooms,
+    die,
+    doomed_stages,
+    hang,
+    hoard,
+)
+from tests.workers.video.remote import ReadElsewhere, elsewhere
 
 QUESTION = "what number is shown first?"
 
@@ -64,6 +75,10 @@ def kept(answer: Answer) -> dict[int, list[int]]:
     return {frame.frame_index: frame.keep_indices.tolist() for frame in answer.frames}
 
 
+def left_out(kind: str, reason: str) -> str:
+    return f"killed its {kind} 3 times ({reason}) and is left out"
+
+
 def deaths_in(folder: Path) -> dict[str, int]:
     return {log.stem: len(log.read_text().splitlines()) for log in folder.iterdir()}
 
@@ -97,8 +112,8 @@ def test_a_frame_that_kills_its_worker_three_times_is_left_out_and_named(
     assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
     times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
     assert answer.warnings == (
-        f"{clip}: the frame at {times[6]:.3f} s killed its decoder 3 times and is left out",
-        f"{clip}: the frame at {times[30]:.3f} s killed its encoder 3 times and is left out",
+        f"{clip}: the frame at {times[6]:.3f} s {left_out('decoder', 'death')}",
+        f"{clip}: the frame at {times[30]:.3f} s {left_out('encoder', 'death')}",
     )
     assert answer.num_visual_tokens == 200
 
@@ -111,6 +126,43 @@ def test_a_worker_that_hangs_counts_as_dead(
     answer = run(clip, options, tmp_path, hung, hang)
     assert deaths_in(tmp_path) == hung
     assert (answer.answer, kept(answer)) == (expected.answer, kept(expected))
+
+
+@pytest.mark.slow
+def test_frames_that_need_too_much_memory_or_time_are_left_out_and_named(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path
+) -> None:
+    limits = {"decoder_gib": 0.25, "decode_seconds": 6}
+    options = change(options, limits, source="the test")
+    assert options.run.stall_seconds == 900
+    stages = doomed_stages(tmp_path, {}, options.model)
+    doom = Dooms(Doom(tmp_path, {"read-6": 99}, hoard), Doom(tmp_path, {"read-30": 99}, hang))
+    stages["decoder"] = partial(DoomedReader, doom)
+    with open_engine(options, stages) as engine:
+        (answer,) = answer_clip(engine, plan(clip, options), [QUESTION])
+    assert deaths_in(tmp_path) == {"read-6": 3, "read-30": 3}
+    assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
+    times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
+    assert answer.warnings == (
+        f"{clip}: the frame at {times[6]:.3f} s {left_out('decoder', 'memory limit')}",
+        f"{clip}: the frame at {times[30]:.3f} s {left_out('decoder', 'deadline')}",
+    )
+
+
+@pytest.mark.slow
+def test_a_clip_elsewhere_is_fetched_by_the_worker_that_reads_it(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path
+) -> None:
+    uri, there = f"elsewhere://{clip.name}", tmp_path / "another machine"
+    stages = doomed_stages(tmp_path, {}, options.model)
+    stages["decoder"] = partial(ReadElsewhere, clip.parent, there)
+    with elsewhere(clip.parent, tmp_path / "cache"):
+        planned = plan_clip(sample_clip(uri, options), options, [QUESTION])
+    with open_engine(options, stages) as engine:
+        (answer,) = answer_clip(engine, planned, [QUESTION])
+    assert (answer.video, answer.answer, kept(answer)) == (uri, expected.answer, kept(expected))
+    (copy,) = there.rglob("*.mp4")
+    assert copy.read_bytes() == clip.read_bytes()
 
 
 @pytest.mark.parametrize("executor", ["local", "ray"])
@@ -143,7 +195,8 @@ def answers_of_all_methods(
         )
         for name in METHODS
     ]
-    plans = plan_clips(sample_clip(str(clip), options), variants, [[QUESTION]] * len(variants))
+    asked = [Variant(options=variant, questions=(QUESTION,)) for variant in variants]
+    plans = plan_clips(sample_clip(str(clip), options), asked)
     with open_engine(options, doomed_stages(folder, deaths, options.model)) as engine:
         encoded = encode(engine, plans[0])
         found = {}

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -264,3 +266,30 @@ def test_many_readers_leave_no_open_file(plain: Path) -> None:
         read_chunks(index, np.array([5, 40]), max_chunks=1, frames_per_chunk=1)
     next(read_pictures(whole_segment(plain, frames_per_chunk=2)))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path) -> None:
+    clip = draw_clip(tmp_path / "large.mp4", num_frames=6, width=3200, height=1920)
+    code = f"""
+import resource
+import numpy as np
+from workers.process import limit_memory
+from workers.video.decode import read_pictures
+from workers.video.segments import cut_segments
+from workers.video.source import open_source
+source = open_source({str(clip)!r})
+(segment,) = cut_segments(
+    "clip", source, np.arange(6), decoder="pyav", frames_per_chunk=6, max_chunks=1
+)
+limit_memory(2**30)
+most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+for mib in [0, 500, *range(700, 1024, 12)]:
+    resource.setrlimit(resource.RLIMIT_DATA, (most - mib * 2**20, resource.RLIM_INFINITY))
+    try:
+        print(sum(map(len, read_pictures(segment))))
+    except MemoryError:
+        print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    outcomes = done.stdout.split()
+    assert set(outcomes) == {"6", "refused"}

@@ -1,0 +1,47 @@
+"""The shape in which an actor offers a stage, without an actor."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from workers.messages import Note
+from workers.run.actor import StageActor
+from workers.run.worker import WorkerMemoryError
+
+GIB = 2**30
+
+
+class Glutton:
+    """Answers once, then finds no memory."""
+
+    def run(self, request: Any, *inputs: Any) -> Iterator[tuple[Any, Note]]:
+        yield request, Note(news=inputs, seconds={}, peak_memory_bytes=1)
+        raise MemoryError("none left")
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What this process would have been limited to."""
+    asked: list[int] = []
+    monkeypatch.setattr("workers.run.actor.limit_memory", asked.append)
+    return asked
+
+
+def test_output_and_note_come_in_turn_before_what_went_wrong(limits: list[int]) -> None:
+    results = StageActor(Glutton).run("request", 1, 2)
+    assert next(results) == "request"
+    assert next(results).news == (1, 2)
+    with pytest.raises(MemoryError, match=r"^none left$"):
+        next(results)
+    assert limits == []
+
+
+def test_memory_is_limited_once_and_its_lack_told_as_such(limits: list[int]) -> None:
+    actor = StageActor(Glutton, GIB // 4)
+    for _ in range(2):
+        message = re.escape("it needed more than the 0.25 GiB it may have")
+        with pytest.raises(WorkerMemoryError, match=f"^{message}$"):
+            list(actor.run("request"))
+    assert limits == [GIB // 4]
