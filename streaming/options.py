@@ -137,6 +137,9 @@ class RunOptions:
     address: str | None = option(
         None, "HOST:PORT of a Ray cluster to join, or auto (default: a private local one)"
     )
+    clips_in_flight: int = option(
+        4, "clips worked on side by side, where a command takes many", least=1, most=1024
+    )
     frames_per_chunk: int = option(8, "frames that travel together", least=1, most=1024)
     stall_seconds: float = option(
         900.0, "give up after so long without any progress", above=0, most=604_800
