@@ -28,7 +28,7 @@ from streaming.evaluate.tables import write_tables
 from streaming.flags import add_options, flat, read_options
 from streaming.options import Options
 from streaming.pipeline import in_flight, open_engine
-from streaming.sample import open_checkpoint
+from streaming.sample import check_run
 from workers.errors import InputError, StreamError, VideoError
 
 ANSWERS = "answers.jsonl"
@@ -144,7 +144,7 @@ def _answer_all(
     num_questions = sum(len(group) * len(missing) for group, missing in todo)
     if not num_questions:
         return
-    open_checkpoint(options.model.model)  # once, before every clip wants it
+    check_run(options)
     bar = tqdm(total=num_questions, unit="question", file=sys.stderr, smoothing=0)
     with AnswerFile(path) as file, open_engine(options) as engine, bar:
 
