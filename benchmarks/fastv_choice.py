@@ -5,6 +5,7 @@ After the same layers of the language model a tenth of the visual tokens goes on
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from unittest.mock import patch
@@ -13,7 +14,6 @@ import torch
 
 from pruner.fastv import fastv
 from streaming.evaluate import command as evaluate
-from streaming.evaluate.scoring import load_records, score
 
 CHOICES = ("most attended", "random", "least attended")
 
@@ -31,12 +31,13 @@ def share_right(questions: Path, choice: str, limit: int) -> float:
 
     with tempfile.TemporaryDirectory() as folder, patch("workers.llm.fastv.fastv", choose):
         arguments = [str(questions), "--output", folder, "--executor", "local"]
+        arguments += ["--clips-in-flight", "1"]  # clips draw from one generator, in turn
         arguments += ["--pruners", "fastv", "--keep-ratios", "0.1", "--limit", str(limit)]
         if evaluate.main(arguments):
             raise SystemExit(1)
-        records = load_records(Path(folder) / "answers.jsonl")
-    (found,) = score(records, rows=["fastv"], baseline="fastv", failures=[]).scores
-    return found.accuracy["all"]
+        table = json.loads(Path(folder, "table.json").read_text(encoding="utf-8"))
+    (found,) = table["scores"]
+    return float(found["accuracy"]["all"])
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a question")
     parser.add_argument("--report", metavar="FILE", help="write a page that shows what was kept")
-    add_options(parser)
+    add_options(parser, without=("clips_in_flight",))
     parsed = parser.parse_args(arguments)
     if not parsed.questions and not parsed.interactive:
         raise InputError("no question: give one after the video, or --interactive")

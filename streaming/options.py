@@ -138,7 +138,7 @@ class RunOptions:
         None, "HOST:PORT of a Ray cluster to join, or auto (default: a private local one)"
     )
     clips_in_flight: int = option(
-        4, "clips worked on at a time, where there are several", least=1, most=1024
+        4, "clips worked on side by side, where a command takes many", least=1, most=1024
     )
     frames_per_chunk: int = option(8, "frames that travel together", least=1, most=1024)
     stall_seconds: float = option(

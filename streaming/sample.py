@@ -14,6 +14,7 @@ from workers.llm.context import check_layer
 from workers.llm.prompt import ChatTemplate
 from workers.video.sampling import sample_frames
 from workers.video.source import Source, open_source
+from workers.video.with_decord import import_decord
 from workers.vision.geometry import TileGeometry, read_geometry
 
 DEFAULT_NUM_FRAMES = 32
@@ -42,6 +43,25 @@ def open_checkpoint(model: str) -> Checkpoint:
         template=ChatTemplate.load(location),
         num_layers=(config.get("text_config") or {}).get("num_hidden_layers"),
     )
+
+
+def check_run(options: Options) -> None:
+    """Refuse, before any of many clips is opened, what no clip could be asked with.
+
+    Raises:
+        ModelError: the model cannot be found or used.
+        InputError: the model has not FastV's layer, or the decoder is not installed.
+    """
+    _checkpoint_for(options)
+    if options.frames.decoder == "decord":
+        import_decord()
+
+
+def _checkpoint_for(options: Options) -> Checkpoint:
+    checkpoint = open_checkpoint(options.model.model)
+    if METHODS[options.pruning.pruner].scope == "model" and checkpoint.num_layers is not None:
+        check_layer(options.pruning.fastv_layer, checkpoint.num_layers)
+    return checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,9 +112,7 @@ def sample_source(source: Source, options: Options) -> SampledClip:
         start_seconds=frames.start,
         end_seconds=frames.end,
     )
-    checkpoint = open_checkpoint(options.model.model)
-    if METHODS[options.pruning.pruner].scope == "model" and checkpoint.num_layers is not None:
-        check_layer(options.pruning.fastv_layer, checkpoint.num_layers)
+    checkpoint = _checkpoint_for(options)
     tiles = checkpoint.geometry
     tiles = tiles.without_grid() if frames.base_only else tiles
     sizes = {source.size_of(int(frame)) for frame in frame_indices}

@@ -81,6 +81,7 @@ LIGHT = [
     "streaming.lmms_eval.requests",
     "streaming.pipeline",
     "streaming.plan",
+    "streaming.ray_data",
     "streaming.report.page",
     "workers.run.engine",
     "workers.run.local",

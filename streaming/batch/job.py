@@ -21,6 +21,7 @@ from streaming.batch.shards import ShardWriter
 from streaming.flags import change, read_options
 from streaming.options import Options
 from streaming.pipeline import in_flight, open_engine
+from streaming.sample import check_run
 from workers.errors import FailedRowsError
 
 _LOG_SECONDS = 10.0
@@ -102,6 +103,7 @@ def _answer(
     num_items: int,
 ) -> None:
     """Answer clips side by side; rows are written as they come."""
+    check_run(options)
     lock = threading.Lock()
     is_shown = sys.stderr.isatty()
     bar = tqdm(

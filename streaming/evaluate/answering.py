@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from streaming.evaluate.cells import Cell
 from streaming.evaluate.questions import Question, is_right
+from streaming.evaluate.records import Failure, failure_line
 from streaming.options import FrameOptions, Options
-from streaming.pipeline import allocate, ask, encode
+from streaming.pipeline import WatchedClip, allocate, ask, encode
 from streaming.plan import ClipPlan, Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_clip
+from workers.errors import ContextError, InputError, StreamError, VideoError
 from workers.process import ModelOptions
-from workers.run.engine import EncodedClip, Engine
+from workers.run.engine import Engine
 
 _SHARED = ("decode", "tile", "encode")
 
@@ -27,48 +29,76 @@ def clip_name(question: Question) -> str:
 def answer_clip(
     engine: Engine, questions: Sequence[Question], cells: Sequence[Cell]
 ) -> Iterator[dict[str, Any]]:
-    """Yield one record for each cell; cells that look at the same pictures share their encoding."""
-    groups: dict[str, list[tuple[Cell, ClipPlan]]] = {}
-    for cell, plan in _plan(questions, cells):
-        groups.setdefault(plan.clip.clip_id, []).append((cell, plan))
-    for group in groups.values():
-        encoded = encode(engine, group[0][1])
-        for cell, plan in group:
-            yield _answer_cell(engine, plan, encoded, cell, questions)
+    """Yield the line of each cell; cells that look at the same pictures share their encoding.
+
+    Where the clip cannot be asked, the last line is the failure of all cells that are left.
+
+    Raises:
+        StreamError: something beside this clip failed: a model, a worker, the run.
+    """
+    stage, left = "plan", [cell.key for cell in cells]
+    try:
+        for group in _plan(questions, cells):
+            stage = "watch"
+            encoded = encode(engine, group[0][1])
+            for cell, plan in group:
+                stage = "watch"
+                clip = allocate(engine, plan, encoded)
+                stage = "ask"
+                line = _answer_cell(engine, clip, cell, questions)
+                left.remove(cell.key)
+                yield line
+    except (VideoError, ContextError, InputError) as error:
+        yield failure_line(_failure(questions, stage, error), left)
 
 
-def _plan(questions: Sequence[Question], cells: Sequence[Cell]) -> Iterator[tuple[Cell, ClipPlan]]:
-    """Plan a clip for every cell; budgets count tokens of both resolutions."""
+def _failure(questions: Sequence[Question], stage: str, error: StreamError) -> Failure:
+    path, text = questions[0].clip, str(error)
+    return Failure(
+        clip=clip_name(questions[0]),
+        num_questions=len(questions),
+        stage=stage,
+        type=type(error).__name__,
+        message=text if path in text else f"{path}: {text}",
+    )
+
+
+def _plan(
+    questions: Sequence[Question], cells: Sequence[Cell]
+) -> list[list[tuple[Cell, ClipPlan]]]:
+    """Plan a clip for every cell, grouped by what is encoded.
+
+    Budgets count tokens of both resolutions.
+    """
     question, texts = questions[0], tuple(question.text for question in questions)
+
+    @cache
+    def sample(frames: FrameOptions, model: str) -> SampledClip:
+        return sample_clip(question.clip, Options(frames=frames, model=ModelOptions(model=model)))
+
     by_frames: dict[FrameOptions, list[Cell]] = {}
     for cell in cells:
         by_frames.setdefault(cell.frames(question.num_frames), []).append(cell)
+    by_clip: dict[str, list[tuple[Cell, ClipPlan]]] = {}
     for frames, group in by_frames.items():
-        sampled = _sample(question.clip, frames, group[0].options.model.model)
+        sampled = sample(frames, group[0].options.model.model)
         variants = []
         for cell in group:
             whole = replace(cell, frame_factor=1.0).frames(question.num_frames)
             whole = replace(whole, base_only=False)
-            num_tokens = int(_sample(question.clip, whole, cell.options.model.model).lengths.sum())
+            num_tokens = int(sample(whole, cell.options.model.model).lengths.sum())
             budget = replace(cell.options.budget, budget=cell.budget_for(num_tokens))
             options = replace(cell.options, frames=frames, budget=budget)
             variants.append(Variant(options=options, questions=texts))
-        yield from zip(group, plan_clips(sampled, variants), strict=True)
-
-
-@lru_cache(maxsize=8)
-def _sample(clip: str, frames: FrameOptions, model: str) -> SampledClip:
-    return sample_clip(clip, Options(frames=frames, model=ModelOptions(model=model)))
+        for cell, plan in zip(group, plan_clips(sampled, variants), strict=True):
+            by_clip.setdefault(plan.clip.clip_id, []).append((cell, plan))
+    return list(by_clip.values())
 
 
 def _answer_cell(
-    engine: Engine,
-    plan: ClipPlan,
-    encoded: EncodedClip,
-    cell: Cell,
-    questions: Sequence[Question],
+    engine: Engine, clip: WatchedClip, cell: Cell, questions: Sequence[Question]
 ) -> dict[str, Any]:
-    clip = allocate(engine, plan, encoded)
+    encoded, plan = clip.visual.encoded, clip.plan
     seconds: dict[str, float] = {name: encoded.seconds.get(name, 0.0) for name in _SHARED}
     seconds["prune"] = sum(clip.visual.seconds.values())
     said = []

@@ -18,6 +18,10 @@ DEFAULT_KEEP_RATIOS = (1.0, 0.5, 0.3, 0.1, 0.05)
 _SETTLED = ("budget", "keep_ratio", "num_frames", "fps", "seed", "model", "device", "dtype")
 
 
+CellKey = tuple[str, str, int]
+"""Row, column and seed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One row at one budget: a fraction of the unpruned tokens of both resolutions, or a number.
@@ -38,7 +42,7 @@ class Cell:
         return f"{self.keep_ratio:g}" if self.budget is None else f"{self.budget} tokens"
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> CellKey:
         """What tells this cell's answers from others'."""
         return self.row, self.kept, self.options.generation.seed
 

@@ -2,8 +2,9 @@
 
 Every method (or every ``--variant`` of the options) answers the same questions on the same frames
 and features at the same budgets. FOLDER gets ``answers.jsonl``, with which an interrupted run goes
-on, ``table.json``, ``table.md`` and ``tradeoff.png``; the table is also printed. Exit status: 0
-done; 1 the model or the run failed, or no clip could be read; 2 usage; 130 interrupted.
+on, ``table.json``, ``table.md`` and ``tradeoff.png``; the table is also printed. A clip that cannot
+be asked is recorded there with the reason, and left out of every row. Exit status: 0 done; 1 the
+model or the run failed, or no clip could be asked; 2 usage; 130 interrupted.
 """
 
 import argparse
@@ -21,12 +22,14 @@ from streaming.command import Parser, run_command, say
 from streaming.evaluate.answering import answer_clip, clip_name
 from streaming.evaluate.cells import DEFAULT_KEEP_RATIOS, UNPRUNED, Cell, make_cells
 from streaming.evaluate.questions import Question, read_questions
-from streaming.evaluate.scoring import load_records, score
+from streaming.evaluate.records import AnswerFile, Failure, Record, load_outcomes
+from streaming.evaluate.scoring import score
 from streaming.evaluate.tables import write_tables
 from streaming.flags import add_options, flat, read_options
 from streaming.options import Options
-from streaming.pipeline import open_engine
-from workers.errors import ContextError, InputError, VideoError
+from streaming.pipeline import in_flight, open_engine
+from streaming.sample import check_run
+from workers.errors import InputError, StreamError, VideoError
 
 ANSWERS = "answers.jsonl"
 
@@ -53,6 +56,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budgets", nargs="*", type=int, default=(), metavar="TOKENS")
     parser.add_argument("--limit", type=int, help="ask only so many questions, of random clips")
     parser.add_argument("--seeds", type=int, default=3, help="how often random draws (default: 3)")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="ask clips again that could not be asked"
+    )
     parser.add_argument("--baseline", help="row that the others are compared with")
     add_options(parser, without=("budget", "keep_ratio", "pruner"))
     return parser.parse_args(arguments)
@@ -77,19 +83,25 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
     if baseline not in rows:
         raise InputError(f"--baseline {baseline}: is none of the rows {', '.join(rows)}")
     answers = _open_output(arguments.output, options, arguments.questions)
-    failures = _answer_all(answers, options, clips, cells)
-    wanted = {cell.key for cell in cells}, {clip_name(group[0]) for group in clips}
-    records = [r for r in load_records(answers) if r.key in wanted[0] and r.clip in wanted[1]]
+    _answer_all(answers, options, clips, cells, retry_failed=arguments.retry_failed)
+    wanted = {(cell.key, clip_name(group[0])) for cell in cells for group in clips}
+    outcomes = [found for place, found in load_outcomes(answers).items() if place in wanted]
+    failures = {found.clip: found for found in outcomes if isinstance(found, Failure)}
+    records = [r for r in outcomes if isinstance(r, Record) and r.clip not in failures]
     if not records:
-        raise VideoError(f"{arguments.questions}: not one clip could be read ({failures[0]})")
-    result = score(records, rows=rows, baseline=baseline, failures=failures)
+        raise VideoError(
+            f"{arguments.questions}: not one clip could be asked "
+            f"({next(iter(failures.values())).message}); --retry-failed tries them again"
+        )
+    result = score(records, rows=rows, baseline=baseline, failures=list(failures.values()))
     print(write_tables(arguments.output, result, options), file=output, end="", flush=True)
 
 
 def _open_output(folder: Path, options: Options, questions: Path) -> Path:
     """Make the folder, or see that what is in it was made of the same questions and options."""
     digest = hashlib.sha256(questions.read_bytes()).hexdigest()
-    settled = json.dumps({"questions": digest, **flat(options)}, indent=1, sort_keys=True)
+    decisive = {name: value for name, value in flat(options).items() if name != "clips_in_flight"}
+    settled = json.dumps({"questions": digest, **decisive}, indent=1, sort_keys=True)
     path = folder / "options.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,31 +118,45 @@ def _open_output(folder: Path, options: Options, questions: Path) -> Path:
 
 
 def _answer_all(
-    path: Path, options: Options, clips: Sequence[Sequence[Question]], cells: Sequence[Cell]
-) -> list[str]:
-    """Ask whatever has not been asked yet; returns why clips were left out."""
-    done = {(record.key, record.clip, record.num_questions) for record in load_records(path)}
-    todo = [
-        (group, [c for c in cells if (c.key, clip_name(group[0]), len(group)) not in done])
-        for group in clips
-    ]
+    path: Path,
+    options: Options,
+    clips: Sequence[Sequence[Question]],
+    cells: Sequence[Cell],
+    *,
+    retry_failed: bool,
+) -> None:
+    """Ask whatever has not been asked yet, several clips side by side.
+
+    Raises:
+        StreamError: something beside a clip failed, or the file cannot be written.
+    """
+    tried = load_outcomes(path)
+
+    def is_done(cell: Cell, group: Sequence[Question]) -> bool:
+        found = tried.get((cell.key, clip_name(group[0])))
+        return (
+            found is not None
+            and found.num_questions == len(group)
+            and not (retry_failed and isinstance(found, Failure))
+        )
+
+    todo = [(group, [cell for cell in cells if not is_done(cell, group)]) for group in clips]
     num_questions = sum(len(group) * len(missing) for group, missing in todo)
-    failures: list[str] = []
     if not num_questions:
-        return failures
+        return
+    check_run(options)
     bar = tqdm(total=num_questions, unit="question", file=sys.stderr, smoothing=0)
-    with open_engine(options) as engine, path.open("a", encoding="utf-8") as file, bar:
-        if file.tell() and not path.read_bytes().endswith(b"\n"):  # a line cut short by a kill
-            file.write("\n")
-        for group, missing in todo:
-            if not missing:
-                continue
-            try:
-                for record in answer_clip(engine, group, missing):
-                    file.write(json.dumps(record) + "\n")
-                    file.flush()
-                    bar.update(len(group))
-            except (VideoError, ContextError) as error:
-                say(f"left out: {error}")
-                failures.append(str(error))
-    return failures
+    with AnswerFile(path) as file, open_engine(options) as engine, bar:
+
+        def work(clip: tuple[Sequence[Question], Sequence[Cell]]) -> str | None:
+            for line in answer_clip(engine, *clip):
+                file.append(line)
+            return line["error"]["message"] if "error" in line else None
+
+        asked = (clip for clip in todo if clip[1])
+        for clip, outcome in in_flight(work, asked, limit=options.run.clips_in_flight):
+            if isinstance(outcome, StreamError):
+                raise outcome
+            if outcome is not None:
+                say(f"left out: {outcome}")
+            bar.update(len(clip[0]) * len(clip[1]))

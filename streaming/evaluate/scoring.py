@@ -1,33 +1,18 @@
 """From recorded answers to accuracies, intervals and differences."""
 
-import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streaming.evaluate.records import Failure, Record
 
 Interval = tuple[float, float]
 _RESAMPLES = 2000
 _LEVEL = 0.95
 ALL = "all"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What one cell made of one clip; ``right[type]`` and ``asked[type]`` count answers."""
-
-    key: tuple[str, str, int]
-    clip: str
-    num_questions: int
-    right: Mapping[str, int]
-    asked: Mapping[str, int]
-    num_visual_tokens: int
-    num_unpruned_tokens: int
-    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,45 +41,17 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The whole table; ``failures`` tell of clips that were left out."""
+    """The whole table; ``failures`` tell of clips that were left out, in every row."""
 
     baseline: str
     types: tuple[str, ...]
     scores: tuple[Score, ...]
     num_clips: int
-    failures: tuple[str, ...]
-
-
-def load_records(path: Path) -> list[Record]:
-    """Return what is recorded; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    records: dict[Any, Record] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = _read(json.loads(line))
-        except ValueError:
-            continue
-        records[record.key, record.clip] = record
-    return list(records.values())
-
-
-def _read(values: dict[str, Any]) -> Record:
-    answers = values["answers"]
-    return Record(
-        key=(values["row"], values["kept"], values["seed"]),
-        clip=values["clip"],
-        num_questions=len(answers),
-        right=Counter(answer["type"] for answer in answers if answer["right"]),
-        asked=Counter(answer["type"] for answer in answers),
-        num_visual_tokens=values["num_visual_tokens"],
-        num_unpruned_tokens=values["num_unpruned_tokens"],
-        seconds=values["seconds"],
-    )
+    failures: tuple[Failure, ...]
 
 
 def score(
-    records: Sequence[Record], *, rows: Sequence[str], baseline: str, failures: Sequence[str]
+    records: Sequence[Record], *, rows: Sequence[str], baseline: str, failures: Sequence[Failure]
 ) -> Result:
     """Return the table of recorded answers.
 

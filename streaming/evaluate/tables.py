@@ -49,17 +49,24 @@ def to_markdown(result: Result, options: Options) -> str:
         _line(["---"] * len(head)),
         *(_line(_accuracy_cells(score, result.types)) for score in result.scores),
         "",
-        "Milliseconds a question, each stage alone; decoding and encoding are shared by the rows "
-        "and counted once a clip.",
+        "Milliseconds a question that each stage was busy; decoding and encoding are shared by the "
+        f"rows and counted once a clip. {_side_by_side(options.run.clips_in_flight)}",
         "",
         _line(cost),
         _line(["---"] * len(cost)),
         *(_line(_cost_cells(score, unpruned)) for score in result.scores),
     ]
     if result.failures:
-        lines += ["", f"{len(result.failures)} clips were left out:", ""]
-        lines += [f"- {failure}" for failure in result.failures]
+        number = f"{len(result.failures)} clip{'s' * (len(result.failures) != 1)}"
+        lines += ["", f"Left out: {number}, in every row, and why:", ""]
+        lines += [f"- {failure.message} ({failure.stage})" for failure in result.failures]
     return "\n".join(lines) + "\n"
+
+
+def _side_by_side(limit: int) -> str:
+    if limit == 1:
+        return "One clip at a time."
+    return f"Up to {limit} clips side by side: stages of several shared the processor."
 
 
 def _accuracy_cells(score: Score, types: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from streaming.flags import add_options, change, read_options
 from streaming.options import Options
 from streaming.ranges import flag
 from workers.arrays import UInt8Array
-from workers.errors import InputError
+from workers.errors import InputError, VideoOpenError
 
 _NEUTRAL = {"num_beams": 1, "repetition_penalty": 1, "top_p": 1, "top_k": 0}
 """Generation options that are not supported, with the value at which they change nothing."""
@@ -88,6 +88,7 @@ def read_request(
 
     Raises:
         InputError: a request of another shape, or a generation option that is not supported.
+        VideoOpenError: an image given by its path cannot be read.
     """
     if [message["role"] for message in messages] != ["user"]:
         roles = ", ".join(str(message["role"]) for message in messages) or "none"
@@ -163,7 +164,7 @@ def _read_image(image: Any) -> UInt8Array:
             with Image.open(image) as opened:
                 return np.asarray(opened.convert("RGB"))
         except OSError as error:
-            raise InputError(f"{image}: not a readable image ({error})") from None
+            raise VideoOpenError(f"{image}: not a readable image ({error})") from None
     if not isinstance(image, Image.Image):
         raise InputError(f"an image must be a PIL image or a path, not {type(image).__name__}")
     return np.asarray(image.convert("RGB"))

@@ -44,6 +44,7 @@ def test_a_clip_that_cannot_be_read_is_one_line(run: Any, tmp_path: Path, name: 
         (["Why?", "--choice", "a", "--choice", "a"], "choice 'a' is given twice: leave one out"),
         (["Why?", "--choice", "a", "--choice", "a "], "choices 'a' and 'a ' are the same tokens"),
         (["Why?", "--buget", "3"], "unrecognized arguments: --buget 3; did you mean --budget?"),
+        (["Why?", "--clips-in-flight", "3"], "unrecognized arguments: --clips-in-flight 3"),
         (["Why?", "--num-fram=3"], "unrecognized arguments: --num-fram=3; did you mean --num-fr"),
         (["Why?", "--num-frames", "0"], "--num-frames 0: must be at least 1 and at most"),
         (["Why?", "--num-frames", "x"], "argument --num-frames: invalid int value: 'x'"),

@@ -279,6 +279,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("num_decoders", 0, "at least 1 and at most 1,024"),
         ("num_encoders", 100_000, "at least 1 and at most 1,024"),
         ("num_llms", 0, "at least 1 and at most 1,024"),
+        ("clips_in_flight", 0, "at least 1 and at most 1,024"),
         ("frames_per_chunk", 0, "at least 1 and at most 1,024"),
         ("stall_seconds", 0.0, "above 0 and at most 604,800"),
         ("decode_seconds", 0.0, "above 0 and at most 604,800"),

@@ -39,7 +39,7 @@ def decode_with_decord(segment: VideoSegment, timeout_seconds: float) -> Iterato
         InputError: decord is not installed.
         VideoDecodeError: decord cannot be trusted with this clip, or fails on it.
     """
-    decord = _import_decord()
+    decord = import_decord()
     deadline = Deadline(segment.index.path, timeout_seconds)
     _check_trusted(segment.index, deadline)
     for chunk in segment.chunks():
@@ -47,7 +47,12 @@ def decode_with_decord(segment: VideoSegment, timeout_seconds: float) -> Iterato
         yield _read_chunk(decord, chunk, deadline)
 
 
-def _import_decord() -> ModuleType:
+def import_decord() -> ModuleType:
+    """Return the library, which is an extra.
+
+    Raises:
+        InputError: it is not installed.
+    """
     # Read once, when the library is loaded; by default a damaged place is tried for 12 seconds.
     os.environ.setdefault(*_REWINDS)
     try:

@@ -8,7 +8,7 @@ from PIL import Image
 from streaming.flags import change
 from streaming.lmms_eval.requests import EvalRequest, read_request
 from streaming.options import Options
-from workers.errors import InputError
+from workers.errors import InputError, VideoOpenError
 from workers.video.decode import read_pictures
 from workers.video.images import open_images
 from workers.video.segments import cut_segments
@@ -115,12 +115,16 @@ def test_pictures_are_a_clip_of_the_very_same_pixels() -> None:
         ([VIDEO], "a request without a question"),
         ([VIDEO | {"url": 5}, TEXT], "a video must be given by its path, not 5"),
         ([{"type": "image", "url": b"x"}, TEXT], "must be a PIL image or a path, not bytes"),
-        ([{"type": "image", "url": "missing.png"}, TEXT], "missing.png: not a readable image"),
     ],
 )
 def test_requests_of_another_shape(content: list[Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(*content)
+
+
+def test_an_image_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(VideoOpenError, match=r"^missing\.png: not a readable image"):
+        read({"type": "image", "url": "missing.png"}, TEXT)
 
 
 @pytest.mark.parametrize("roles", [[], ["system", "user"], ["user", "assistant", "user"]])
