@@ -5,9 +5,7 @@ import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from streaming.command import check_text
 from streaming.flags import change
@@ -18,8 +16,8 @@ from streaming.result import Answer
 from streaming.sample import check_run, sample_clip
 from workers.errors import InputError, StreamError
 
-_ADDED = pa.schema([("answers", pa.list_(pa.string())), ("error", pa.string()),
-                    ("seconds", pa.float64()), ("num_visual_tokens", pa.int64())])  # fmt: skip
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class AskClips:
@@ -51,7 +49,7 @@ class AskClips:
         self._engine = running.enter_context(open_engine(self._options))
         self.close = weakref.finalize(self, running.close)
 
-    def __call__(self, batch: "pa.Table | Mapping[str, Any]") -> pa.Table:
+    def __call__(self, batch: "pyarrow.Table | Mapping[str, Any]") -> "pyarrow.Table":
         """Return the rows of a batch, worked on side by side, at most ``clips_in_flight``.
 
         Args:
@@ -61,16 +59,20 @@ class AskClips:
             The batch with ``answers``, ``error`` ("" or the text of what kept the row from being
             asked; ``answers`` are empty then), ``seconds`` of the row, and ``num_visual_tokens``.
         """
+        import pyarrow as pa
+
+        added = pa.schema([("answers", pa.list_(pa.string())), ("error", pa.string()),
+                           ("seconds", pa.float64()), ("num_visual_tokens", pa.int64())])  # fmt: skip
         table: Any = batch
         if not isinstance(batch, pa.Table):
             table = pa.table({name: list(column) for name, column in batch.items()})
-        if taken := [name for name in _ADDED.names if name in table.column_names]:
+        if taken := [name for name in added.names if name in table.column_names]:
             raise InputError(f"the rows have a column {taken[0]!r} already: rename it")
         rows, limit = table.to_pylist(), self._options.run.clips_in_flight
         done = dict(in_flight(lambda n: self._ask(rows[n]), range(len(rows)), limit=limit))
-        added = pa.Table.from_pylist([done[n] for n in range(len(rows))], schema=_ADDED)
-        for name in _ADDED.names:
-            table = table.append_column(name, added[name])
+        columns = pa.Table.from_pylist([done[n] for n in range(len(rows))], schema=added)
+        for name in added.names:
+            table = table.append_column(name, columns[name])
         return table
 
     def _ask(self, row: Mapping[str, Any]) -> dict[str, object]:
