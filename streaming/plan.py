@@ -15,12 +15,15 @@ from streaming.budget import are_compact, count_prompt, count_timestamps, settle
 from streaming.options import Options
 from streaming.rankings import make_pruning, merge_prunings, ranking_of
 from streaming.sample import SampledClip
+from streaming.served import check_pruning
 from workers.arrays import Int64Array
 from workers.frames import Pruning
 from workers.llm.context import check_context
 from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 from workers.messages import Clip
-from workers.video.segments import cut_segments
+from workers.video.entry_source import EntrySource
+from workers.video.segments import Segment, cut_segments
+from workers.video.source import Source
 from workers.visual import Allocation, KeptFrame
 
 _CHUNK_BYTES = 64 * 1024**2
@@ -30,9 +33,14 @@ _CHUNKS_PER_SEGMENT = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClipPlan:
-    """What is done with one clip: ``clip`` is for the workers, the rest for those who ask."""
+    """What is done with one clip: ``clip`` is for the workers, the rest for those who ask.
+
+    Its frames are those at the positions ``frames`` of ``source``.
+    """
 
     clip: Clip
+    source: Source
+    frames: Int64Array
     template: ChatTemplate
     budget: int
     pruning: int
@@ -136,6 +144,8 @@ def plan_clips(
         for each in group:
             plans[id(each)] = ClipPlan(
                 clip=clip,
+                source=sampled.source,
+                frames=group[0].frames,
                 template=sampled.checkpoint.template,
                 budget=each.budget,
                 pruning=[ranking_of(pruning) for pruning in prunings].index(
@@ -171,14 +181,16 @@ def _clip(
     per_chunk = max(1, min(options.run.frames_per_chunk, _CHUNK_BYTES // (height * width * 3)))
     read = (options.frames.decoder, options.frames.resize, sampled.tiles)
     clip_id = _clip_id(source.identity, frames, prunings, read)
-    segments = cut_segments(
-        clip_id,
-        source,
-        frames,
-        decoder=options.frames.decoder,
-        frames_per_chunk=per_chunk,
-        max_chunks=_CHUNKS_PER_SEGMENT,
-    )
+    segments: list[Segment] = []
+    if not isinstance(source, EntrySource):  # of which there is nothing to read
+        segments = cut_segments(
+            clip_id,
+            source,
+            frames,
+            decoder=options.frames.decoder,
+            frames_per_chunk=per_chunk,
+            max_chunks=_CHUNKS_PER_SEGMENT,
+        )
     return Clip(
         clip_id=clip_id,
         name=source.name,
@@ -220,13 +232,19 @@ def _settle(sampled: SampledClip, options: Options, questions: Sequence[str]) ->
     cost = count_prompt(sampled, options, questions)
     places, budget = settle_budget(sampled, options, cost)
     lengths = sampled.lengths[places]
-    share = max(budget - cost.timestamp * len(places), len(places)) / len(places)
+
+    def pruning_for(budget: int) -> Pruning:
+        share = max(budget - cost.timestamp * len(places), len(places)) / len(places)
+        return make_pruning(options, share, int(lengths.max()))
+
+    if isinstance(sampled.source, EntrySource):
+        check_pruning(sampled.source, options, pruning_for(budget), pruning_for)
     return _Settled(
         options=options,
         question=cost.question,
         frames=sampled.frame_indices[places],
         lengths=lengths,
         budget=budget,
-        pruning=make_pruning(options, share, int(lengths.max())),
+        pruning=pruning_for(budget),
         compact_positions=are_compact(options, cost, lengths),
     )

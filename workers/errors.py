@@ -14,6 +14,7 @@
     ├── ContextError               text plus visual budget exceed the model's context
     ├── ResourceError              the cluster cannot place the actors that were asked for
     ├── OutputError                what the run has made cannot be written
+    ├── EntryError                 stored tokens that are damaged, or those of something else
     └── WorkerError                a worker failed or died more often than recovery allows
 
 Every exception carries one message string, so it survives pickling between actors unchanged.
@@ -71,6 +72,10 @@ class ResourceError(StreamError):
 
 class OutputError(StreamError):
     """What the run has made cannot be written: stdout or a file is full, closed or gone."""
+
+
+class EntryError(StreamError):
+    """A file of stored tokens that is damaged, or holds those of something else."""
 
 
 class WorkerError(StreamError):

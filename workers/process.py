@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import resource
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,10 @@ from workers.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
+
+
+LOADING = threading.RLock()
+"""Held while a model is loaded: libraries are not made to be imported by two threads at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

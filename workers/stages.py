@@ -9,6 +9,7 @@ prefix caches) changes the time an answer takes and never the answer.
 import io
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,17 +20,28 @@ from workers.messages import (
     AllocateRequest,
     EncodeRequest,
     GenerateRequest,
+    LoadRequest,
     Note,
+    OpenRequest,
     ReadNews,
     ReadRequest,
+    SaveRequest,
 )
-from workers.process import ModelOptions, peak_memory_bytes, prepare_torch, release_memory
+from workers.process import (
+    LOADING,
+    ModelOptions,
+    peak_memory_bytes,
+    prepare_torch,
+    release_memory,
+)
 from workers.vision.geometry import TileGeometry
 from workers.visual import VisualSequence
 
 if TYPE_CHECKING:
-    from workers.vision.encoder import FrameFeatures
+    from workers.digests import DigestMemory
+    from workers.vision.encoder import FrameFeatures, VisionEncoder
 
+StoreRequest = LoadRequest | OpenRequest | SaveRequest
 Result = tuple[Any, Note]
 
 
@@ -73,29 +85,77 @@ class ReadStage:
 
 
 class EncodeStage:
-    """From tiles to each frame's best visual tokens, and from those to one bounded sequence."""
+    """From tiles to each frame's best visual tokens, and from those to one bounded sequence.
 
-    def __init__(self, options: ModelOptions) -> None:
+    Args:
+        options: of the checkpoint.
+        lazy: load the vision half with the first frames only, as tokens may come from a store.
+    """
+
+    def __init__(self, options: ModelOptions, *, lazy: bool = False) -> None:
         from workers.checkpoint import locate
-        from workers.vision.encoder import VisionEncoder
 
-        device, dtype = prepare_torch(options)
-        self._dtype = str(dtype).removeprefix("torch.")
-        self._encoder = VisionEncoder(locate(options.model), device=device, dtype=dtype)
+        self._device, self._torch_dtype = prepare_torch(options)
+        self._dtype = str(self._torch_dtype).removeprefix("torch.")
+        self._location = locate(options.model)
+        self._identity = ""
+        if not lazy:
+            _ = self._encoder
 
-    def run(self, request: EncodeRequest | AllocateRequest, *inputs: Any) -> Iterator[Result]:
+    @cached_property
+    def _encoder(self) -> "VisionEncoder":
+        with LOADING:
+            from workers.vision.encoder import VisionEncoder
+
+            return VisionEncoder(self._location, device=self._device, dtype=self._torch_dtype)
+
+    def run(
+        self, request: EncodeRequest | AllocateRequest | StoreRequest, *inputs: Any
+    ) -> Iterator[Result]:
         """Yield one result.
 
         For ``EncodeRequest`` and a chunk: a tuple of ``RankedFrames``, one for each pruning; the
         news are the seconds that each took. For ``AllocateRequest`` and such tuples, in any order:
-        the ``VisualSequence``; the news are its ``KeptFrame`` records.
+        the ``VisualSequence``; the news are its ``KeptFrame`` records. For ``LoadRequest`` and
+        ``OpenRequest`` such a tuple of a whole clip, or None for a miss, for ``SaveRequest`` and
+        such tuples nothing; the news are ``StoreNews``.
         """
         if isinstance(request, AllocateRequest):
             yield _allocate(request, inputs)
-        else:
+        elif isinstance(request, EncodeRequest):
             result = self._encode(request, *inputs)
             release_memory()  # its features are gone by now
             yield result
+        else:
+            yield self._use_store(request, inputs)
+
+    def _use_store(
+        self, request: StoreRequest, inputs: tuple[tuple[RankedFrames, ...], ...]
+    ) -> Result:
+        from workers.stored import load_entry, open_entry, save_entry
+
+        start = time.perf_counter()
+        output: tuple[RankedFrames, ...] | None = None
+        if isinstance(request, OpenRequest):
+            output, news = open_entry(request, self._weights(request.memory))
+        elif isinstance(request, LoadRequest):
+            output, news = load_entry(request, self._key(request.store.memory))
+        else:
+            news = save_entry(request, self._key(request.store.memory), inputs)
+        stage = "save" if isinstance(request, SaveRequest) else "load"
+        return output, note(news, {stage: time.perf_counter() - start})
+
+    def _key(self, memory: "DigestMemory") -> dict[str, str]:
+        """Return the encoder's part of a key."""
+        weights = self._weights(memory)
+        return {"device": self._device, "dtype": self._dtype, "weights": weights}
+
+    def _weights(self, memory: "DigestMemory") -> str:
+        """Return what tells the checkpoint's vision half from others."""
+        from workers.vision.identity import vision_identity
+
+        self._identity = self._identity or vision_identity(self._location, memory)
+        return self._identity
 
     def _encode(self, request: EncodeRequest, chunk: TileChunk | PictureChunk) -> Result:
         wanted = np.isin(chunk.frame_indices, request.frame_indices)

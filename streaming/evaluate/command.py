@@ -54,7 +54,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="ask only so many questions, of random clips")
     parser.add_argument("--seeds", type=int, default=3, help="how often random draws (default: 3)")
     parser.add_argument("--baseline", help="row that the others are compared with")
-    add_options(parser, without=("budget", "keep_ratio", "pruner"))
+    add_options(parser, without=("budget", "keep_ratio", "pruner", "bank", "bank_gib"))
     return parser.parse_args(arguments)
 
 

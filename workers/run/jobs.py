@@ -128,6 +128,8 @@ class ClipJob(Job):
         """Times of the frames that were encoded."""
         self.thumbnails: dict[int, bytes] = {}
         self.prune_seconds = [0.0] * len(clip.prunings)
+        self.num_given_up = 0
+        """Frames that are left out because workers died on them."""
         self.started = time.perf_counter()
         self._warnings: list[tuple[int, str]] = []
         self._left = clip.num_frames
@@ -206,6 +208,7 @@ class ClipJob(Job):
                 "times and is left out",
             )
         )
+        self.num_given_up += 1
         self._account(1)
         return []
 

@@ -1,16 +1,18 @@
-"""Opening whatever the user names as a clip: a video, or a still picture."""
+"""Opening whatever the user names as a clip: a video, a still picture, an entry of a store."""
 
 from collections.abc import Callable
 
+from workers.entry import is_entry
 from workers.errors import VideoOpenError, display_name
+from workers.video.entry_source import EntrySource, open_entry_source
 from workers.video.image_files import is_image
 from workers.video.images import ImageSource, open_images
 from workers.video.index import index_video
 from workers.video.limits import check_file
 from workers.video.video_index import VideoIndex
 
-Source = VideoIndex | ImageSource
-"""An opened clip; of either kind it tells ``name``, ``num_frames``, ``size_of`` and the like."""
+Source = VideoIndex | ImageSource | EntrySource
+"""An opened clip; of any kind it tells ``name``, ``num_frames``, ``size_of`` and the like."""
 
 _HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 
@@ -23,17 +25,20 @@ def open_source(
 ) -> Source:
     """Open a local file as a clip; a still picture is a clip of one frame.
 
-    Whether it is one is told by the content, not by the name.
+    Which it is is told by the content, not by the name.
 
     Args:
-        path: a local regular file: a video, or a picture as ``open_images`` takes it.
+        path: a local regular file: a video, a picture as ``open_images`` takes it, or an entry.
         timeout_seconds: see :func:`workers.video.index.index_video`, as for ``progress``.
         progress: told the share of the file read so far.
 
     Raises:
         VideoError: see ``index_video`` and ``open_images``.
+        EntryError: an entry is damaged, or of another format.
     """
     check_file(path)
+    if is_entry(path):
+        return open_entry_source(path)
     if _is_heif(path):
         if not is_image(path):
             raise VideoOpenError(
