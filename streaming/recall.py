@@ -31,6 +31,8 @@ def recall_or_encode(
         ValueError: the clip is pruned in several ways.
         StreamError: see :meth:`workers.run.engine.Engine.encode`.
     """
+    if len(plan.clip.prunings) > 1:
+        raise ValueError(f"{plan.clip.name}: a store holds clips of one pruning")
     started = time.perf_counter()
     (pruning,) = plan.clip.prunings
     key = make_key(plan, store)
@@ -81,8 +83,9 @@ def make_key(plan: ClipPlan, store: TokenStore) -> Mapping[str, Any]:
     Raises:
         VideoOpenError: the clip is gone, or has changed since it was opened.
     """
-    source, clip, (pruning,) = plan.source, plan.clip, plan.clip.prunings
-    ranking = {k: v for k, v in asdict(pruning).items() if k not in ("num_keep", "max_keep")}
+    source, clip = plan.source, plan.clip
+    ranking = asdict(clip.prunings[plan.pruning])
+    del ranking["num_keep"], ranking["max_keep"]
     pictures = isinstance(source, ImageSource)
     return {
         "version": package_version(),

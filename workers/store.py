@@ -67,8 +67,8 @@ class TokenStore:
         if size > self.limit_bytes:
             gib = size / 2**30
             raise OutputError(
-                f"--bank {self.folder}: {entry.manifest.name} takes {gib:.2f} GiB, more than "
-                f"--bank-gib {self.limit_bytes / 2**30:g}, and is not kept"
+                f"--bank {self.folder}: {entry.manifest.name} takes {gib:.3g} GiB, more than "
+                f"--bank-gib {self.limit_bytes / 2**30:.3g}, and is not kept"
             )
         pruning = entry.manifest.pruning
         name = f"{_digest(entry.manifest.key)}-{pruning.num_keep}-{pruning.max_keep}.safetensors"
