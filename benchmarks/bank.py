@@ -4,7 +4,8 @@ In one process that has its models loaded (opening, planning, watching and answe
 language model's prefix cache holds neither), and as whole ``ask`` commands; then how large entries
 are. The same answer is demanded of both.
 
-Run: python -m benchmarks.bank VIDEO [--num-frames 64] [--repeats 7] [--commands 5] [--json PATH]
+Run: python -m benchmarks.bank VIDEO [--num-frames 64] [--budget 512] [--repeats 7] [--commands 5]
+    [--json PATH]
 """
 
 import argparse
@@ -23,7 +24,7 @@ from benchmarks.hardware import describe_hardware
 from benchmarks.random_checkpoint import write_checkpoint
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import answer_clip, open_engine
+from streaming.pipeline import ask, open_engine, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import sample_clip
@@ -39,27 +40,40 @@ Times = dict[str, list[float]]
 
 def ask_once(engine: Engine, video: str, options: Options, store: TokenStore | None) -> Answer:
     """Open, plan, watch and answer."""
+    return ask_timed(engine, video, options, store)[1]
+
+
+def ask_timed(
+    engine: Engine, video: str, options: Options, store: TokenStore | None
+) -> tuple[float, Answer]:
+    """Return the seconds until the visual sequence stood ready, and the answer."""
+    start = time.perf_counter()
     plan = plan_clip(sample_clip(video, options), options, [_QUESTION])
-    return answer_clip(engine, plan, [_QUESTION], store=store)[0]
+    watched = watch(engine, plan, store=store)
+    ready = time.perf_counter() - start
+    (answer,) = (each for each in ask(engine, watched, _QUESTION) if isinstance(each, Answer))
+    return ready, answer
 
 
 def measure_warm(
     video: str, other: str, options: Options, store: TokenStore, repeats: int
-) -> Times:
-    """Return the seconds of a question from the video, and of the same from the bank."""
-    times: Times = {"video": [], "bank": []}
+) -> tuple[Times, Times]:
+    """Return the seconds until a clip is ready and until its answer, from video and from bank."""
+    ready: Times = {"video": [], "bank": []}
+    answered: Times = {"video": [], "bank": []}
     with open_engine(options) as engine:
         expected = ask_once(engine, video, options, store).answer
         for _ in range(repeats):
             for name, used in (("video", None), ("bank", store)):
                 ask_once(engine, other, options, None)  # takes the prefix' place in the cache
                 start = time.perf_counter()
-                said = ask_once(engine, video, options, used)
-                times[name].append(time.perf_counter() - start)
+                seconds, said = ask_timed(engine, video, options, used)
+                answered[name].append(time.perf_counter() - start)
+                ready[name].append(seconds)
                 hit = said.bank is not None and said.bank.hit
                 if said.answer != expected or hit != (name == "bank"):
                     raise RuntimeError(f"{name}: {said.answer = } {expected = } {said.bank = }")
-    return times
+    return ready, answered
 
 
 def measure_commands(video: str, settings: Sequence[str], folder: str, repeats: int) -> Times:
@@ -100,7 +114,7 @@ def describe(times: Times) -> None:
     """Print median and spread of each, and the first against the last, pair by pair."""
     for name, values in times.items():
         spread = f"{min(values):.2f}-{max(values):.2f}"
-        print(f"| {name} | {statistics.median(values):.3f} s ({spread}) |")
+        print(f"| {name} | {statistics.median(values):.2f} s ({spread}) |")
     first, *_, last = times.values()
     ratios = [one / other for one, other in zip(first, last, strict=True)]
     print(f"| ratio | {statistics.median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f}) |\n")
@@ -111,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("video")
     parser.add_argument("--num-frames", type=int, default=64)
+    parser.add_argument("--budget", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--commands", type=int, default=5)
     parser.add_argument("--json", metavar="PATH")
@@ -124,12 +139,14 @@ def main() -> None:
         for model in ("embedded", str(random)):
             name = Path(model).name
             values = {"model": model, "num_frames": arguments.num_frames, "cache_tokens": 1,
+                      "budget": arguments.budget,
                       "max_new_tokens": 16}  # fmt: skip
             options = change(Options(), values, source="")
             store = open_store(os.path.join(folder, name, "warm"), 20.0)
             warm = measure_warm(arguments.video, str(other), options, store, arguments.repeats)
-            print(f"{name}, one process")
-            describe(warm)
+            for what, times in zip(("ready", "answered"), warm, strict=True):
+                print(f"{name}, one process, until {what}")
+                describe(times)
             settings = [f"--{k.replace('_', '-')}={v}" for k, v in values.items()]
             place = os.path.join(folder, name)
             commands = measure_commands(arguments.video, settings, place, arguments.commands)

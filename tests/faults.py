@@ -8,9 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest, ReadRequest
+from workers.messages import (
+    AllocateRequest,
+    EncodeRequest,
+    GenerateRequest,
+    ReadRequest,
+    StoreRequest,
+)
 from workers.process import ModelOptions
-from workers.stages import EncodeStage, GenerateStage, ReadStage, Result, Stage, StoreRequest
+from workers.stages import EncodeStage, GenerateStage, ReadStage, Result, Stage
 from workers.visual import VisualSequence
 
 Deaths = Mapping[Any, int]

@@ -7,6 +7,7 @@ whose digests are not right is ever used. Nothing is unpickled.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -138,8 +139,6 @@ def write_entry(path: Path, entry: Entry) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    import os
-
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 

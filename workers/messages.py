@@ -103,6 +103,9 @@ class SaveRequest:
     thumbnails: Mapping[int, bytes]
 
 
+StoreRequest = LoadRequest | OpenRequest | SaveRequest
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GenerateRequest:
     """Answer one prompt about a visual sequence."""

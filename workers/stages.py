@@ -20,12 +20,11 @@ from workers.messages import (
     AllocateRequest,
     EncodeRequest,
     GenerateRequest,
-    LoadRequest,
     Note,
-    OpenRequest,
     ReadNews,
     ReadRequest,
     SaveRequest,
+    StoreRequest,
 )
 from workers.process import (
     LOADING,
@@ -38,10 +37,8 @@ from workers.vision.geometry import TileGeometry
 from workers.visual import VisualSequence
 
 if TYPE_CHECKING:
-    from workers.digests import DigestMemory
     from workers.vision.encoder import FrameFeatures, VisionEncoder
 
-StoreRequest = LoadRequest | OpenRequest | SaveRequest
 Result = tuple[Any, Note]
 
 
@@ -94,11 +91,12 @@ class EncodeStage:
 
     def __init__(self, options: ModelOptions, *, lazy: bool = False) -> None:
         from workers.checkpoint import locate
+        from workers.stored import StoredTokens
 
         self._device, self._torch_dtype = prepare_torch(options)
         self._dtype = str(self._torch_dtype).removeprefix("torch.")
         self._location = locate(options.model)
-        self._identity = ""
+        self._stored = StoredTokens(self._location, device=self._device, dtype=self._dtype)
         if not lazy:
             _ = self._encoder
 
@@ -127,35 +125,10 @@ class EncodeStage:
             release_memory()  # its features are gone by now
             yield result
         else:
-            yield self._use_store(request, inputs)
-
-    def _use_store(
-        self, request: StoreRequest, inputs: tuple[tuple[RankedFrames, ...], ...]
-    ) -> Result:
-        from workers.stored import load_entry, open_entry, save_entry
-
-        start = time.perf_counter()
-        output: tuple[RankedFrames, ...] | None = None
-        if isinstance(request, OpenRequest):
-            output, news = open_entry(request, self._weights(request.memory))
-        elif isinstance(request, LoadRequest):
-            output, news = load_entry(request, self._key(request.store.memory))
-        else:
-            news = save_entry(request, self._key(request.store.memory), inputs)
-        stage = "save" if isinstance(request, SaveRequest) else "load"
-        return output, note(news, {stage: time.perf_counter() - start})
-
-    def _key(self, memory: "DigestMemory") -> dict[str, str]:
-        """Return the encoder's part of a key."""
-        weights = self._weights(memory)
-        return {"device": self._device, "dtype": self._dtype, "weights": weights}
-
-    def _weights(self, memory: "DigestMemory") -> str:
-        """Return what tells the checkpoint's vision half from others."""
-        from workers.vision.identity import vision_identity
-
-        self._identity = self._identity or vision_identity(self._location, memory)
-        return self._identity
+            start = time.perf_counter()
+            output, news = self._stored.answer(request, inputs)
+            stage = "save" if isinstance(request, SaveRequest) else "load"
+            yield output, note(news, {stage: time.perf_counter() - start})
 
     def _encode(self, request: EncodeRequest, chunk: TileChunk | PictureChunk) -> Result:
         wanted = np.isin(chunk.frame_indices, request.frame_indices)

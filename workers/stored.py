@@ -5,13 +5,49 @@ from dataclasses import replace
 
 import numpy as np
 
+from workers.digests import DigestMemory
 from workers.entry import Entry, Manifest, canonical, read_entry
 from workers.errors import EntryError, InputError, OutputError, display_name
 from workers.frames import Pruning, RankedFrames
-from workers.messages import LoadRequest, OpenRequest, SaveRequest, StoreNews
+from workers.messages import LoadRequest, OpenRequest, SaveRequest, StoreNews, StoreRequest
 
 Ranked = tuple[RankedFrames, ...]
 """One for each pruning of a clip; stored is a clip of one."""
+
+
+class StoredTokens:
+    """Answers requests about stored tokens for one encoder, whose part of every key it knows.
+
+    Args:
+        location: of the checkpoint.
+        device: of encoding, torch's name.
+        dtype: of encoding, torch's name.
+    """
+
+    def __init__(self, location: str, *, device: str, dtype: str) -> None:
+        self._location = location
+        self._device = device
+        self._dtype = dtype
+        self._weights = ""
+
+    def answer(
+        self, request: StoreRequest, inputs: tuple[Ranked, ...]
+    ) -> tuple[Ranked | None, StoreNews]:
+        """Return what was read, None for a miss or what was saved, and the news."""
+        if isinstance(request, OpenRequest):
+            return open_entry(request, self._identify(request.memory))
+        weights = self._identify(request.store.memory)
+        encoder = {"device": self._device, "dtype": self._dtype, "weights": weights}
+        if isinstance(request, LoadRequest):
+            return load_entry(request, encoder)
+        return None, save_entry(request, encoder, inputs)
+
+    def _identify(self, memory: DigestMemory) -> str:
+        """Return what tells the checkpoint's vision half from others."""
+        from workers.vision.identity import vision_identity
+
+        self._weights = self._weights or vision_identity(self._location, memory)
+        return self._weights
 
 
 def load_entry(request: LoadRequest, encoder: Mapping[str, str]) -> tuple[Ranked | None, StoreNews]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pruner import METHODS
-from streaming import recall
+from streaming import pipeline, recall
 from streaming.flags import change
 from streaming.options import Options
 from streaming.pipeline import (
@@ -448,3 +448,25 @@ def test_a_clip_of_several_prunings_is_refused(
     stub: Any = StubEngine()
     with pytest.raises(ValueError, match="a store holds clips of one pruning"):
         recall_or_encode(stub, plan, store, lambda progress: None)
+
+
+@pytest.mark.parametrize(
+    ("bank", "lazy_vision", "lazy"),
+    [(None, None, False), ("bank", None, True), (None, True, True), ("bank", False, False)],
+)
+def test_the_vision_tower_waits_where_there_is_a_bank(
+    options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+    bank: str | None,
+    lazy_vision: bool | None,
+    lazy: bool,
+) -> None:
+    made: list[Any] = []
+
+    def no_workers(_: Options, stages: Any) -> Engine:
+        made.append(stages["encoder"].keywords["lazy"])
+        return Engine({})
+
+    monkeypatch.setattr(pipeline, "_local", no_workers)
+    with open_engine(change(options, {"bank": bank}, source=""), lazy_vision=lazy_vision):
+        assert made == [lazy]
