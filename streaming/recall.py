@@ -8,8 +8,8 @@ from typing import Any
 from streaming.plan import ClipPlan
 from streaming.served import recorded_options
 from workers.digests import DigestMemory
-from workers.entry import Manifest, package_version
 from workers.errors import VideoOpenError
+from workers.manifest import Manifest, package_version
 from workers.messages import LoadRequest, OpenRequest, SaveRequest
 from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import Progress

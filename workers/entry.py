@@ -9,84 +9,21 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pruner import FrameLayout, Settings
 from workers.errors import EntryError, display_name
-from workers.frames import Pruning, RankedFrames
+from workers.frames import RankedFrames
+from workers.manifest import Manifest
 
-FORMAT = 1
 _MARK = "mr_stream_entry"
 _HEAD = f'{{"__metadata__":{{"{_MARK}":'.encode()
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Manifest:
-    """What is known of an entry without its arrays: enough to plan a run without the video.
-
-    ``key`` tells what its tokens were made of, in plain JSON values, but for how many are held:
-    ``pruning.num_keep`` and ``pruning.max_keep``, which follow from ``made_for_budget``. ``sizes``
-    are the displayed (height, width) of all sampled frames; ``frame_indices``, ``pts_seconds`` and
-    ``layouts`` are of those that could be ranked. ``options`` are those of the run, by flat name,
-    that decide how a budget is spent. ``arrays_digest`` is set when the entry is written.
-    """
-
-    key: Mapping[str, Any]
-    pruning: Pruning
-    made_for_budget: int
-    name: str
-    sizes: tuple[tuple[int, int], ...]
-    options: Mapping[str, Any]
-    source_warnings: tuple[str, ...]
-    warnings: tuple[str, ...]
-    frame_indices: tuple[int, ...] = ()
-    pts_seconds: tuple[float, ...] = ()
-    layouts: tuple[FrameLayout, ...] = ()
-    arrays_digest: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, with the format and a digest of the rest of it."""
-        content = {
-            "format": FORMAT,
-            **{name: getattr(self, name) for name in self.__slots__},
-            "pruning": asdict(self.pruning),
-            "layouts": [[each.num_base, each.rows, each.columns] for each in self.layouts],
-        }
-        return {**content, "manifest_digest": _digest_json(content)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Manifest":
-        """Return the manifest that :meth:`to_json` wrote.
-
-        Raises:
-            ValueError: another format, or not what was written.
-        """
-        values = dict(content)
-        digest = values.pop("manifest_digest", None)
-        if values.get("format") != FORMAT:
-            raise ValueError(f"format {values.get('format')!r}, and {FORMAT} is read here")
-        if digest != _digest_json(values):
-            raise ValueError("its manifest is damaged")
-        del values["format"]
-        pruning = values["pruning"]
-        pruning["settings"] = Settings(**pruning["settings"])
-        values["pruning"] = Pruning(**pruning)
-        values["sizes"] = tuple((height, width) for height, width in values["sizes"])
-        values["layouts"] = tuple(
-            FrameLayout(num_base=base, rows=rows, columns=columns)
-            for base, rows, columns in values["layouts"]
-        )
-        for name in ("source_warnings", "warnings", "frame_indices", "pts_seconds"):
-            values[name] = tuple(values[name])
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,17 +33,6 @@ class Entry:
     manifest: Manifest
     ranked: RankedFrames
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
-
-
-@cache
-def package_version() -> str:
-    """Return the version of this package, ``unknown`` in a checkout that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("mr-stream")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def is_entry(path: str) -> bool:
@@ -216,15 +142,6 @@ def _read(path: str, *, with_arrays: bool = False) -> tuple[Manifest, dict[str, 
 def _damaged(path: str, reason: object) -> EntryError:
     text = " ".join(str(reason).split())
     return EntryError(f"{display_name(path)}: cannot be used as stored tokens ({text})")
-
-
-def _digest_json(content: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(canonical(content), digest_size=32).hexdigest()
-
-
-def canonical(content: Mapping[str, Any]) -> bytes:
-    """Return one text for equal JSON objects, whatever the order of their keys."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _digest_arrays(arrays: Arrays, dtype: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 from workers.arrays import Float64Array, Int64Array
 from workers.digests import DigestMemory
-from workers.entry import Manifest
 from workers.frames import Pruning
 from workers.llm.answer import SamplingOptions
 from workers.llm.prompt import Prompt
+from workers.manifest import Manifest
 from workers.store import TokenStore
 from workers.video.segments import Segment
 from workers.vision.geometry import TileGeometry

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from workers.digests import DigestMemory
-from workers.entry import Entry, Manifest, canonical, read_entry
+from workers.entry import Entry, read_entry
 from workers.errors import EntryError, InputError, OutputError, display_name
 from workers.frames import Pruning, RankedFrames
+from workers.manifest import Manifest, canonical
 from workers.messages import LoadRequest, OpenRequest, SaveRequest, StoreNews, StoreRequest
 
 Ranked = tuple[RankedFrames, ...]

@@ -28,7 +28,8 @@ from streaming.sample import sample_clip, sample_source
 from tests.clips import draw_clip
 from tests.workers.entries import DAMAGES, damage
 from tests.workers.vision.pictures import draw_picture
-from workers.entry import canonical, read_manifest
+from workers.entry import read_manifest
+from workers.manifest import canonical
 from workers.messages import LoadRequest, ReadRequest
 from workers.process import ModelOptions
 from workers.run.engine import EncodedClip, Engine
