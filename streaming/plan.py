@@ -139,7 +139,7 @@ def plan_clips(
         groups.setdefault(each.reading, []).append(each)
     plans: dict[int, ClipPlan] = {}
     for group in groups.values():
-        prunings = merge_prunings([each.pruning for each in group])
+        prunings = _prunings(sampled, group)
         clip = _clip(sampled, group[0], prunings, thumbnail_width)
         for each in group:
             plans[id(each)] = ClipPlan(
@@ -148,9 +148,7 @@ def plan_clips(
                 frames=group[0].frames,
                 template=sampled.checkpoint.template,
                 budget=each.budget,
-                pruning=[ranking_of(pruning) for pruning in prunings].index(
-                    ranking_of(each.pruning)
-                ),
+                pruning=_place(each.pruning, prunings),
                 max_keep=each.pruning.max_keep,
                 num_unpruned_tokens=int(each.lengths.sum()),
                 compact_positions=each.compact_positions,
@@ -159,6 +157,19 @@ def plan_clips(
             )
             _check_fits(plans[id(each)], sampled, each)
     return [plans[id(each)] for each in settled]
+
+
+def _prunings(sampled: SampledClip, group: "Sequence[_Settled]") -> list[Pruning]:
+    """Return the rankings that a clip is given; an entry has been given its one, which serves."""
+    if isinstance(sampled.source, EntrySource):
+        return [sampled.source.manifest.pruning]
+    return merge_prunings([each.pruning for each in group])
+
+
+def _place(pruning: Pruning, prunings: Sequence[Pruning]) -> int:
+    if len(prunings) == 1:
+        return 0
+    return [ranking_of(each) for each in prunings].index(ranking_of(pruning))
 
 
 def _check_fits(plan: ClipPlan, sampled: SampledClip, settled: "_Settled") -> None:

@@ -15,8 +15,10 @@ from streaming.flags import change
 from streaming.options import Options
 from streaming.pipeline import (
     WatchedClip,
+    allocate,
     answer_clip,
     ask,
+    encode,
     in_flight,
     open_engine,
     watch,
@@ -25,6 +27,7 @@ from streaming.plan import ClipPlan, plan_clip, plan_clips
 from streaming.recall import make_key, recall_or_encode
 from streaming.result import Answer, BankUse
 from streaming.sample import sample_clip, sample_source
+from streaming.served import entry_options
 from tests.clips import draw_clip
 from tests.workers.entries import DAMAGES, damage
 from tests.workers.vision.pictures import draw_picture
@@ -36,7 +39,9 @@ from workers.run.engine import EncodedClip, Engine
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Result
 from workers.store import TokenStore, open_store
 from workers.stored import load_entry
+from workers.video.entry_source import EntrySource
 from workers.video.images import open_images
+from workers.video.source import open_source
 
 QUESTION = "What color is the cat?"
 SETTINGS = {"device": "cpu", "num_frames": 4, "budget": 60, "max_new_tokens": 6}
@@ -471,3 +476,20 @@ def test_the_vision_tower_waits_where_there_is_a_bank(
     monkeypatch.setattr(pipeline, "_local", no_workers)
     with open_engine(change(options, {"bank": bank}, source=""), lazy_vision=lazy_vision):
         assert made == [lazy]
+
+
+def test_an_entry_serves_several_budgets_at_once(
+    engine: Engine, blind: Engine, clip: str, options: Options, store: TokenStore
+) -> None:
+    watch(engine, plan_of(clip, options, budget=150), store=store)
+    source = open_source(str(entries(store)[0]))
+    assert isinstance(source, EntrySource)
+    asked = change(entry_options(source), {"model": options.model.model}, source="")
+    variants = [change(asked, {"budget": budget}, source="") for budget in (100, 50)]
+    plans = plan_clips(sample_source(source, asked), variants, [QUESTION])
+    encoded = encode(blind, plans[0])
+    for plan, budget in zip(plans, (100, 50), strict=True):
+        served = allocate(blind, plan, encoded)
+        expected = watch(blind, plan_of(clip, options, budget=budget), store=store)
+        check_same(expected, served)
+        assert answer(blind, served).num_visual_tokens == budget
