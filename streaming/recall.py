@@ -1,5 +1,6 @@
 """A clip's ranked tokens from a store where it has them, else encoded and then kept there."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -66,7 +67,7 @@ def open_stored(engine: Engine, plan: ClipPlan, store: TokenStore | None) -> Enc
         raise TypeError(f"{plan.clip.name} is no entry")
     request = OpenRequest(
         clip_id=plan.clip.clip_id,
-        path=source.path,
+        path=os.path.abspath(source.path),
         arrays_digest=source.manifest.arrays_digest,
         frames=plan.frames,
         memory=store.memory if store else DigestMemory(folder=None),
@@ -74,6 +75,8 @@ def open_stored(engine: Engine, plan: ClipPlan, store: TokenStore | None) -> Enc
     encoded, _ = engine.load(plan.clip, request)
     if encoded is None:
         raise RuntimeError(f"{source.path}: an entry that was named is there or an error")
+    if store is not None and store.holds(source.path):
+        store.touch(source.path)
     return encoded
 
 

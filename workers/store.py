@@ -53,6 +53,10 @@ class TokenStore:
                     found.append((num_keep, max_keep, str(path)))
         return [path for *_, path in sorted(found)]
 
+    def holds(self, path: str) -> bool:
+        """Tell whether a file stands in this folder."""
+        return os.path.realpath(os.path.dirname(path)) == os.path.realpath(self.folder)
+
     def touch(self, path: str) -> None:
         """Note that an entry was used."""
         with suppress(OSError):  # it is gone, or the folder may only be read

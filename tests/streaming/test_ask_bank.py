@@ -1,5 +1,6 @@
 """``--bank``, and entries asked without their videos, as a user meets them."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -213,3 +214,15 @@ def test_a_long_clip_keeps_its_index_bar_and_its_warnings(
     assert made["warnings"]
     assert asked["warnings"] == made["warnings"]
     assert len(asked["frames"]) < 30
+
+
+def test_an_entry_is_used_wherever_it_is_asked_from(
+    run: Any, clip: str, bank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(clip, QUESTION, *FRAMES, "--bank", bank)
+    (entry,) = Path(bank).glob("*.safetensors")
+    for arguments, used in (([], False), (["--bank", bank], True)):
+        os.utime(entry, (0, 0))
+        monkeypatch.chdir(bank)
+        assert run(entry.name, QUESTION, "--max-new-tokens", "1", *arguments).status == 0
+        assert (entry.stat().st_mtime > 0) == used
