@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from streaming.command import leave, run_command, say, suggest
+from workers.version import package_version
 
 COMMANDS = {
     "ask": ("streaming.ask", "ask questions of one clip"),
@@ -34,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         return _print(_list())
     if name == "--version":
-        from streaming.version import version
-
-        return _print(f"mr-stream {version()}")
+        return _print(f"mr-stream {package_version()}")
     if not name:
         say(_list())
     else:

@@ -4,21 +4,24 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
 from streaming.command import check_text, say, typed_lines
 from streaming.flags import read_options
-from streaming.options import Options
 from streaming.pipeline import WatchedClip, ask, open_engine, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
-from streaming.sample import SampledClip, sample_clip
+from streaming.sample import sample_source
+from streaming.served import entry_options
 from workers.checkpoint import EMBEDDED
 from workers.errors import ContextError, InputError
 from workers.run.engine import Engine
 from workers.run.jobs import Progress
+from workers.store import open_store
+from workers.video.entry_source import EntrySource
+from workers.video.source import Source, open_source
 
 _THUMBNAIL_WIDTH = 448
 _FALLBACK_QUESTION = "What happens in this video, and in which order? Describe it in detail."
@@ -27,20 +30,25 @@ _FALLBACK_QUESTION = "What happens in this video, and in which order? Describe i
 def run(arguments: argparse.Namespace, output: TextIO) -> None:
     """Watch the clip, and answer what is asked and typed."""
     options = read_options(arguments)
-    sampled = _open(arguments.video, options)
+    kept = options.store
+    store = None if kept.bank is None else open_store(kept.bank, kept.bank_gib)
+    source = _open(arguments.video)
+    if isinstance(source, EntrySource):
+        options = read_options(arguments, entry_options(source))
     plan = plan_clip(
-        sampled,
+        sample_source(source, options),
         options,
         arguments.questions or [_FALLBACK_QUESTION],
         choices=arguments.choices,
-        thumbnail_width=_THUMBNAIL_WIDTH if arguments.report else 0,
+        thumbnail_width=_THUMBNAIL_WIDTH if arguments.report or store else 0,
     )
     if options.model.model == EMBEDDED:
         say("the embedded model is tiny: it knows drawn clips of shapes and numbers, no real ones")
     answers: list[Answer] = []
-    with open_engine(options) as engine:
-        with _Bars(plan.clip.num_frames) as bars:
-            clip = watch(engine, plan, bars.show)
+    is_stored = store is not None or isinstance(source, EntrySource)
+    with open_engine(options, lazy_vision=is_stored) as engine:
+        with _Bars(plan.clip.num_frames, wait=is_stored) as bars:
+            clip = watch(engine, plan, bars.show, store=store)
         for warning in (*plan.warnings, *clip.visual.encoded.warnings):
             say(warning)
         try:
@@ -59,10 +67,10 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
                 write_report(arguments.report, answers)
 
 
-def _open(video: str, options: Options) -> SampledClip:
-    """Sample a clip, with a bar for one so long that listing its pictures takes a while."""
+def _open(video: str) -> Source:
+    """Open a clip, with a bar for one so long that listing its pictures takes a while."""
     with tqdm(total=100, desc="index", unit="%", delay=2, file=sys.stderr) as bar:
-        return sample_clip(video, options, lambda share: bar.update(int(100 * share) - bar.n))
+        return open_source(video, progress=lambda share: bar.update(int(100 * share) - bar.n))
 
 
 def _questions(arguments: argparse.Namespace) -> Iterator[tuple[str, bool]]:
@@ -100,22 +108,46 @@ def summarize(answer: Answer) -> str:
         f"{answer.num_frames} frame{'s' * (answer.num_frames != 1)}, "
         f"{answer.num_unpruned_tokens:,} -> {answer.num_visual_tokens:,} visual tokens "
         f"(budget {answer.budget:,}); {stages}; {answer.elapsed_seconds:.1f} s in all"
+        f"{_bank_words(answer)}"
     )
 
 
-class _Bars:
-    """Two progress bars on stderr: frames decoded, frames encoded and pruned."""
+def _bank_words(answer: Answer) -> str:
+    if answer.bank is None:
+        return ""
+    if not answer.bank.hit:
+        return "; not from the bank"
+    made = answer.bank.made_for_budget
+    other = "" if made == answer.budget else f", made for a budget of {made:,}"
+    return f"; from the bank{other}"
 
-    def __init__(self, num_frames: int) -> None:
-        self._bars = [
-            tqdm(total=num_frames, desc=name, unit="frame", position=row, file=sys.stderr)
-            for row, name in enumerate(("decode", "encode"))
-        ]
+
+class _Bars:
+    """Two progress bars on stderr: frames decoded, frames encoded and pruned.
+
+    Args:
+        num_frames: of the clip.
+        wait: show nothing until there is something: stored tokens are neither.
+    """
+
+    def __init__(self, num_frames: int, *, wait: bool) -> None:
+        self._num_frames = num_frames
+        self._bars: list[tqdm[NoReturn]] = []
+        if not wait:
+            self._open()
 
     def show(self, progress: Progress) -> None:
         """Advance the bars."""
+        if not self._bars:
+            self._open()
         self._bars[0].update(progress.num_read)
         self._bars[1].update(progress.num_encoded)
+
+    def _open(self) -> None:
+        self._bars = [
+            tqdm(total=self._num_frames, desc=name, unit="frame", position=row, file=sys.stderr)
+            for row, name in enumerate(("decode", "encode"))
+        ]
 
     def __enter__(self) -> "_Bars":
         return self

@@ -51,10 +51,14 @@ def add_options(parser: argparse.ArgumentParser, *, without: Sequence[str] = ())
         groups[place.title].add_argument(flag(name), default=None, help=_help(place), **settings)
 
 
-def read_options(parsed: argparse.Namespace) -> Options:
+def read_options(parsed: argparse.Namespace, defaults: Options | None = None) -> Options:
     """Merge the file that ``--config`` names with the flags that were given.
 
     A flag goes before the file, also before its rival there.
+
+    Args:
+        parsed: of a parser with :func:`add_options`.
+        defaults: what holds where neither says anything, unless it is what always does.
 
     Raises:
         InputError: the file cannot be read, or a name or value is not valid; one that stands in the
@@ -62,7 +66,7 @@ def read_options(parsed: argparse.Namespace) -> Options:
     """
     given = {name: getattr(parsed, name, None) for name in places()}
     given = {name: value for name, value in given.items() if value is not None}
-    options = Options()
+    options = defaults or Options()
     if parsed.config is not None:
         from streaming.config_file import read_config
 

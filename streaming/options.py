@@ -183,6 +183,22 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """Where the ranked tokens of clips are kept for later questions."""
+
+    bank: str | None = option(
+        None, "folder that keeps each clip's ranked tokens: a later question does not encode again"
+    )
+    bank_gib: float = option(
+        20.0, "most that --bank holds, in GiB; the least recently used go", above=0, most=1_000_000
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values no run can work with."""
+        check_group(self, rivals=RIVALS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Every option of ``streaming.ask``."""
 
@@ -213,6 +229,7 @@ class Options:
         ),
         seed=Flag(help="of drawn answers, and of --pruner random", least=0, most=2**63 - 1),
     )
+    store: StoreOptions = group(StoreOptions, "what is kept of a clip for later questions")
     run: RunOptions = group(RunOptions, "where the stages run, and how many of each")
 
     def __post_init__(self) -> None:

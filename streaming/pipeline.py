@@ -12,7 +12,8 @@ from typing import TypeVar
 from streaming.flags import flat
 from streaming.options import Options
 from streaming.plan import ClipPlan
-from streaming.result import Answer
+from streaming.recall import open_stored, recall_or_encode
+from streaming.result import Answer, BankUse
 from workers.errors import StreamError, VideoDecodeError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.process import peak_memory_bytes, prepare_process
@@ -20,6 +21,8 @@ from workers.run.engine import EncodedClip, Engine, Visual
 from workers.run.jobs import Progress
 from workers.run.worker import Worker
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Stage
+from workers.store import TokenStore
+from workers.video.entry_source import EntrySource
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,22 +40,44 @@ class WatchedClip:
 
 
 def watch(
-    engine: Engine, plan: ClipPlan, show: Callable[[Progress], None] = lambda progress: None
+    engine: Engine,
+    plan: ClipPlan,
+    show: Callable[[Progress], None] = lambda progress: None,
+    *,
+    store: TokenStore | None = None,
 ) -> WatchedClip:
     """Read, encode and prune a clip, and share its budget out.
+
+    Args:
+        engine: with workers.
+        plan: of the clip.
+        show: told what has been done.
+        store: looked in first, and given what was not there; any number of clips may share it.
 
     Raises:
         VideoDecodeError: not one of the sampled frames could be used.
         StreamError: see :meth:`workers.run.engine.Engine.encode`.
     """
-    return allocate(engine, plan, encode(engine, plan, show))
+    return allocate(engine, plan, encode(engine, plan, show, store=store))
 
 
 def encode(
-    engine: Engine, plan: ClipPlan, show: Callable[[Progress], None] = lambda progress: None
+    engine: Engine,
+    plan: ClipPlan,
+    show: Callable[[Progress], None] = lambda progress: None,
+    *,
+    store: TokenStore | None = None,
 ) -> EncodedClip:
-    """Read and encode a clip once, whatever it is pruned by."""
-    encoded = engine.encode(plan.clip, show)
+    """Read and encode a clip once, whatever it is pruned by; with a store perhaps not even once.
+
+    A clip that is an entry of a store is never encoded.
+    """
+    if isinstance(plan.source, EntrySource):
+        encoded = open_stored(engine, plan, store)
+    elif store is not None:
+        encoded = recall_or_encode(engine, plan, store, show)
+    else:
+        encoded = engine.encode(plan.clip, show)
     if not encoded.bank:
         reason = encoded.warnings[-1] if encoded.warnings else "the decoder gave no pictures"
         raise VideoDecodeError(f"{plan.clip.name}: no frame could be used ({reason})")
@@ -94,9 +119,11 @@ def ask(
             yield piece
 
 
-def answer_clip(engine: Engine, plan: ClipPlan, questions: Sequence[str]) -> list[Answer]:
+def answer_clip(
+    engine: Engine, plan: ClipPlan, questions: Sequence[str], *, store: TokenStore | None = None
+) -> list[Answer]:
     """Watch a clip and answer all questions about it."""
-    watched = watch(engine, plan)
+    watched = watch(engine, plan, store=store)
     pieces = (piece for question in questions for piece in ask(engine, watched, question))
     return [piece for piece in pieces if isinstance(piece, Answer)]
 
@@ -136,13 +163,24 @@ def _ended(running: dict[Future[R], T]) -> Iterator[tuple[T, R | StreamError]]:
 
 
 @contextmanager
-def open_engine(options: Options, stages: Stages | None = None) -> Iterator[Engine]:
-    """Start the workers that the options ask for, and stop them whatever happens."""
+def open_engine(
+    options: Options, stages: Stages | None = None, *, lazy_vision: bool | None = None
+) -> Iterator[Engine]:
+    """Start the workers that the options ask for, and stop them whatever happens.
+
+    Args:
+        options: of the run.
+        stages: other stages than the usual ones.
+        lazy_vision: load the vision tower with the first frames that need it, by default where
+            there is a bank.
+    """
     prepare_process()
     model = replace(options.model, num_threads=_num_threads(options))
+    if lazy_vision is None:
+        lazy_vision = options.store.bank is not None
     stages = stages or {
         "decoder": ReadStage,
-        "encoder": partial(EncodeStage, model),
+        "encoder": partial(EncodeStage, model, lazy=lazy_vision),
         "llm": partial(GenerateStage, model),
     }
     on_ray = options.run.resolved_executor == "ray"
@@ -250,4 +288,11 @@ def _record(
         peak_memory_bytes=memory,
         warnings=(*plan.warnings, *encoded.warnings),
         config=flat(plan.options),
+        bank=_bank_use(encoded),
     )
+
+
+def _bank_use(encoded: EncodedClip) -> BankUse | None:
+    if encoded.made_for_budget is None:
+        return None
+    return BankUse(hit=encoded.origin is not None, made_for_budget=encoded.made_for_budget)

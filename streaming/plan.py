@@ -15,12 +15,14 @@ from streaming.budget import are_compact, count_prompt, count_timestamps, settle
 from streaming.options import Options
 from streaming.rankings import make_pruning, merge_prunings, ranking_of
 from streaming.sample import SampledClip
+from streaming.served import check_pruning
 from workers.arrays import Int64Array
 from workers.frames import Pruning
 from workers.llm.context import check_context
 from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 from workers.messages import Clip
-from workers.video.segments import cut_segments
+from workers.video.entry_source import EntrySource
+from workers.video.segments import Segment, cut_segments
 from workers.video.source import Source
 from workers.visual import Allocation, KeptFrame
 
@@ -31,9 +33,14 @@ _CHUNKS_PER_SEGMENT = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClipPlan:
-    """What is done with one clip: ``clip`` is for the workers, the rest for those who ask."""
+    """What is done with one clip: ``clip`` is for the workers, the rest for those who ask.
+
+    Its frames are those at the positions ``frames`` of ``source``.
+    """
 
     clip: Clip
+    source: Source
+    frames: Int64Array
     template: ChatTemplate
     budget: int
     pruning: int
@@ -159,16 +166,16 @@ def plan_clips(
         groups.setdefault(each.reading, []).append(each)
     plans: dict[int, ClipPlan] = {}
     for group in groups.values():
-        prunings = merge_prunings([each.pruning for each in group])
+        prunings = _prunings(sampled, group)
         clip = _clip(sampled, group[0], prunings, thumbnail_width)
         for each in group:
             plans[id(each)] = ClipPlan(
                 clip=clip,
+                source=sampled.source,
+                frames=group[0].frames,
                 template=sampled.checkpoint.template,
                 budget=each.budget,
-                pruning=[ranking_of(pruning) for pruning in prunings].index(
-                    ranking_of(each.pruning)
-                ),
+                pruning=_place(each.pruning, prunings),
                 max_keep=each.pruning.max_keep,
                 num_unpruned_tokens=int(each.lengths.sum()),
                 source_seconds=_seconds_of(sampled.source),
@@ -183,6 +190,19 @@ def plan_clips(
 def _seconds_of(source: Source) -> float:
     first, last = source.pts_seconds(np.array([0, source.num_frames - 1])).tolist()
     return float(last - first)
+
+
+def _prunings(sampled: SampledClip, group: "Sequence[_Settled]") -> list[Pruning]:
+    """Return the rankings that a clip is given; an entry has been given its one, which serves."""
+    if isinstance(sampled.source, EntrySource):
+        return [sampled.source.manifest.pruning]
+    return merge_prunings([each.pruning for each in group])
+
+
+def _place(pruning: Pruning, prunings: Sequence[Pruning]) -> int:
+    if len(prunings) == 1:
+        return 0
+    return [ranking_of(each) for each in prunings].index(ranking_of(pruning))
 
 
 def _check_fits(plan: ClipPlan, sampled: SampledClip, settled: "_Settled") -> None:
@@ -205,14 +225,16 @@ def _clip(
     per_chunk = max(1, min(options.run.frames_per_chunk, _CHUNK_BYTES // (height * width * 3)))
     read = (options.frames.decoder, options.frames.resize, sampled.tiles)
     clip_id = _clip_id(source.identity, frames, prunings, read)
-    segments = cut_segments(
-        clip_id,
-        source,
-        frames,
-        decoder=options.frames.decoder,
-        frames_per_chunk=per_chunk,
-        max_chunks=_CHUNKS_PER_SEGMENT,
-    )
+    segments: list[Segment] = []
+    if not isinstance(source, EntrySource):  # of which there is nothing to read
+        segments = cut_segments(
+            clip_id,
+            source,
+            frames,
+            decoder=options.frames.decoder,
+            frames_per_chunk=per_chunk,
+            max_chunks=_CHUNKS_PER_SEGMENT,
+        )
     return Clip(
         clip_id=clip_id,
         name=source.name,
@@ -256,7 +278,13 @@ def _settle(sampled: SampledClip, variant: Variant) -> _Settled:
     cost = count_prompt(sampled, options, variant.questions, variant.choices)
     places, budget = settle_budget(sampled, options, cost)
     lengths = sampled.lengths[places]
-    share = max(budget - cost.timestamp * len(places), len(places)) / len(places)
+
+    def pruning_for(budget: int) -> Pruning:
+        share = max(budget - cost.timestamp * len(places), len(places)) / len(places)
+        return make_pruning(options, share, int(lengths.max()))
+
+    if isinstance(sampled.source, EntrySource):
+        check_pruning(sampled.source, options, pruning_for(budget), pruning_for)
     return _Settled(
         options=options,
         question=cost.question,
@@ -264,6 +292,6 @@ def _settle(sampled: SampledClip, variant: Variant) -> _Settled:
         frames=sampled.frame_indices[places],
         lengths=lengths,
         budget=budget,
-        pruning=make_pruning(options, share, int(lengths.max())),
+        pruning=pruning_for(budget),
         compact_positions=are_compact(options, cost, lengths),
     )

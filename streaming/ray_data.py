@@ -19,6 +19,8 @@ from workers.errors import InputError, StreamError
 if TYPE_CHECKING:
     import pyarrow
 
+_ADDED = ("answers", "error", "seconds", "num_visual_tokens")
+
 
 class AskClips:
     """Asks questions of clips, with one engine that stays warm as long as its actor lives.
@@ -61,17 +63,17 @@ class AskClips:
         """
         import pyarrow as pa
 
-        added = pa.schema([("answers", pa.list_(pa.string())), ("error", pa.string()),
-                           ("seconds", pa.float64()), ("num_visual_tokens", pa.int64())])  # fmt: skip
+        kinds = [pa.list_(pa.string()), pa.string(), pa.float64(), pa.int64()]
+        added = pa.schema(list(zip(_ADDED, kinds, strict=True)))
         table: Any = batch
         if not isinstance(batch, pa.Table):
             table = pa.table({name: list(column) for name, column in batch.items()})
-        if taken := [name for name in added.names if name in table.column_names]:
+        if taken := [name for name in _ADDED if name in table.column_names]:
             raise InputError(f"the rows have a column {taken[0]!r} already: rename it")
         rows, limit = table.to_pylist(), self._options.run.clips_in_flight
         done = dict(in_flight(lambda n: self._ask(rows[n]), range(len(rows)), limit=limit))
         columns = pa.Table.from_pylist([done[n] for n in range(len(rows))], schema=added)
-        for name in added.names:
+        for name in _ADDED:
             table = table.append_column(name, columns[name])
         return table
 

@@ -1,10 +1,22 @@
 """What one question about one clip comes back as."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from workers.visual import KeptFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankUse:
+    """Whether a clip's ranked tokens were stored ones, and the budget that they were made for.
+
+    MR-Pruner's ranking depends on the nominal share of a frame: tokens made for a larger budget are
+    ranked a little otherwise than those of a run of their own.
+    """
+
+    hit: bool
+    made_for_budget: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -16,7 +28,7 @@ class Answer:
     that ran side by side; ``elapsed_seconds`` is wall time, from when the clip was asked for until
     it was ready and from the question to the answer, without what lay between.
     ``peak_memory_bytes`` is the peak resident memory by process name, ``config`` the resolved
-    options of the run.
+    options of the run, ``bank`` None where no stored tokens were looked for.
     """
 
     video: str
@@ -33,6 +45,7 @@ class Answer:
     peak_memory_bytes: Mapping[str, int]
     warnings: tuple[str, ...]
     config: Mapping[str, Any]
+    bank: BankUse | None = None
 
     @property
     def num_frames(self) -> int:
@@ -68,4 +81,5 @@ class Answer:
             "elapsed_seconds": round(self.elapsed_seconds, 4),
             "peak_memory_bytes": dict(self.peak_memory_bytes),
             "warnings": list(self.warnings),
+            "bank": None if self.bank is None else asdict(self.bank),
         }

@@ -7,13 +7,17 @@ from functools import lru_cache
 import numpy as np
 
 from pruner import METHODS
-from streaming.options import Options
+from streaming.options import FrameOptions, Options
+from streaming.served import check_dtype, check_frames
 from workers.arrays import Int64Array
 from workers.checkpoint import locate, read_config
 from workers.llm.context import check_layer
 from workers.llm.prompt import ChatTemplate
+from workers.video.entry_source import EntrySource
+from workers.video.images import ImageSource
 from workers.video.sampling import sample_frames
 from workers.video.source import Source, open_source
+from workers.video.video_index import VideoIndex
 from workers.video.with_decord import import_decord
 from workers.vision.geometry import TileGeometry, read_geometry
 
@@ -95,26 +99,21 @@ def sample_clip(
 
 
 def sample_source(source: Source, options: Options) -> SampledClip:
-    """Sample a source's frames and read the checkpoint's geometry.
+    """Sample a source's frames and read the checkpoint's geometry; an entry has its own frames.
 
     Raises:
         ModelError: the model cannot be found.
-        InputError: the sampling options do not fit the clip, or FastV's layer the model.
+        InputError: the options do not fit the clip, or FastV's layer the model.
     """
-    frames = options.frames
-    num_frames = frames.num_frames
-    if num_frames is None and frames.fps is None:
-        num_frames = DEFAULT_NUM_FRAMES
-    frame_indices = sample_frames(
-        source,
-        num_frames=num_frames,
-        fps=frames.fps,
-        start_seconds=frames.start,
-        end_seconds=frames.end,
-    )
     checkpoint = _checkpoint_for(options)
     tiles = checkpoint.geometry
-    tiles = tiles.without_grid() if frames.base_only else tiles
+    tiles = tiles.without_grid() if options.frames.base_only else tiles
+    if isinstance(source, EntrySource):
+        check_frames(source, options.frames, tiles)
+        check_dtype(source, options.model.dtype)
+        frame_indices = np.arange(source.num_frames)
+    else:
+        frame_indices = _sample(source, options.frames)
     sizes = {source.size_of(int(frame)) for frame in frame_indices}
     length_of = {size: tiles.frame(*size).layout.num_tokens for size in sizes}
     lengths = [length_of[source.size_of(int(frame))] for frame in frame_indices]
@@ -124,4 +123,17 @@ def sample_source(source: Source, options: Options) -> SampledClip:
         lengths=np.array(lengths, np.int64),
         checkpoint=checkpoint,
         tiles=tiles,
+    )
+
+
+def _sample(source: VideoIndex | ImageSource, frames: FrameOptions) -> Int64Array:
+    num_frames = frames.num_frames
+    if num_frames is None and frames.fps is None:
+        num_frames = DEFAULT_NUM_FRAMES
+    return sample_frames(
+        source,
+        num_frames=num_frames,
+        fps=frames.fps,
+        start_seconds=frames.start,
+        end_seconds=frames.end,
     )

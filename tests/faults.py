@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest, ReadRequest
+from workers.messages import (
+    AllocateRequest,
+    EncodeRequest,
+    GenerateRequest,
+    ReadRequest,
+    StoreRequest,
+)
 from workers.process import ModelOptions
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Result, Stage
 from workers.visual import VisualSequence
@@ -63,15 +69,17 @@ class DoomedReader(ReadStage):
 
 
 class DoomedEncoder(EncodeStage):
-    """Dies on certain frames, or when it allocates."""
+    """Dies on certain frames, or when it allocates, saves or loads."""
 
     def __init__(self, doom: Doom, options: ModelOptions) -> None:
         super().__init__(options)
         self._doom = doom
 
-    def run(self, request: EncodeRequest | AllocateRequest, *inputs: Any) -> Iterator[Result]:
-        if isinstance(request, AllocateRequest):
-            self._doom.meet("allocate")
+    def run(
+        self, request: EncodeRequest | AllocateRequest | StoreRequest, *inputs: Any
+    ) -> Iterator[Result]:
+        if not isinstance(request, EncodeRequest):
+            self._doom.meet(type(request).__name__.removesuffix("Request").lower())
         else:
             for frame in request.frame_indices.tolist():
                 self._doom.meet(f"encode-{frame}")

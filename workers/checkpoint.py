@@ -97,8 +97,8 @@ def read_tensors(
     from safetensors import SafetensorError, safe_open
 
     tensors = {}
-    for file, stored_names in _files(location).items():
-        renamed = {stored: _rename(stored, names) for stored in stored_names}
+    for file, stored_names in stored_tensors(location).items():
+        renamed = {stored: new_name(stored, names) for stored in stored_names}
         chosen = {stored: new for stored, new in renamed.items() if new and wanted(new)}
         if not chosen:
             continue
@@ -143,7 +143,8 @@ def build_module(
     return module.eval()
 
 
-def _rename(stored: str, names: Mapping[str, str]) -> str | None:
+def new_name(stored: str, names: Mapping[str, str]) -> str | None:
+    """Return the name under which a stored tensor is used, None where it is not."""
     for pattern, replacement in names.items():
         match = re.fullmatch(pattern, stored)
         if match:
@@ -151,7 +152,7 @@ def _rename(stored: str, names: Mapping[str, str]) -> str | None:
     return None
 
 
-def _files(location: str) -> dict[str, list[str]]:
+def stored_tensors(location: str) -> dict[str, list[str]]:
     """Return the names of the tensors in each safetensors file of the checkpoint."""
     from safetensors import SafetensorError, safe_open
 

@@ -15,6 +15,7 @@
     ├── ResourceError              the cluster cannot place the actors that were asked for
     ├── OutputError                what the run has made cannot be written
     ├── FailedRowsError            a job is done, but too many of its rows have no answer
+    ├── EntryError                 stored tokens that are damaged, or those of something else
     └── WorkerError                a worker failed or died more often than recovery allows
 
 Every exception carries one message string, so it survives pickling between actors unchanged.
@@ -79,6 +80,10 @@ class OutputError(StreamError):
 
 class FailedRowsError(StreamError):
     """A job is done, but more of its rows have no answer than it was allowed."""
+
+
+class EntryError(StreamError):
+    """A file of stored tokens that is damaged, or holds those of something else."""
 
 
 class WorkerError(StreamError):

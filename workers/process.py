@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import resource
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 
 _STATUS = Path("/proc/self/status")
+LOADING = threading.RLock()
+"""Held while a model is loaded: libraries are not made to be imported by two threads at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

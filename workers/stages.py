@@ -9,6 +9,7 @@ prefix caches) changes the time an answer takes and never the answer.
 import io
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,13 +23,21 @@ from workers.messages import (
     Note,
     ReadNews,
     ReadRequest,
+    SaveRequest,
+    StoreRequest,
 )
-from workers.process import ModelOptions, peak_memory_bytes, prepare_torch, release_memory
+from workers.process import (
+    LOADING,
+    ModelOptions,
+    peak_memory_bytes,
+    prepare_torch,
+    release_memory,
+)
 from workers.vision.geometry import TileGeometry
 from workers.visual import VisualSequence
 
 if TYPE_CHECKING:
-    from workers.vision.encoder import FrameFeatures
+    from workers.vision.encoder import FrameFeatures, VisionEncoder
 
 Result = tuple[Any, Note]
 
@@ -73,29 +82,53 @@ class ReadStage:
 
 
 class EncodeStage:
-    """From tiles to each frame's best visual tokens, and from those to one bounded sequence."""
+    """From tiles to each frame's best visual tokens, and from those to one bounded sequence.
 
-    def __init__(self, options: ModelOptions) -> None:
+    Args:
+        options: of the checkpoint.
+        lazy: load the vision half with the first frames only, as tokens may come from a store.
+    """
+
+    def __init__(self, options: ModelOptions, *, lazy: bool = False) -> None:
         from workers.checkpoint import locate
-        from workers.vision.encoder import VisionEncoder
+        from workers.stored import StoredTokens
 
-        device, dtype = prepare_torch(options)
-        self._dtype = str(dtype).removeprefix("torch.")
-        self._encoder = VisionEncoder(locate(options.model), device=device, dtype=dtype)
+        self._device, self._torch_dtype = prepare_torch(options)
+        self._dtype = str(self._torch_dtype).removeprefix("torch.")
+        self._location = locate(options.model)
+        self._stored = StoredTokens(self._location, device=self._device, dtype=self._dtype)
+        if not lazy:
+            _ = self._encoder
 
-    def run(self, request: EncodeRequest | AllocateRequest, *inputs: Any) -> Iterator[Result]:
+    @cached_property
+    def _encoder(self) -> "VisionEncoder":
+        with LOADING:
+            from workers.vision.encoder import VisionEncoder
+
+            return VisionEncoder(self._location, device=self._device, dtype=self._torch_dtype)
+
+    def run(
+        self, request: EncodeRequest | AllocateRequest | StoreRequest, *inputs: Any
+    ) -> Iterator[Result]:
         """Yield one result.
 
         For ``EncodeRequest`` and a chunk: a tuple of ``RankedFrames``, one for each pruning; the
         news are the seconds that each took. For ``AllocateRequest`` and such tuples, in any order:
-        the ``VisualSequence``; the news are its ``KeptFrame`` records.
+        the ``VisualSequence``; the news are its ``KeptFrame`` records. For ``LoadRequest`` and
+        ``OpenRequest`` such a tuple of a whole clip, or None for a miss, for ``SaveRequest`` and
+        such tuples nothing; the news are ``StoreNews``.
         """
         if isinstance(request, AllocateRequest):
             yield _allocate(request, inputs)
-        else:
+        elif isinstance(request, EncodeRequest):
             result = self._encode(request, *inputs)
             release_memory()  # its features are gone by now
             yield result
+        else:
+            start = time.perf_counter()
+            output, news = self._stored.answer(request, inputs)
+            stage = "save" if isinstance(request, SaveRequest) else "load"
+            yield output, note(news, {stage: time.perf_counter() - start})
 
     def _encode(self, request: EncodeRequest, chunk: TileChunk | PictureChunk) -> Result:
         wanted = np.isin(chunk.frame_indices, request.frame_indices)

@@ -16,6 +16,7 @@ from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
 from workers.errors import ContextError, InputError, StreamError, VideoError
 from workers.run.engine import EncodedClip, Engine
+from workers.store import TokenStore
 from workers.video.source import open_source
 
 
@@ -32,7 +33,8 @@ class Answering:
     """What holds for every clip of a job.
 
     ``attempts`` are the earlier ones of questions that are asked again; ``write`` takes each row as
-    soon as it is known, from any thread.
+    soon as it is known, from any thread. A ``store`` holds one ranking of a clip: with it, rows of
+    other budgets do not share an encoding, but may share an entry.
     """
 
     engine: Engine
@@ -40,6 +42,7 @@ class Answering:
     fingerprint: str
     attempts: Mapping[tuple[str, int], int]
     write: Callable[[Record], None]
+    store: TokenStore | None = None
 
     def answer(self, task: ClipTask) -> None:
         """Write a row for every pending question about a clip.
@@ -74,7 +77,7 @@ class Answering:
                 clips.setdefault(plans[item].clip.clip_id, []).append(item)
         for group in clips.values():
             with self._failing(group, "encode"):
-                encoded = encode(self.engine, plans[group[0]])
+                encoded = encode(self.engine, plans[group[0]], store=self.store)
                 self._answer_encoded(encoded, group, plans)
 
     def _plan(
@@ -103,7 +106,10 @@ class Answering:
             )
             for (options, choices), group in groups.items()
         ]
-        plans = plan_clips(sampled, variants)
+        if self.store is None:
+            plans = plan_clips(sampled, variants)
+        else:
+            plans = [plan for each in variants for plan in plan_clips(sampled, [each])]
         return {
             item: plan for group, plan in zip(groups.values(), plans, strict=True) for item in group
         }
@@ -145,6 +151,8 @@ class Answering:
             seconds=dict(seconds),
             elapsed_seconds=round(answer.elapsed_seconds if is_first else elapsed, 6),
             video_seconds=watched.plan.source_seconds,
+            bank="" if answer.bank is None else "hit" if answer.bank.hit else "made",
+            bank_budget=0 if answer.bank is None else answer.bank.made_for_budget,
             warnings=answer.warnings,
         )
 

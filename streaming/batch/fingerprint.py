@@ -8,18 +8,19 @@ from typing import Any
 
 from streaming.flags import flat, places
 from streaming.options import Options
-from streaming.version import version
 from workers.checkpoint import locate, read_config
+from workers.version import package_version
 
-_WITHOUT_EFFECT = ("cache_tokens",)
+_WITHOUT_EFFECT = ("run", "store", "cache_tokens")
+"""Groups and names of options."""
 
 
 def settings_of(options: Options) -> dict[str, Any]:
     """Return by name all that answers depend on but the manifest: model, options, version.
 
-    Not how many workers there are and where: the answers are the same. A checkpoint in a folder is
-    known by its ``config.json`` and by the names and sizes of its weights, one on the hub by its
-    name and ``config.json``.
+    Not how many workers there are and where, or what is kept: the answers are the same. A
+    checkpoint in a folder is known by its ``config.json`` and by the names and sizes of its
+    weights, one on the hub by its name and ``config.json``.
 
     Raises:
         ModelError: the checkpoint cannot be found.
@@ -28,9 +29,9 @@ def settings_of(options: Options) -> dict[str, Any]:
     chosen = {
         name: values[name]
         for name, place in places().items()
-        if place.path[0] != "run" and name not in _WITHOUT_EFFECT
+        if place.path[0] not in _WITHOUT_EFFECT and name not in _WITHOUT_EFFECT
     }
-    return {"version": version(), "checkpoint": _checkpoint(options.model.model), **chosen}
+    return {"version": package_version(), "checkpoint": _checkpoint(options.model.model), **chosen}
 
 
 def digest(settings: Mapping[str, Any]) -> str:

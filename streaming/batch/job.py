@@ -23,6 +23,7 @@ from streaming.options import Options
 from streaming.pipeline import in_flight, open_engine
 from streaming.sample import check_run
 from workers.errors import FailedRowsError
+from workers.store import open_store
 
 _LOG_SECONDS = 10.0
 """Between two lines of progress where no terminal shows a bar."""
@@ -104,6 +105,8 @@ def _answer(
 ) -> None:
     """Answer clips side by side; rows are written as they come."""
     check_run(options)
+    kept = options.store
+    store = None if kept.bank is None else open_store(kept.bank, kept.bank_gib)
     lock = threading.Lock()
     is_shown = sys.stderr.isatty()
     bar = tqdm(
@@ -130,6 +133,7 @@ def _answer(
             fingerprint=fingerprint,
             attempts=done.attempts,
             write=write,
+            store=store,
         )
         try:
             for _ in in_flight(answering.answer, tasks, limit=options.run.clips_in_flight):

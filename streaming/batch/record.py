@@ -22,7 +22,9 @@ class Record:
     message; of any other they are empty. ``attempts`` counts this row's runs. ``seconds`` is the
     busy time of workers for this row by stage; what was done once for a clip (reading, encoding)
     stands in the first row of the clip. ``elapsed_seconds`` is wall time in the same way.
-    ``video_seconds`` is the length of the clip between its first and its last picture.
+    ``video_seconds`` is the length of the clip between its first and its last picture. ``bank``
+    tells whether stored tokens were used (hit) or stored (made), ``bank_budget`` the budget that
+    they were made for.
     """
 
     id: str
@@ -45,6 +47,8 @@ class Record:
     seconds: Mapping[str, float] = field(default_factory=dict)
     elapsed_seconds: float = 0.0
     video_seconds: float = 0.0
+    bank: str = ""
+    bank_budget: int = 0
     warnings: tuple[str, ...] = ()
     meta: str = ""
     key: str = ""

@@ -15,7 +15,8 @@ from workers.errors import InputError
 
 UNPRUNED = "none"
 DEFAULT_KEEP_RATIOS = (1.0, 0.5, 0.3, 0.1, 0.05)
-_SETTLED = ("budget", "keep_ratio", "num_frames", "fps", "seed", "model", "device", "dtype")
+_SETTLED = ("budget", "keep_ratio", "num_frames", "fps", "seed", "model", "device", "dtype",
+            "bank", "bank_gib")  # fmt: skip
 
 
 CellKey = tuple[str, str, int]

@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--retry-failed", action="store_true", help="ask clips again that could not be asked"
     )
     parser.add_argument("--baseline", help="row that the others are compared with")
-    add_options(parser, without=("budget", "keep_ratio", "pruner"))
+    add_options(parser, without=("budget", "keep_ratio", "pruner", "bank", "bank_gib"))
     return parser.parse_args(arguments)
 
 

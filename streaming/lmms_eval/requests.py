@@ -64,7 +64,7 @@ def read_model_args(given: Mapping[str, object]) -> Options:
         else:
             words.append(f"{flag(name)}={value}")
     parser = Parser(prog="--model_args", add_help=False, allow_abbrev=False)
-    add_options(parser)
+    add_options(parser, without=("bank", "bank_gib"))
     try:
         return read_options(parser.parse_args(words))
     except InputError as error:

@@ -95,7 +95,7 @@ def test_the_help_tells_each_option_its_default_and_its_choices(name: str) -> No
 def test_the_help_is_grouped() -> None:
     text = new_parser().format_help()
     headings = re.findall(r"^(\w+): .*:$", text, re.MULTILINE)
-    assert headings == ["model", "frames", "pruning", "budget", "generation", "run"]
+    assert headings == ["model", "frames", "pruning", "budget", "generation", "store", "run"]
     assert text.index("\nbudget: ") < text.index("  --budget N") < text.index("\ngeneration: ")
 
 

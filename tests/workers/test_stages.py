@@ -474,3 +474,26 @@ def test_a_painted_picture_is_read_through_all_stages(
     assert [read_frame_number(picture) for picture in shown] == [3, 700]
     _, frames = allocate(encoder, [encode(encoder, chunk, tiles, pruning())[0]], budget=20)
     assert [frame.pts_seconds for frame in frames] == [0.0, 1.0]
+
+
+def test_a_lazy_stage_loads_the_vision_half_with_the_first_frames(
+    options: ModelOptions,
+    chunks: list[TileChunk],
+    tiles: TileGeometry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[str] = []
+
+    class Counted(VisionEncoder):
+        def __init__(self, location: str, **settings: Any) -> None:
+            loaded.append(location)
+            super().__init__(location, **settings)
+
+    monkeypatch.setattr("workers.vision.encoder.VisionEncoder", Counted)
+    lazy = EncodeStage(options, lazy=True)
+    assert loaded == []
+    ranked = [encode(lazy, chunk, tiles, pruning())[0] for chunk in chunks]
+    assert len(loaded) == 1
+    allocate(lazy, ranked, budget=30)
+    EncodeStage(options)
+    assert len(loaded) == 2

@@ -7,13 +7,21 @@ Whatever is asked names its clip; clips and questions share the workers (see
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workers.errors import StreamError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
-from workers.messages import AllocateRequest, Clip, GenerateRequest
+from workers.messages import (
+    AllocateRequest,
+    Clip,
+    GenerateRequest,
+    LoadRequest,
+    OpenRequest,
+    SaveRequest,
+    StoreNews,
+)
 from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
 from workers.run.meter import Meter
 from workers.run.queue import Unit
@@ -28,7 +36,10 @@ class EncodedClip:
 
     ``bank`` are handles on them; ``pts_seconds`` the times of the frames in it, by frame in source
     order, ``thumbnails`` their pictures for a report; ``seconds`` the busy seconds of the clip by
-    stage, and ``elapsed_seconds`` the time from when it was asked for.
+    stage, and ``elapsed_seconds`` the time from when it was asked for. ``num_given_up`` frames are
+    missing as their workers died on them. Where stored tokens were looked for, ``made_for_budget``
+    tells what budget those in ``bank`` were made for; ``origin`` reads them again where they came
+    from a store.
     """
 
     clip: Clip
@@ -40,6 +51,9 @@ class EncodedClip:
     prune_seconds: tuple[float, ...]
     """What each of the clip's prunings took."""
     elapsed_seconds: float
+    num_given_up: int = 0
+    made_for_budget: int | None = None
+    origin: LoadRequest | OpenRequest | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -112,7 +126,51 @@ class Engine:
             seconds=dict(job.seconds),
             prune_seconds=tuple(job.prune_seconds),
             elapsed_seconds=time.perf_counter() - job.started,
+            num_given_up=job.num_given_up,
         )
+
+    def load(
+        self, clip: Clip, request: LoadRequest | OpenRequest
+    ) -> tuple[EncodedClip | None, tuple[str, ...]]:
+        """Return a clip with tokens that were stored, None if there are none, and what is amiss.
+
+        The clip's pruning is then that of the entry, so that what is lost and must be encoded again
+        comes out as it was.
+
+        Raises:
+            StreamError: an entry that was named cannot be used, or a worker failed.
+        """
+        started = time.perf_counter()
+        job = CallJob("encoder", f"{clip.name}: looking for stored tokens")
+        events = self._schedule.listen(job, [("encoder", Unit(job=job, request=request))])
+        ((handle, news),) = events
+        manifest = news.manifest
+        if manifest is None:
+            return None, news.warnings
+        encoded = EncodedClip(
+            clip=replace(clip, prunings=(manifest.pruning,)),
+            bank=(handle,),
+            pts_seconds=dict(zip(manifest.frame_indices, manifest.pts_seconds, strict=True)),
+            thumbnails=news.thumbnails,
+            warnings=manifest.warnings,
+            seconds=dict(job.seconds),
+            prune_seconds=(0.0,),
+            elapsed_seconds=time.perf_counter() - started,
+            made_for_budget=manifest.made_for_budget,
+            origin=request,
+        )
+        return encoded, news.warnings
+
+    def save(self, encoded: EncodedClip, request: SaveRequest) -> tuple[str, ...]:
+        """Store a clip's tokens; return why they could not be, if so.
+
+        Raises:
+            StreamError: a worker failed.
+        """
+        news: StoreNews
+        _, news, seconds = self._call(encoded, request, "storing its tokens")
+        encoded.seconds = {**encoded.seconds, **seconds}
+        return news.warnings
 
     def allocate(self, encoded: EncodedClip, allocation: Allocation) -> Visual:
         """Share the budget out; the sequence stays with the workers.
@@ -122,23 +180,39 @@ class Engine:
         """
         started = time.perf_counter()
         request = AllocateRequest(allocation=allocation)
+        handle, frames, seconds = self._call(encoded, request, "sharing its budget out")
+        return Visual(
+            encoded=encoded,
+            allocation=allocation,
+            handle=handle,
+            frames=frames,
+            seconds={"prune": encoded.prune_seconds[allocation.pruning], **seconds},
+            elapsed_seconds=time.perf_counter() - started,
+        )
+
+    def _call(
+        self, encoded: EncodedClip, request: Any, what: str
+    ) -> tuple[Any, Any, Mapping[str, float]]:
+        """Return (handle, news, busy seconds) of what an encoder does with a clip's tokens."""
+        name = encoded.clip.name
         for _ in range(MAX_DEATHS):
-            job = CallJob("encoder", f"{encoded.clip.name}: sharing its budget out")
+            job = CallJob("encoder", f"{name}: {what}")
             unit = Unit(job=job, request=request, inputs=encoded.bank)
             try:
-                ((handle, frames),) = self._schedule.listen(job, [("encoder", unit)])
-            except InputLostError:  # with the machine that held them: they are made again
-                encoded.bank = self.encode(encoded.clip).bank
+                ((handle, news),) = self._schedule.listen(job, [("encoder", unit)])
+            except InputLostError:  # with the machine that held them
+                encoded.bank = self._again(encoded)
                 continue
-            return Visual(
-                encoded=encoded,
-                allocation=allocation,
-                handle=handle,
-                frames=frames,
-                seconds={"prune": encoded.prune_seconds[allocation.pruning], **job.seconds},
-                elapsed_seconds=time.perf_counter() - started,
-            )
-        raise WorkerError(f"{encoded.clip.name}: its tokens were lost {MAX_DEATHS} times")
+            return handle, news, job.seconds
+        raise WorkerError(f"{name}: its tokens were lost {MAX_DEATHS} times")
+
+    def _again(self, encoded: EncodedClip) -> tuple[Any, ...]:
+        """Return handles on the same tokens: loaded again, else encoded again."""
+        if encoded.origin is not None:
+            loaded, _ = self.load(encoded.clip, encoded.origin)
+            if loaded is not None and loaded.clip.prunings == encoded.clip.prunings:
+                return loaded.bank
+        return self.encode(encoded.clip).bank
 
     def generate(
         self, visual: Visual, prompt: Prompt, sampling: SamplingOptions

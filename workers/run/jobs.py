@@ -131,6 +131,8 @@ class ClipJob(Job):
         """Times of the frames that were encoded."""
         self.thumbnails: dict[int, bytes] = {}
         self.prune_seconds = [0.0] * len(clip.prunings)
+        self.num_given_up = 0
+        """Frames that are left out because workers died on them."""
         self.started = time.perf_counter()
         self._warnings: list[tuple[int, str]] = []
         self._left = clip.num_frames
@@ -209,6 +211,7 @@ class ClipJob(Job):
         seconds = part.pts_seconds[frames[0] - part.first_frame]
         text = f"{self.clip.name}: the frame at {seconds:.3f} s {blame} and is left out"
         self._warnings.append((frames[0], text))
+        self.num_given_up += 1
         self._account(1)
         return []
 

@@ -1,21 +1,18 @@
 """Workers that are threads of this process."""
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from workers.errors import StreamError, WorkerError
+from workers.process import LOADING
 from workers.run.worker import Results
 from workers.stages import Stage
-
-_LOADING = threading.Lock()
 
 
 class LocalWorker:
     """A stage in this process, run by the thread that calls; see ``workers.run.worker.Worker``.
 
-    Stages are made one after another, in the order in which they are started: libraries are not
-    made to be imported by two threads at once.
+    Stages are made one after another, in the order in which they are started.
 
     Args:
         name: of the worker.
@@ -31,7 +28,7 @@ class LocalWorker:
 
     def start(self) -> None:
         """Make the stage, which loads its model."""
-        with _LOADING:
+        with LOADING:
             if self._stage is None:
                 self._stage = self._make()
 

@@ -1,8 +1,10 @@
-"""Opening whatever the user names as a clip: a video, or a still picture."""
+"""Opening whatever the user names as a clip: a video, a still picture, an entry of a store."""
 
 from collections.abc import Callable
 
+from workers.entry import is_entry
 from workers.errors import VideoOpenError, display_name
+from workers.video.entry_source import EntrySource, open_entry_source
 from workers.video.fetch import find_file, local_path
 from workers.video.image_files import is_image
 from workers.video.images import ImageSource, open_images
@@ -10,8 +12,8 @@ from workers.video.index import index_video
 from workers.video.limits import check_file
 from workers.video.video_index import VideoIndex
 
-Source = VideoIndex | ImageSource
-"""An opened clip; of either kind it tells ``name``, ``num_frames``, ``size_of`` and the like."""
+Source = VideoIndex | ImageSource | EntrySource
+"""An opened clip; of any kind it tells ``name``, ``num_frames``, ``size_of`` and the like."""
 
 _HEIF_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 
@@ -30,15 +32,19 @@ def open_source(
 
     Args:
         path: a local regular file, or the URI of a file (``s3://``, ``gs://``, ``file://`` and what
-            else pyarrow's file systems read): a video, or a picture as ``open_images`` takes it.
+            else pyarrow's file systems read): a video, or a picture as ``open_images`` takes it,
+            or an entry.
         timeout_seconds: see :func:`workers.video.index.index_video`, as for ``progress``.
         progress: told the share of the file read so far.
 
     Raises:
         VideoError: see ``index_video`` and ``open_images``.
+        EntryError: an entry is damaged, or of another format.
     """
     path = find_file(path)
     check_file(path)
+    if is_entry(local_path(path)):
+        return open_entry_source(local_path(path))
     if _is_heif(path):
         if not is_image(path):
             raise VideoOpenError(

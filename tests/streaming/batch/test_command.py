@@ -257,6 +257,26 @@ def test_rows_have_options_of_their_own_and_share_the_encoding(
     assert encoded == [clips[0]] * 2  # once for four frames, once for two
 
 
+def test_with_a_bank_another_job_neither_decodes_nor_encodes(
+    batch: Any, write_manifest: Any, rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = ["--bank", str(tmp_path / "bank"), "--budget", "40"]
+    plain_job = batch(write_manifest(*rows), "--budget", "40", output="plain")
+    first = batch(write_manifest(*rows), *bank, output="first")
+    assert {row["bank"] for row in first.rows.values()} == {"made"}
+    monkeypatch.setattr(Engine, "encode", None)
+    again = batch(write_manifest(*rows), *bank, output="again")
+    assert {(row["bank"], row["bank_budget"]) for row in again.rows.values()} == {("hit", 40)}
+    less = write_manifest({**rows[0], "id": "less", "budget": 30})
+    smaller = batch(less, *bank, output="smaller")
+    assert {(row["budget"], row["bank_budget"]) for row in smaller.rows.values()} == {(30, 40)}
+    answers = [
+        {name: row["answer"] for name, row in done.rows.items()}
+        for done in (plain_job, first, again)
+    ]
+    assert answers[0] == answers[1] == answers[2]
+
+
 def test_the_answer_is_one_of_the_options(
     batch: Any, write_manifest: Any, rows: Any, clips: list[str]
 ) -> None:

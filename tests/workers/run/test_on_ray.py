@@ -12,7 +12,7 @@ from streaming.flags import change
 from streaming.options import Options
 from streaming.pipeline import allocate, answer_clip, ask, encode, in_flight, open_engine, watch
 from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
-from streaming.result import Answer
+from streaming.result import Answer, BankUse
 from streaming.sample import sample_clip
 from tests.clips import draw_clip
 from tests.faults import (
@@ -27,6 +27,7 @@ from tests.faults import (
     hoard,
 )
 from tests.workers.video.remote import ReadElsewhere, elsewhere
+from workers.store import open_store
 
 QUESTION = "what number is shown first?"
 
@@ -261,3 +262,23 @@ def test_twenty_clips_in_flight_are_answered_as_one_by_one(
     assert deaths_in(tmp_path / "many") == deaths
     for name, peak in memory.items():
         assert peak < few_memory[name] * 1.15 + 30 * 2**20, name
+
+
+@pytest.mark.slow
+def test_stored_tokens_are_those_that_were_encoded_whoever_dies_over_them(
+    clip: Path, options: Options, expected: Answer, tmp_path: Path
+) -> None:
+    deaths = {"load": 1, "save": 1}
+    store, doom = open_store(str(tmp_path / "bank"), 1.0), tmp_path / "doom"
+    doom.mkdir()
+    with open_engine(options, doomed_stages(doom, deaths, options.model)) as engine:
+        made, loaded = (
+            answer_clip(engine, plan(clip, options), [QUESTION], store=store)[0] for _ in range(2)
+        )
+    assert deaths_in(doom) == deaths
+    assert [each.bank for each in (made, loaded)] == [
+        BankUse(hit=hit, made_for_budget=200) for hit in (False, True)
+    ]
+    for answer in (made, loaded):
+        assert (answer.answer, kept(answer)) == (expected.answer, kept(expected))
+        assert answer.warnings == ()
