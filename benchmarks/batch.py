@@ -1,7 +1,8 @@
-"""Clips a minute: many in flight, against one after another in a warm process, against single asks.
+"""Clips a minute: many in flight, one after another in a warm process, and a command a clip.
 
-The first two take turns on the same engine, once it is warm; then whole commands are timed, start
-included.
+On a warm engine, several numbers of clips in flight take turns with one clip after another, whose
+stages overlap, and in one process with one stage after another, as a plain loop would have it. Then
+whole commands are timed, start included.
 
 Run: python -m benchmarks.batch [--clips 16] [--repeats 5] [--json PATH]
 """
@@ -24,8 +25,11 @@ from streaming.options import Options
 from streaming.pipeline import answer_clip, in_flight, open_engine
 from streaming.plan import ClipPlan, plan_clip
 from streaming.sample import sample_clip
+from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest, ReadRequest
 from workers.run.engine import Engine
+from workers.stages import EncodeStage, GenerateStage, ReadStage
 
+Stages = tuple[ReadStage, EncodeStage, GenerateStage]
 QUESTIONS = ["what number is shown?", "what color is the ball?"]
 SETTINGS = {"num_frames": 32, "budget": 160}
 
@@ -43,6 +47,27 @@ def one_after_another(engine: Engine, plans: list[ClipPlan]) -> None:
         answer_clip(engine, plan, QUESTIONS)
 
 
+def stage_after_stage(stages: Stages, plans: list[ClipPlan]) -> None:
+    """Answer about clips with no two things done at once: read, encode, share out, answer."""
+    read, encode, generate = stages
+    for plan in plans:
+        clip = plan.clip
+        ranked, times = [], []
+        for segment in clip.segments:
+            for chunk, note in list(read.run(ReadRequest(segment=segment, tiles=clip.tiles))):
+                request = EncodeRequest(
+                    tiles=clip.tiles, prunings=clip.prunings, frame_indices=note.news.frame_indices
+                )
+                ranked += [output for output, _ in encode.run(request, chunk)]
+                times += note.news.pts_seconds.tolist()
+        shared = AllocateRequest(allocation=plan.allocation(times))
+        ((visual, note),) = encode.run(shared, *ranked)
+        for question in QUESTIONS:
+            prompt = plan.prompt(question, note.news)
+            asked = GenerateRequest(prompt=prompt, sampling=plan.options.generation)
+            list(generate.run(asked, visual))
+
+
 def side_by_side(engine: Engine, plans: list[ClipPlan], limit: int) -> None:
     """Answer about several clips at a time."""
     for _ in in_flight(lambda plan: answer_clip(engine, plan, QUESTIONS), plans, limit=limit):
@@ -55,11 +80,14 @@ def measure_warm(
     """Return clips a minute of every round on one warm engine."""
     options = change(Options(), {**SETTINGS, "executor": executor}, source="")
     figures: dict[str, list[float]] = {}
+    stages = (ReadStage(), EncodeStage(options.model), GenerateStage(options.model))
     with open_engine(options) as engine:
         plans = [plan_clip(sample_clip(str(clip), options), options, QUESTIONS) for clip in clips]
         one_after_another(engine, plans[:2])
         for _ in range(repeats):
             works = {"one after another": partial(one_after_another, engine, plans)}
+            if executor == "local":
+                works["one stage after another"] = partial(stage_after_stage, stages, plans)
             works |= {f"{n} in flight": partial(side_by_side, engine, plans, n) for n in limits}
             for name, work in works.items():
                 figures.setdefault(f"{executor}, {name}", []).append(
