@@ -22,9 +22,10 @@ from pathlib import Path
 from benchmarks.clip import draw_clip
 from benchmarks.hardware import describe_hardware
 from benchmarks.random_checkpoint import write_checkpoint
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import ask, open_engine, watch
+from streaming.pipeline import ask, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import sample_clip

@@ -20,10 +20,12 @@ from pathlib import Path
 
 from benchmarks.clip import draw_clip
 from benchmarks.hardware import describe_hardware
+from streaming.clip_plan import ClipPlan
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import answer_clip, in_flight, open_engine
-from streaming.plan import ClipPlan, plan_clip
+from streaming.pipeline import answer_clip, in_flight
+from streaming.plan import plan_clip
 from streaming.sample import sample_clip
 from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest, ReadRequest
 from workers.run.engine import Engine

@@ -20,9 +20,9 @@ import numpy as np
 from benchmarks.clip import draw_clip
 from benchmarks.hardware import describe_hardware
 from pruner import FrameLayout
+from streaming.engine import Stages, open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import Stages, open_engine
 from streaming.plan import plan_clip
 from streaming.sample import sample_clip
 from workers.frames import RankedFrames, TileChunk

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hardware import describe_hardware
+from streaming.engine import open_engine
 from streaming.evaluate.answering import answer_clip
 from streaming.evaluate.cells import Cell, make_cells
 from streaming.evaluate.questions import Question, read_questions
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import in_flight, open_engine
+from streaming.pipeline import in_flight
 from training.make_set import draw_set
 from workers.run.engine import Engine
 

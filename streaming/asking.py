@@ -9,8 +9,9 @@ from typing import NoReturn, TextIO
 from tqdm import tqdm
 
 from streaming.command import check_text, say, typed_lines
+from streaming.engine import open_engine
 from streaming.flags import read_options
-from streaming.pipeline import WatchedClip, ask, open_engine, watch
+from streaming.pipeline import WatchedClip, ask, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import sample_source

@@ -11,100 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from pruner import METHODS
-from streaming.budget import are_compact, count_prompt, count_timestamps, settle_budget
+from streaming.budget import are_compact, count_prompt, settle_budget
+from streaming.clip_plan import ClipPlan
 from streaming.options import Options
 from streaming.rankings import make_pruning, merge_prunings, ranking_of
 from streaming.sample import SampledClip
 from streaming.served import check_pruning
 from workers.arrays import Int64Array
 from workers.frames import Pruning
-from workers.llm.context import check_context
-from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 from workers.messages import Clip
 from workers.video.entry_source import EntrySource
 from workers.video.segments import Segment, cut_segments
 from workers.video.source import Source
-from workers.visual import Allocation, KeptFrame
 
 _CHUNK_BYTES = 64 * 1024**2
 _CHUNKS_PER_SEGMENT = 8
 """A decoder turns to another clip after so many chunks, and another decoder may go on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ClipPlan:
-    """What is done with one clip: ``clip`` is for the workers, the rest for those who ask.
-
-    Its frames are those at the positions ``frames`` of ``source``.
-    """
-
-    clip: Clip
-    source: Source
-    frames: Int64Array
-    template: ChatTemplate
-    budget: int
-    pruning: int
-    max_keep: int
-    """The most that a frame may be handed, whoever else shares the clip."""
-    num_unpruned_tokens: int
-    source_seconds: float
-    """From the source's first picture to its last."""
-    compact_positions: bool
-    options: Options
-    warnings: tuple[str, ...]
-    """What is unusual about the source."""
-
-    def timestamps(self, pts_seconds: Sequence[float]) -> list[str]:
-        """Return the text before each frame shown at these times; empty without timestamps."""
-        wanted = self.options.budget.timestamps
-        return [timestamp_text(t) if wanted else "" for t in pts_seconds]
-
-    def allocation(self, pts_seconds: Sequence[float]) -> Allocation:
-        """Return how the budget is shared among the frames that could be encoded."""
-        options = self.options
-        timestamps = self.timestamps(pts_seconds) if options.budget.timestamps else []
-        return Allocation(
-            method=options.pruning.pruner,
-            budget=self.budget,
-            pruning=self.pruning,
-            max_keep=self.max_keep,
-            shares=options.budget.shares,
-            novelty=options.budget.novelty,
-            num_timestamp_tokens=count_timestamps(self.template, timestamps),
-            compact_positions=self.compact_positions,
-            fastv_layer=options.pruning.fastv_layer,
-        )
-
-    def prompt(
-        self, question: str, frames: Sequence[KeptFrame], choices: Sequence[str] = ()
-    ) -> Prompt:
-        """Return the prompt of a question about the frames that were kept.
-
-        Raises:
-            InputError: see :meth:`workers.llm.prompt.ChatTemplate.build`.
-            ContextError: it does not fit the model's context, with the visual tokens and an answer.
-        """
-        stamps = self.timestamps([frame.pts_seconds for frame in frames])
-        prompt = self.template.build(question, stamps, choices)
-        kept = sum(len(frame.keep_indices) for frame in frames)
-        self.check(prompt, kept, sum(frame.layout.num_tokens for frame in frames))
-        return prompt
-
-    def check(self, prompt: Prompt, num_kept: int, num_unpruned: int) -> None:
-        """Refuse a prompt about frames of which so many tokens are kept of so many.
-
-        Raises:
-            ContextError: see :meth:`prompt`.
-        """
-        unpruned = METHODS[self.options.pruning.pruner].enters_unpruned
-        option = "--budget" if self.options.budget.keep_ratio is None else "--keep-ratio"
-        check_context(
-            prompt,
-            num_visual_tokens=num_kept if self.compact_positions else num_unpruned,
-            max_new_tokens=self.options.generation.max_new_tokens,
-            context_length=self.template.context_length,
-            visual_option="--num-frames" if unpruned or not self.compact_positions else option,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streaming.command import check_text
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import answer_clip, in_flight, open_engine
+from streaming.pipeline import answer_clip, in_flight
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import check_run, sample_clip

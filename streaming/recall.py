@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from streaming.plan import ClipPlan
+from streaming.clip_plan import ClipPlan
 from streaming.served import recorded_options
 from workers.digests import DigestMemory
 from workers.errors import VideoOpenError

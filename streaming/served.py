@@ -14,7 +14,7 @@ from workers.video.entry_source import EntrySource
 from workers.vision.geometry import TileGeometry
 
 if TYPE_CHECKING:
-    from streaming.plan import ClipPlan
+    from streaming.clip_plan import ClipPlan
 
 _GROUPS = ("frames", "pruning", "budget")
 

@@ -15,9 +15,10 @@ from tests import accelerator
 import torch
 
 from pruner import METHODS
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import answer_clip, open_engine
+from streaming.pipeline import answer_clip
 from streaming.plan import plan_clip
 from streaming.sample import sample_clip
 from training.plan import Plan

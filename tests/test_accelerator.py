@@ -40,6 +40,7 @@ def test_tensors_of_two_devices_do_not_mix() -> None:
     assert len(lines_of("mixing")) == 3
 
 
+@pytest.mark.slow
 def test_every_pruner_keeps_and_answers_alike_on_an_accelerator(tmp_path: Path) -> None:
     draw_set(tmp_path, seed=5, clips_per_kind=1, num_frames=(8,), num_questions=1)
     clip = sorted(tmp_path.glob("*16x9*.mp4"))[0]

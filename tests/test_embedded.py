@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
+from streaming.engine import open_engine
 from streaming.evaluate.questions import Question, is_right, read_questions
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import answer_clip, ask, in_flight, open_engine, watch
+from streaming.pipeline import answer_clip, ask, in_flight, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import sample_clip

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from streaming.asking import summarize
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import ask, open_engine, watch
+from streaming.pipeline import ask, watch
 from streaming.plan import plan_clip
 from streaming.report.page import write_report
 from streaming.result import Answer

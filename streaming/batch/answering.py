@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from streaming.batch.clips import ClipTask
 from streaming.batch.item import Item
 from streaming.batch.record import FAILED, Record
+from streaming.clip_plan import ClipPlan
 from streaming.flags import change
 from streaming.options import FrameOptions, Options
 from streaming.pipeline import WatchedClip, allocate, ask, encode
-from streaming.plan import ClipPlan, Variant, plan_clips
+from streaming.plan import Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
 from workers.errors import ContextError, InputError, StreamError, VideoError

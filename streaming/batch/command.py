@@ -9,13 +9,13 @@ interrupted, 143 terminated: what is done is kept.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO
 
 from streaming.batch.shards import FORMATS
 from streaming.command import Parser, leave, run_command
 from streaming.flags import add_options
 from workers.errors import InputError
+from workers.video.fetch import is_uri
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m streaming.batch", description=__doc__, allow_abbrev=False)
     parser.add_argument("manifest", help="path or URI of the questions")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the answers")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the answers")
     parser.add_argument(
         "--format", choices=FORMATS, help="of the rows (default: as the manifest, jsonl or openai)"
     )
@@ -53,6 +53,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add_options(parser)
     parsed = parser.parse_args(arguments)
+    if is_uri(parsed.output):
+        raise InputError(f"--output {parsed.output}: must be a folder, for example a mounted one")
     if parsed.shard_rows < 1:
         raise InputError(f"--shard-rows {parsed.shard_rows}: must be at least 1")
     if not parsed.shard_seconds > 0:

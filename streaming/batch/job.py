@@ -18,9 +18,10 @@ from streaming.batch.folder import Done, open_folder, resume, settle, write_summ
 from streaming.batch.manifest import read_manifest
 from streaming.batch.record import Record
 from streaming.batch.shards import ShardWriter
+from streaming.engine import open_engine
 from streaming.flags import change, read_options
 from streaming.options import Options
-from streaming.pipeline import in_flight, open_engine
+from streaming.pipeline import in_flight
 from streaming.sample import check_run
 from workers.errors import FailedRowsError
 from workers.store import open_store
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
     options = settled(read_options(arguments))
     manifest = read_manifest(arguments.manifest, options, ignored=arguments.ignore)
     form = arguments.format or ("openai" if manifest.is_openai else "jsonl")
-    folder: Path = arguments.output
+    folder = Path(arguments.output)
     with open_folder(folder):
         fingerprint = settle(folder, settings_of(options), arguments.on_change)
         done = resume(

@@ -5,12 +5,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from streaming.clip_plan import ClipPlan
 from streaming.evaluate.cells import Cell
 from streaming.evaluate.questions import Question, is_right
 from streaming.evaluate.records import Failure, failure_line
 from streaming.options import FrameOptions, Options
 from streaming.pipeline import WatchedClip, allocate, ask, encode
-from streaming.plan import ClipPlan, Variant, plan_clips
+from streaming.plan import Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_clip
 from workers.errors import ContextError, InputError, StreamError, VideoError

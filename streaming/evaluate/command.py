@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pruner import METHODS
 from streaming.command import Parser, run_command, say
+from streaming.engine import open_engine
 from streaming.evaluate.answering import answer_clip, clip_name
 from streaming.evaluate.cells import DEFAULT_KEEP_RATIOS, UNPRUNED, Cell, make_cells
 from streaming.evaluate.questions import Question, read_questions
@@ -27,7 +28,7 @@ from streaming.evaluate.scoring import score
 from streaming.evaluate.tables import write_tables
 from streaming.flags import add_options, flat, read_options
 from streaming.options import Options
-from streaming.pipeline import in_flight, open_engine
+from streaming.pipeline import in_flight
 from streaming.sample import check_run
 from workers.errors import InputError, StreamError, VideoError
 

@@ -15,13 +15,14 @@ from lmms_eval.api.instance import (  # type: ignore[import-not-found]
 from lmms_eval.api.model import lmms  # type: ignore[import-not-found]
 from tqdm import tqdm
 
+from streaming.engine import open_engine
 from streaming.lmms_eval.requests import (
     EvalRequest,
     read_model_args,
     read_request,
     unknown_settings,
 )
-from streaming.pipeline import WatchedClip, ask, in_flight, open_engine, watch
+from streaming.pipeline import WatchedClip, ask, in_flight, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import check_run, sample_source

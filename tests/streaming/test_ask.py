@@ -11,9 +11,10 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 from pruner import METHODS
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import open_engine, watch
+from streaming.pipeline import watch
 from streaming.plan import plan_clip
 from streaming.sample import sample_clip
 from tests.clips import draw_clip, paint_frame

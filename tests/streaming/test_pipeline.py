@@ -17,22 +17,15 @@ import pytest
 import torch
 
 from pruner import METHODS
+from streaming.clip_plan import ClipPlan
+from streaming.engine import open_engine
 from streaming.evaluate.answering import answer_clip as answer_cells
 from streaming.evaluate.cells import make_cells
 from streaming.evaluate.questions import Question
 from streaming.flags import change, flat
 from streaming.options import Options
-from streaming.pipeline import (
-    WatchedClip,
-    allocate,
-    answer_clip,
-    ask,
-    encode,
-    in_flight,
-    open_engine,
-    watch,
-)
-from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
+from streaming.pipeline import WatchedClip, allocate, answer_clip, ask, encode, in_flight, watch
+from streaming.plan import Variant, plan_clip, plan_clips
 from streaming.result import Answer
 from streaming.sample import sample_clip, sample_source
 from tests.clips import destroy_bytes, draw_clip

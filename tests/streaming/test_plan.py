@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pruner import METHODS, FrameLayout, Settings
+from streaming.clip_plan import ClipPlan
 from streaming.flags import change
 from streaming.options import Options
-from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
+from streaming.plan import Variant, plan_clip, plan_clips
 from streaming.sample import Checkpoint, SampledClip, sample_clip, sample_source
 from tests.clips import draw_clip, paint_frame
 from workers.checkpoint import locate

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pruner import METHODS
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import WatchedClip, open_engine, watch
+from streaming.pipeline import WatchedClip, watch
 from streaming.plan import plan_clip
 from streaming.sample import sample_source
 from workers.run.engine import Engine

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from streaming import ray_data
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import answer_clip, open_engine
+from streaming.pipeline import answer_clip
 from streaming.plan import plan_clip
 from streaming.ray_data import AskClips
 from streaming.sample import sample_clip

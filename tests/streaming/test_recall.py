@@ -10,20 +10,13 @@ from typing import Any
 import pytest
 
 from pruner import METHODS
-from streaming import pipeline, recall
+from streaming import recall
+from streaming.clip_plan import ClipPlan
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import (
-    WatchedClip,
-    allocate,
-    answer_clip,
-    ask,
-    encode,
-    in_flight,
-    open_engine,
-    watch,
-)
-from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
+from streaming.pipeline import WatchedClip, allocate, answer_clip, ask, encode, in_flight, watch
+from streaming.plan import Variant, plan_clip, plan_clips
 from streaming.recall import make_key, recall_or_encode
 from streaming.result import Answer, BankUse
 from streaming.sample import sample_clip, sample_source
@@ -477,7 +470,7 @@ def test_the_vision_tower_waits_where_there_is_a_bank(
         made.append(stages["encoder"].keywords["lazy"])
         return Engine({})
 
-    monkeypatch.setattr(pipeline, "_local", no_workers)
+    monkeypatch.setattr("streaming.engine._local", no_workers)
     with open_engine(change(options, {"bank": bank}, source=""), lazy_vision=lazy_vision):
         assert made == [lazy]
 

@@ -1,7 +1,7 @@
 """What the workers of a run do, in numbers for whoever watches it from outside."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from workers.messages import Note, ReadNews
 from workers.run.queue import Unit
@@ -26,6 +26,36 @@ class Meter(Protocol):
 
     def set(self, name: str, value: float, label: str = "") -> None:
         """Set a gauge."""
+
+
+class ClientMeter:
+    """Hands readings to the counters and gauges of a metrics library.
+
+    Args:
+        counter: makes one of a name, ``description`` and ``tag_keys``; it has ``inc``.
+        gauge: makes one in the same way; it has ``set``.
+    """
+
+    def __init__(self, counter: Callable[..., Any], gauge: Callable[..., Any]) -> None:
+        self._metrics: dict[str, Any] = {
+            name: make(name, description=text, tag_keys=(tag,) if tag else ())
+            for make, table in ((counter, COUNTERS), (gauge, GAUGES))
+            for name, (text, tag) in table.items()
+        }
+
+    def add(self, name: str, value: float, label: str = "") -> None:
+        """Add to a counter; nothing is not added, which some libraries refuse."""
+        if value > 0:
+            self._metrics[name].inc(value, tags=_tags(COUNTERS, name, label))
+
+    def set(self, name: str, value: float, label: str = "") -> None:
+        """Set a gauge."""
+        self._metrics[name].set(value, tags=_tags(GAUGES, name, label))
+
+
+def _tags(table: Mapping[str, tuple[str, str]], name: str, label: str) -> dict[str, str]:
+    tag = table[name][1]
+    return {tag: label} if tag else {}
 
 
 class NoMeter:

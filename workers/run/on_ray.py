@@ -6,7 +6,7 @@ innocent ones with it. A dead actor is replaced, and its work done again, by the
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from workers.errors import ResourceError, StreamError, WorkerError
 from workers.run.actor import StageActor
 from workers.run.joining import check_address, check_machine, held_signals, settle_token
-from workers.run.meter import COUNTERS, GAUGES
+from workers.run.meter import ClientMeter, Meter
 from workers.run.placement import ClusterOptions, describe_resources, plan_bundles
 from workers.run.worker import (
     CHUNKS_AHEAD,
@@ -123,6 +123,10 @@ class RayCluster:
         )
         return remote_class.remote(make, memory_bytes)
 
+    def meter(self) -> Meter:
+        """Return a meter whose readings the nodes serve to Prometheus, as ``ray_*``."""
+        return ClientMeter(Counter, Gauge)
+
     def close(self) -> None:
         """Stop every actor and leave the cluster; a private one ends with it."""
         if ray.is_initialized() and self._options.address and self._group is not None:
@@ -202,31 +206,6 @@ class RayWorker:
     def stop(self) -> None:
         """Kill the actor."""
         ray.kill(self._actor)
-
-
-class RayMeter:
-    """Hands readings to the node's metrics agent, which serves them to Prometheus as ``ray_*``."""
-
-    def __init__(self) -> None:
-        self._metrics: dict[str, Any] = {
-            name: make(name, description=text, tag_keys=(tag,) if tag else ())
-            for make, table in ((Counter, COUNTERS), (Gauge, GAUGES))
-            for name, (text, tag) in table.items()
-        }
-
-    def add(self, name: str, value: float, label: str = "") -> None:
-        """Add to a counter; Ray refuses to add nothing."""
-        if value > 0:
-            self._metrics[name].inc(value, tags=_tags(COUNTERS, name, label))
-
-    def set(self, name: str, value: float, label: str = "") -> None:
-        """Set a gauge."""
-        self._metrics[name].set(value, tags=_tags(GAUGES, name, label))
-
-
-def _tags(table: Mapping[str, tuple[str, str]], name: str, label: str) -> dict[str, str]:
-    tag = table[name][1]
-    return {tag: label} if tag else {}
 
 
 def fetch(reference: Any, *, timeout_seconds: float) -> Any:

@@ -9,9 +9,11 @@ import pytest
 from pyarrow import parquet
 
 from streaming.batch import job
-from streaming.options import FrameOptions, Options, RunOptions
-from streaming.pipeline import answer_clip, open_engine
+from streaming.engine import open_engine
+from streaming.options import FrameOptions, Options
+from streaming.pipeline import answer_clip
 from streaming.plan import plan_clip
+from streaming.run_options import RunOptions
 from streaming.sample import sample_clip
 from tests.checkpoints import rewrite_checkpoint
 from workers.llm.answer import SamplingOptions
@@ -347,6 +349,10 @@ def test_requests_are_answered_in_their_own_dialect(
         (["--shard-rows", "0"], "--shard-rows 0: must be at least 1"),
         (["--shard-seconds", "nan"], "--shard-seconds nan: must be above 0"),
         (["--max-failure-rate", "2"], "--max-failure-rate 2: must be from 0 to 1"),
+        (
+            ["--output", "s3://b/out"],
+            "--output s3://b/out: must be a folder, for example a mounted",
+        ),
         (["--outptu", "x"], "did you mean --output?"),
         (["--model", "no"], "unknown model 'no'"),
     ],

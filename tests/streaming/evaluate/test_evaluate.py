@@ -354,7 +354,7 @@ def test_a_run_that_is_killed_goes_on_with_nothing_lost_or_twice(
 class Faulty:
     """A stage with a fault of the program in it."""
 
-    def __init__(self, options: ModelOptions) -> None:
+    def __init__(self, options: ModelOptions, *, lazy: bool) -> None:
         pass
 
     def run(self, request: Any, *inputs: Any) -> NoReturn:
@@ -368,7 +368,7 @@ def no_space(file: AnswerFile, line: bytes) -> NoReturn:
 @pytest.mark.parametrize(
     ("place", "instead", "message"),
     [
-        ("streaming.pipeline.EncodeStage", Faulty, "error: a worker failed: RuntimeError: a fault"),
+        ("streaming.engine.EncodeStage", Faulty, "error: a worker failed: RuntimeError: a fault"),
         (
             "streaming.evaluate.records.AnswerFile._write",
             no_space,

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from pruner import METHODS
+from streaming.clip_plan import ClipPlan
+from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import allocate, answer_clip, ask, encode, in_flight, open_engine, watch
-from streaming.plan import ClipPlan, Variant, plan_clip, plan_clips
+from streaming.pipeline import allocate, answer_clip, ask, encode, in_flight, watch
+from streaming.plan import Variant, plan_clip, plan_clips
 from streaming.result import Answer, BankUse
 from streaming.sample import sample_clip
 from tests.clips import draw_clip
@@ -119,6 +121,7 @@ def test_a_frame_that_kills_its_worker_three_times_is_left_out_and_named(
     assert answer.num_visual_tokens == 200
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_counts_as_dead(
     clip: Path, options: Options, expected: Answer, tmp_path: Path
 ) -> None:
