@@ -2,9 +2,10 @@
 
 MANIFEST is JSON lines, CSV or Parquet with ``id``, ``video`` and ``question`` (or ``questions``),
 or OpenAI batch requests. DIR gets one row a question in ``part-*``, ``manifest.json`` and
-``summary.json``. The same command goes on after any end; what has a row is not asked again. Exit
-status: 0 done; 1 more rows failed than --max-failure-rate, or the run failed; 2 usage; 130
-interrupted, 143 terminated: what is done is kept.
+``summary.json``. The same command goes on after any end; what has a row is not asked again. Work
+is done on Ray, on this machine or the cluster of --address or RAY_ADDRESS, unless --executor local
+asks for one process. Exit status: 0 done; 1 more rows failed than --max-failure-rate, or the run
+failed; 2 usage; 130 interrupted, 143 terminated: what is done is kept.
 """
 
 import argparse

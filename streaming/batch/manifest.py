@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ class Manifest:
     is_openai: bool
 
 
-def row_options() -> list[str]:
+@cache
+def row_options() -> tuple[str, ...]:
     """Return the options that a row may have for itself: sampling, budget, generation."""
-    return [name for name, place in places().items() if place.path[0] in _GROUPS]
+    return tuple(name for name, place in places().items() if place.path[0] in _GROUPS)
 
 
 def read_manifest(path: str, options: Options, *, ignored: Sequence[str] = ()) -> Manifest:
@@ -143,4 +145,5 @@ def _check_changes(changes: Mapping[str, object], options: Options) -> None:
         if name not in valid:
             hint = suggest(name, [*valid, *_COLUMNS])
             raise InputError(f"unknown column {name!r}{hint} (--ignore {name} leaves it alone)")
-    change(options, changes, source="")
+    if changes:
+        change(options, changes, source="")

@@ -17,7 +17,14 @@ from workers.messages import Clip, EncodeRequest, Note, ReadNews, ReadRequest
 from workers.run.queue import Unit
 from workers.run.worker import CHUNKS_AHEAD
 
-MAX_DEATHS = 3
+MAX_DEATHS = 4
+"""Deaths of workers on one frame, or on one call, after which it is given up.
+
+Not all are its fault, where machines are short of memory or someone kills: with three, one innocent
+frame was given up in a hundred random kills (measured). The last two are on the frame alone.
+"""
+_MAX_DEATHS_TOGETHER = 1
+"""Deaths after which a chunk is tried again whole."""
 _END = object()
 
 KindAndUnit = tuple[str, Unit]
@@ -204,7 +211,7 @@ class ClipJob(Job):
 
         A frame that is given up is warned of with ``blame``, which tells the last death's reason.
         """
-        if deaths < MAX_DEATHS - 1:
+        if deaths <= _MAX_DEATHS_TOGETHER:
             return [frames]
         if deaths < MAX_DEATHS or len(frames) > 1:
             return [[frame] for frame in frames]

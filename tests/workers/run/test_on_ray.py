@@ -79,7 +79,7 @@ def kept(answer: Answer) -> dict[int, list[int]]:
 
 
 def left_out(kind: str, reason: str) -> str:
-    return f"killed its {kind} 3 times ({reason}) and is left out"
+    return f"killed its {kind} 4 times ({reason}) and is left out"
 
 
 def deaths_in(folder: Path) -> dict[str, int]:
@@ -107,7 +107,7 @@ def test_the_answer_is_that_of_one_process(
     assert {"driver", "llm-0"} <= set(answer.peak_memory_bytes) <= {"driver", *workers}
 
 
-def test_a_frame_that_kills_its_worker_three_times_is_left_out_and_named(
+def test_a_frame_that_kills_its_worker_four_times_is_left_out_and_named(
     clip: Path, options: Options, expected: Answer, tmp_path: Path
 ) -> None:
     answer = run(clip, options, tmp_path, {"read-6": 99, "encode-30": 99})
@@ -258,7 +258,7 @@ def test_twenty_clips_in_flight_are_answered_as_one_by_one(
     assert len(expected) == 20
     few, few_memory = answer_all(clips[:4], options, tmp_path / "few", {}, limit=4)
     assert few.items() <= expected.items()
-    # Twice each: what is on three deaths is given up, and suspects are tried again at once.
+    # Twice each: what is on four deaths is given up, and suspects are tried again at once.
     deaths = {"read-9": 2, "encode-5": 2, "encode-17": 2, "allocate": 2, "answer-1": 2}
     many, memory = answer_all(clips, options, tmp_path / "many", deaths, limit=20)
     assert many == expected

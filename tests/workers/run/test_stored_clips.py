@@ -22,6 +22,7 @@ from workers.messages import (
     StoreNews,
 )
 from workers.run.engine import EncodedClip, Engine
+from workers.run.jobs import MAX_DEATHS
 from workers.run.worker import InputLostError, Results, WorkerDiedError
 from workers.store import TokenStore
 
@@ -120,9 +121,9 @@ def test_a_miss_is_none(clip: Clip) -> None:
 
 
 def test_a_worker_that_dies_over_an_entry_is_replaced(clip: Clip) -> None:
-    assert load(engine_of(StoreEncoder(deaths=2)), clip).bank == ("load 1",)
+    assert load(engine_of(StoreEncoder(deaths=MAX_DEATHS - 1)), clip).bank == ("load 1",)
     with pytest.raises(WorkerError, match=r"clip\.mp4: looking for stored tokens killed its wor"):
-        engine_of(StoreEncoder(deaths=3)).load(clip, load_request())
+        engine_of(StoreEncoder(deaths=MAX_DEATHS)).load(clip, load_request())
 
 
 def test_what_is_lost_is_loaded_again(clip: Clip) -> None:
