@@ -29,8 +29,8 @@ from streaming.pipeline import ask, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import sample_clip
+from workers.disk.store import TokenStore, open_store
 from workers.run.engine import Engine
-from workers.store import TokenStore, open_store
 
 _QUESTION = "what moves?"
 _SIZED = ("mr_pruner", "evs")

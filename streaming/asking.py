@@ -17,10 +17,10 @@ from streaming.result import Answer
 from streaming.sample import sample_source
 from streaming.served import entry_options
 from workers.checkpoint import EMBEDDED
+from workers.disk.store import open_store
 from workers.errors import ContextError, InputError
 from workers.run.engine import Engine
 from workers.run.jobs import Progress
-from workers.store import open_store
 from workers.video.entry_source import EntrySource
 from workers.video.source import Source, open_source
 

@@ -10,12 +10,12 @@ from streaming.clip_plan import ClipPlan
 from streaming.flags import flat
 from streaming.recall import open_stored, recall_or_encode
 from streaming.result import Answer, BankUse
+from workers.disk.store import TokenStore
 from workers.errors import StreamError, VideoDecodeError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.process import peak_memory_bytes
 from workers.run.engine import EncodedClip, Engine, Visual
 from workers.run.jobs import Progress
-from workers.store import TokenStore
 from workers.video.entry_source import EntrySource
 
 T = TypeVar("T")

@@ -9,12 +9,12 @@ from typing import Any
 from streaming.clip_plan import ClipPlan
 from streaming.served import recorded_options
 from workers.digests import DigestMemory
+from workers.disk.manifest import Manifest
+from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest
+from workers.disk.store import TokenStore
 from workers.errors import VideoOpenError
-from workers.manifest import Manifest
-from workers.messages import LoadRequest, OpenRequest, SaveRequest
 from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import Progress
-from workers.store import TokenStore
 from workers.version import package_version
 from workers.video.content import check_unchanged, content_digest
 from workers.video.entry_source import EntrySource

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from streaming.flags import change, flat, places
 from streaming.options import FrameOptions, Options
 from streaming.ranges import flag
+from workers.disk.manifest import Manifest
 from workers.errors import InputError, display_name
 from workers.frames import Pruning
-from workers.manifest import Manifest
 from workers.video.entry_source import EntrySource
 from workers.vision.geometry import TileGeometry
 

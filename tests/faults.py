@@ -10,13 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from workers.messages import (
-    AllocateRequest,
-    EncodeRequest,
-    GenerateRequest,
-    ReadRequest,
-    StoreRequest,
-)
+from workers.disk.requests import StoreRequest
+from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest, ReadRequest
 from workers.process import ModelOptions
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Result, Stage
 from workers.visual import VisualSequence

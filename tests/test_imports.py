@@ -88,7 +88,7 @@ LIGHT = [
     "workers.run.local",
     "workers.run.placement",
     "workers.stages",
-    "workers.store",
+    "workers.disk.store",
     "workers.video.decode",
     "workers.vision.tiles",
     "workers.llm.prompt",

@@ -1,16 +1,13 @@
 """What goes to a stage and what comes back: the clip, requests, and notes for the driver."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from workers.arrays import Float64Array, Int64Array
-from workers.digests import DigestMemory
 from workers.frames import Pruning
 from workers.llm.answer import SamplingOptions
 from workers.llm.prompt import Prompt
-from workers.manifest import Manifest
-from workers.store import TokenStore
 from workers.video.segments import Segment
 from workers.vision.geometry import TileGeometry
 from workers.visual import Allocation
@@ -63,50 +60,6 @@ class AllocateRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LoadRequest:
-    """Look in a store for a clip's ranked tokens, as ``pruning`` or one that it is part of.
-
-    ``key`` is all that they depend on but what the encoder itself is: its weights, device and
-    dtype. ``thumbnails`` tells whether an entry without pictures will not do.
-    """
-
-    clip_id: str
-    store: TokenStore
-    key: Mapping[str, Any]
-    pruning: Pruning
-    thumbnails: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class OpenRequest:
-    """Read the ranked tokens of these frames of an entry, whose arrays' digest is known.
-
-    Frame ``frames[i]`` of the entry becomes frame i. ``memory`` is for digests of the weights.
-    """
-
-    clip_id: str
-    path: str
-    arrays_digest: str
-    frames: Int64Array
-    memory: DigestMemory
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SaveRequest:
-    """Keep a clip's ranked tokens in a store.
-
-    ``manifest`` is whole but for what is the encoder's: its part of the key, and the frames.
-    """
-
-    store: TokenStore
-    manifest: Manifest
-    thumbnails: Mapping[int, bytes]
-
-
-StoreRequest = LoadRequest | OpenRequest | SaveRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GenerateRequest:
     """Answer one prompt about a visual sequence."""
 
@@ -122,15 +75,6 @@ class ReadNews:
     frame_indices: Int64Array
     pts_seconds: Float64Array
     thumbnails: tuple[bytes, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StoreNews:
-    """What came of a store: the manifest of what was loaded, None for a miss, and what is amiss."""
-
-    manifest: Manifest | None = None
-    thumbnails: Mapping[int, bytes] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

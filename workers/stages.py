@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from workers.arrays import UInt8Array
+from workers.disk.requests import SaveRequest, StoreRequest
 from workers.frames import PictureChunk, Pruning, RankedFrames, TileChunk
 from workers.messages import (
     AllocateRequest,
@@ -23,8 +24,6 @@ from workers.messages import (
     Note,
     ReadNews,
     ReadRequest,
-    SaveRequest,
-    StoreRequest,
 )
 from workers.process import (
     LOADING,
@@ -91,7 +90,7 @@ class EncodeStage:
 
     def __init__(self, options: ModelOptions, *, lazy: bool = False) -> None:
         from workers.checkpoint import locate
-        from workers.stored import StoredTokens
+        from workers.disk.stored import StoredTokens
 
         self._device, self._torch_dtype = prepare_torch(options)
         self._dtype = str(self._torch_dtype).removeprefix("torch.")

@@ -15,9 +15,9 @@ from streaming.pipeline import WatchedClip, allocate, ask, encode
 from streaming.plan import Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
+from workers.disk.store import TokenStore
 from workers.errors import ContextError, InputError, StreamError, VideoError
 from workers.run.engine import EncodedClip, Engine
-from workers.store import TokenStore
 from workers.video.source import open_source
 
 

@@ -23,8 +23,8 @@ from streaming.flags import change, read_options
 from streaming.options import Options
 from streaming.pipeline import in_flight
 from streaming.sample import check_run
+from workers.disk.store import open_store
 from workers.errors import FailedRowsError
-from workers.store import open_store
 
 _LOG_SECONDS = 10.0
 """Between two lines of progress where no terminal shows a bar."""

@@ -14,7 +14,7 @@ from tests.checkpoints import rewrite_checkpoint
 from tests.clips import draw_clip
 from tests.streaming.test_ask_errors import check_failure
 from tests.test_imports import loaded_by
-from tests.workers.entries import damage
+from tests.workers.disk.entries import damage
 
 QUESTION = "What color is the cat?"
 FRAMES = ["--num-frames", "4", "--max-new-tokens", "5"]

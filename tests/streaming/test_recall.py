@@ -22,16 +22,17 @@ from streaming.result import Answer, BankUse
 from streaming.sample import sample_clip, sample_source
 from streaming.served import entry_options
 from tests.clips import draw_clip
-from tests.workers.entries import DAMAGES, damage
+from tests.workers.disk.entries import DAMAGES, damage
 from tests.workers.vision.pictures import draw_picture
-from workers.entry import read_manifest
-from workers.manifest import canonical
-from workers.messages import LoadRequest, ReadRequest
+from workers.disk.entry import read_manifest
+from workers.disk.manifest import canonical
+from workers.disk.requests import LoadRequest
+from workers.disk.store import TokenStore, open_store
+from workers.disk.stored import load_entry
+from workers.messages import ReadRequest
 from workers.process import ModelOptions
 from workers.run.engine import EncodedClip, Engine
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Result
-from workers.store import TokenStore, open_store
-from workers.stored import load_entry
 from workers.video.entry_source import EntrySource
 from workers.video.images import open_images
 from workers.video.source import open_source

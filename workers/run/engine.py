@@ -10,18 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNews
 from workers.errors import StreamError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
-from workers.messages import (
-    AllocateRequest,
-    Clip,
-    GenerateRequest,
-    LoadRequest,
-    OpenRequest,
-    SaveRequest,
-    StoreNews,
-)
+from workers.messages import AllocateRequest, Clip, GenerateRequest
 from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
 from workers.run.meter import Meter
 from workers.run.queue import Unit

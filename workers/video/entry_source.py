@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.arrays import Float64Array, Int64Array
-from workers.entry import read_manifest
-from workers.manifest import Manifest
+from workers.disk.entry import read_manifest
+from workers.disk.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from workers.entry import is_entry
+from workers.disk.entry import is_entry
 from workers.errors import VideoOpenError, display_name
 from workers.video.entry_source import EntrySource, open_entry_source
 from workers.video.fetch import find_file, local_path

@@ -29,7 +29,7 @@ from tests.faults import (
     hoard,
 )
 from tests.workers.video.remote import ReadElsewhere, elsewhere
-from workers.store import open_store
+from workers.disk.store import open_store
 
 QUESTION = "what number is shown first?"
 

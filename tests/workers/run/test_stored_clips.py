@@ -7,24 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workers.entries import PRUNING, make_entry
+from tests.workers.disk.entries import PRUNING, make_entry
 from tests.workers.run.fake_workers import ALLOCATION, Book, FakeDecoder, FakeEncoder, make_clip
 from workers.digests import DigestMemory
+from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNews
+from workers.disk.store import TokenStore
 from workers.errors import EntryError, WorkerError
-from workers.messages import (
-    AllocateRequest,
-    Clip,
-    EncodeRequest,
-    LoadRequest,
-    Note,
-    OpenRequest,
-    SaveRequest,
-    StoreNews,
-)
+from workers.messages import AllocateRequest, Clip, EncodeRequest, Note
 from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import MAX_DEATHS
 from workers.run.worker import InputLostError, Results, WorkerDiedError
-from workers.store import TokenStore
 
 STORE = TokenStore(folder="/nowhere", limit_bytes=0)
 LARGER = replace(PRUNING, num_keep=7, max_keep=28)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from workers.digests import DigestMemory
-from workers.entry import Entry, read_entry
+from workers.disk.entry import Entry, read_entry
+from workers.disk.manifest import Manifest, canonical
+from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNews, StoreRequest
 from workers.errors import EntryError, InputError, OutputError, display_name
 from workers.frames import Pruning, RankedFrames
-from workers.manifest import Manifest, canonical
-from workers.messages import LoadRequest, OpenRequest, SaveRequest, StoreNews, StoreRequest
 
 Ranked = tuple[RankedFrames, ...]
 """One for each pruning of a clip; stored is a clip of one."""

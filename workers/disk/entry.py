@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.disk.manifest import Manifest
 from workers.errors import EntryError, display_name
 from workers.frames import RankedFrames
-from workers.manifest import Manifest
 
 _MARK = "mr_stream_entry"
 _HEAD = f'{{"__metadata__":{{"{_MARK}":'.encode()

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from tests.workers.test_bank import make_ranked
-from workers.entry import Entry
+from workers.disk.entry import Entry
+from workers.disk.manifest import Manifest
 from workers.frames import Pruning
-from workers.manifest import Manifest
 
 PRUNING = Pruning(method="uniform", num_keep=3, max_keep=12)
 

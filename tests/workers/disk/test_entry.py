@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tests.workers.entries import DAMAGES, damage, make_entry
+from tests.workers.disk.entries import DAMAGES, damage, make_entry
 from tests.workers.test_bank import LAYOUT
-from workers.entry import is_entry, read_entry, read_manifest, write_entry
+from workers.disk.entry import is_entry, read_entry, read_manifest, write_entry
+from workers.disk.manifest import Manifest
 from workers.errors import EntryError
 from workers.frames import RankedFrames
-from workers.manifest import Manifest
 
 ARRAYS = ("frame_indices", "pts_seconds", "counts", "order", "features", "informativeness")
 

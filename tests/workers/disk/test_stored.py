@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.workers.entries import make_entry, named
+from tests.workers.disk.entries import make_entry, named
 from tests.workers.test_bank import make_ranked
 from workers.digests import DigestMemory
-from workers.entry import read_manifest, write_entry
+from workers.disk.entry import read_manifest, write_entry
+from workers.disk.requests import OpenRequest
+from workers.disk.stored import join_frames, open_entry
 from workers.errors import EntryError, InputError
-from workers.messages import OpenRequest
-from workers.stored import join_frames, open_entry
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from workers.digests import DigestMemory
-from workers.entry import Entry, arrays_of, write_entry
+from workers.disk.entry import Entry, arrays_of, write_entry
+from workers.disk.manifest import canonical
 from workers.errors import InputError, OutputError
 from workers.frames import Pruning
-from workers.manifest import canonical
 
 _NAME = re.compile(r"[0-9a-f]{32}-(\d+)-(\d+)\.safetensors")
 _UNFINISHED = ".writing-"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.entries import PRUNING, make_entry, named
-from workers.entry import Entry, read_entry
+from tests.workers.disk.entries import PRUNING, make_entry, named
+from workers.disk.entry import Entry, read_entry
+from workers.disk.store import TokenStore, open_store
 from workers.errors import InputError, OutputError
 from workers.frames import Pruning
-from workers.store import TokenStore, open_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,9 +160,9 @@ def test_two_processes_share_a_folder(store: TokenStore) -> None:
     (path,) = store.find(dict(make_entry().manifest.key), PRUNING)
     limit = 3 * os.path.getsize(path)
     code = f"""
-from tests.workers.entries import PRUNING, make_entry, named
-from workers.entry import read_entry
-from workers.store import TokenStore
+from tests.workers.disk.entries import PRUNING, make_entry, named
+from workers.disk.entry import read_entry
+from workers.disk.store import TokenStore
 store = TokenStore(folder={store.folder!r}, limit_bytes={limit})
 read = 0
 for number in range(60):
