@@ -15,7 +15,7 @@ from workers.disk.store import TokenStore, open_store
 from workers.errors import InputError, OutputError
 from workers.frames import Pruning
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

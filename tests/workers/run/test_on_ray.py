@@ -111,7 +111,7 @@ def test_a_frame_that_kills_its_worker_four_times_is_left_out_and_named(
     clip: Path, options: Options, expected: Answer, tmp_path: Path
 ) -> None:
     answer = run(clip, options, tmp_path, {"read-6": 99, "encode-30": 99})
-    assert deaths_in(tmp_path) == {"read-6": 3, "encode-30": 3}
+    assert deaths_in(tmp_path) == {"read-6": 4, "encode-30": 4}
     assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
     times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
     assert answer.warnings == (
@@ -144,7 +144,7 @@ def test_frames_that_need_too_much_memory_or_time_are_left_out_and_named(
     stages["decoder"] = partial(DoomedReader, doom)
     with open_engine(options, stages) as engine:
         (answer,) = answer_clip(engine, plan(clip, options), [QUESTION])
-    assert deaths_in(tmp_path) == {"read-6": 3, "read-30": 3}
+    assert deaths_in(tmp_path) == {"read-6": 4, "read-30": 4}
     assert sorted(kept(answer)) == sorted(set(kept(expected)) - {6, 30})
     times = {frame.frame_index: frame.pts_seconds for frame in expected.frames}
     assert answer.warnings == (
