@@ -29,6 +29,10 @@ def rows(clips: list[str]) -> list[dict[str, Any]]:
     return [{"id": Path(clip).stem, "video": clip, "questions": QUESTIONS} for clip in clips]
 
 
+def name_of(row: dict[str, Any]) -> tuple[str, int]:
+    return row["id"], row["question_index"]
+
+
 def plain(job: Any) -> dict[Any, Any]:
     """Return rows without what differs from run to run."""
     differing = ("seconds", "elapsed_seconds", "attempts")
@@ -168,8 +172,7 @@ def test_an_interrupted_job_goes_on_where_it_was(
     for path in done.folder.glob("*.parquet"):
         found += parquet.read_table(path).select(sorted(columns)).to_pylist()
     expected = [{c: r[c] for c in columns} for r in whole.rows.values()]
-    order = lambda row: (row["id"], row["question_index"])  # noqa: E731
-    assert sorted(found, key=order) == sorted(expected, key=order)
+    assert sorted(found, key=name_of) == sorted(expected, key=name_of)
 
 
 def test_rows_of_other_settings_are_refused_kept_or_made_anew(

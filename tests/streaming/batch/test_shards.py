@@ -95,8 +95,7 @@ def test_threads_write_whole_rows(tmp_path: Path) -> None:
         ]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
-    key = lambda record: int(record.key, 16)  # noqa: E731
-    assert sorted(read_shards(tmp_path), key=key) == records
+    assert sorted(read_shards(tmp_path), key=lambda record: int(record.key, 16)) == records
 
 
 @pytest.mark.parametrize("form", FORMATS)
