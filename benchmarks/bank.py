@@ -19,9 +19,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.clip import draw_clip
-from benchmarks.hardware import describe_hardware
-from benchmarks.random_checkpoint import write_checkpoint
+from streaming.bench.clip import draw_clip
+from streaming.bench.hardware import describe_hardware
+from streaming.bench.random_checkpoint import write_checkpoint
 from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options

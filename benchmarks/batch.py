@@ -18,8 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.clip import draw_clip
-from benchmarks.hardware import describe_hardware
+from streaming.bench.clip import draw_clip
+from streaming.bench.hardware import describe_hardware
 from streaming.clip_plan import ClipPlan
 from streaming.engine import open_engine
 from streaming.flags import change

@@ -15,8 +15,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.clip import draw_clip
-from benchmarks.hardware import describe_hardware
+from streaming.bench.clip import draw_clip
+from streaming.bench.hardware import describe_hardware
 
 _NAMES = {b"ray::StageActor": "largest worker", b"streaming.batch": "driver"}
 

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clip import draw_clip
-from benchmarks.hardware import describe_hardware
-from benchmarks.random_checkpoint import write_checkpoint
+from streaming.bench.clip import draw_clip
+from streaming.bench.hardware import describe_hardware
+from streaming.bench.random_checkpoint import write_checkpoint
 
 
 def measure(clip: Path, model: Path, executor: str, num_frames: int, budget: int) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.clip import draw_clip
-from benchmarks.hardware import describe_hardware
 from pruner import FrameLayout
+from streaming.bench.clip import draw_clip
+from streaming.bench.hardware import describe_hardware
 from streaming.engine import Stages, open_engine
 from streaming.flags import change
 from streaming.options import Options

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.hardware import describe_hardware
-from benchmarks.random_checkpoint import write_checkpoint
 from benchmarks.resize_answers import Cut, compare_answers
 from pruner.mr_pruner import mr_pruner
+from streaming.bench.hardware import describe_hardware
+from streaming.bench.random_checkpoint import write_checkpoint
 from workers.arrays import UInt8Array
 from workers.checkpoint import locate
 from workers.vision.encoder import VisionEncoder

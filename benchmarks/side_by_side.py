@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hardware import describe_hardware
+from streaming.bench.hardware import describe_hardware
 from streaming.engine import open_engine
 from streaming.evaluate.answering import answer_clip
 from streaming.evaluate.cells import Cell, make_cells

@@ -19,8 +19,8 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.clip import draw_clip
-from benchmarks.hardware import describe_hardware
+from streaming.bench.clip import draw_clip
+from streaming.bench.hardware import describe_hardware
 
 _FIRST_FRAME = re.compile(rb"decode: .*\| [1-9]\d*/")
 _HERE = Path(__file__).parents[1]

@@ -17,6 +17,7 @@ COMMANDS = {
         "streaming.batch.command",
         "ask questions of a data set of clips",
     ),
+    "bench": ("streaming.bench.command", "measure what answers cost as the frame count grows"),
     "evaluate": ("streaming.evaluate.command", "measure what pruning costs, on a question set"),
 }
 """By name: the module whose ``main`` takes the arguments, and what the command is for."""

@@ -1,7 +1,7 @@
 """The whole flow on one screen: clips are watched, then asked; one or a hundred take this path."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -183,13 +183,19 @@ def _record(
         num_text_tokens=answer.num_text_tokens - sum(f.num_timestamp_tokens for f in frames),
         num_answer_tokens=len(answer.token_ids),
         frames=frames,
-        seconds={**encoded.seconds, **visual.seconds, **answer.seconds},
+        seconds=_sum(encoded.seconds, visual.seconds, answer.seconds),
         elapsed_seconds=encoded.elapsed_seconds + visual.elapsed_seconds + elapsed_seconds,
         peak_memory_bytes=memory,
         warnings=(*plan.warnings, *encoded.warnings),
         config=flat(plan.options),
         bank=_bank_use(encoded),
     )
+
+
+def _sum(*parts: Mapping[str, float]) -> Mapping[str, float]:
+    """Add seconds up by stage, the stages in the order in which they come."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
 def _bank_use(encoded: EncodedClip) -> BankUse | None:

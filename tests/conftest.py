@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.random_checkpoint import write_checkpoint
+from streaming.bench.random_checkpoint import write_checkpoint
 
 # As every stage does for its process; here torch is imported before the first stage is made.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -77,6 +77,7 @@ def loaded_by(code: str) -> str:
 LIGHT = [
     "streaming.ask",
     "streaming.asking",
+    "streaming.bench.command",
     "streaming.evaluate.command",
     "streaming.lmms_eval.requests",
     "streaming.pipeline",

@@ -83,9 +83,12 @@ class Note:
     """What the driver is told of one result of a stage: small, whatever the size of the result.
 
     ``seconds`` are the busy wall seconds that this result took, by stage; ``peak_memory_bytes`` is
-    the worker's peak resident memory so far.
+    the worker's peak resident memory so far, ``cpu_seconds`` what its process has used of them, and
+    ``busy_seconds``, of an actor, all that passed while the stage made this result.
     """
 
     news: Any
     seconds: Mapping[str, float]
     peak_memory_bytes: int
+    cpu_seconds: float = 0.0
+    busy_seconds: float = 0.0

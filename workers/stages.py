@@ -227,7 +227,12 @@ class GenerateStage:
 
 def note(news: Any, seconds: Mapping[str, float]) -> Note:
     """Return a note of this process."""
-    return Note(news=news, seconds=seconds, peak_memory_bytes=peak_memory_bytes())
+    return Note(
+        news=news,
+        seconds=seconds,
+        peak_memory_bytes=peak_memory_bytes(),
+        cpu_seconds=time.process_time(),
+    )
 
 
 def make_thumbnail(picture: UInt8Array, width: int) -> bytes:

@@ -54,7 +54,7 @@ class Summary:
         clips = np.array(list(self._clip_seconds.values()) or [0.0])
         hours = sum(self._video_seconds.values()) / 3600
         gpu = sum(self._busy[stage] for stage in _GPU_STAGES) if on_gpu else 0.0
-        cpu = sum(self._busy.values()) - gpu
+        cpu = sum(self._busy.values()) - gpu - self._busy["transfer"]
         return {
             "rows": self.num_rows,
             "ok": self.num_rows - self.num_failed,

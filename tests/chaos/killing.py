@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clip import draw_clip
+from streaming.bench.clip import draw_clip
 
 _NUM_CLIPS = 12
 _QUESTIONS = ("What number is shown?", "What moves?", "How many shapes are there?")

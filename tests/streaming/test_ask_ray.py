@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clip import draw_clip
+from streaming.bench.clip import draw_clip
 from tests.clusters import ray_head
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clip import draw_clip
+from streaming.bench.clip import draw_clip
 
 MEBIBYTE = 2**20
 

@@ -1,6 +1,8 @@
 """A stage in the shape in which an actor offers it: a plain class, no Ray in sight."""
 
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from workers.messages import Note
@@ -40,9 +42,12 @@ class StageActor:
         self.make()
         assert self._stage is not None
         try:
+            begin = time.perf_counter()
             for output, note in self._stage.run(request, *inputs):
+                busy_seconds = time.perf_counter() - begin
                 yield output
-                yield note
+                yield replace(note, busy_seconds=busy_seconds)
+                begin = time.perf_counter()
         except MemoryError:
             if self._memory_bytes is None:
                 raise

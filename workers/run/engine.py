@@ -98,6 +98,11 @@ class Engine:
         """Of every worker that has answered, by name."""
         return self._schedule.peak_memory_bytes
 
+    @property
+    def cpu_seconds(self) -> Mapping[str, float]:
+        """Of the process of every worker that has answered, by the worker's name, so far."""
+        return self._schedule.cpu_seconds
+
     def encode(
         self, clip: Clip, show: Callable[[Progress], None] = lambda progress: None
     ) -> EncodedClip:

@@ -4,9 +4,12 @@ Ray restarts and retries nothing here: its retries repeat a poisonous call for e
 innocent ones with it. A dead actor is replaced, and its work done again, by the engine.
 """
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -24,6 +27,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from workers.errors import ResourceError, StreamError, WorkerError
+from workers.messages import Note
 from workers.run.actor import StageActor
 from workers.run.joining import check_address, check_machine, held_signals, settle_token
 from workers.run.meter import ClientMeter, Meter
@@ -165,6 +169,7 @@ class RayWorker:
         self._make = make
         self._stall_seconds = stall_seconds
         self._ready = threading.Event()
+        self._last_result = 0.0
         self._memory_bytes = memory_bytes
         self._actor = cluster.start(bundle, make, memory_bytes)
 
@@ -175,7 +180,12 @@ class RayWorker:
             self._ready.set()
 
     def call(self, request: Any, inputs: Sequence[Any]) -> Results:
-        """Stream the actor's results; an output stays where it is, its reference is handed on."""
+        """Stream the actor's results; an output stays where it is, its reference is handed on.
+
+        ``transfer`` of the first one's seconds is what it took beyond the stage's own: handing
+        request and inputs over, and the result back.
+        """
+        begin = time.perf_counter()
         results = self._actor.run.options(
             num_returns="streaming", _generator_backpressure_num_objects=_RESULTS_AHEAD
         ).remote(request, *inputs)
@@ -183,11 +193,21 @@ class RayWorker:
             while (output := self._next(results)) is not None:
                 note = self._next(results)
                 # A failure is one reference without a note, or takes the place of the note.
-                told = output if note is None else note
-                yield output, fetch(told, timeout_seconds=self._stall_seconds)
+                told = fetch(output if note is None else note, timeout_seconds=self._stall_seconds)
+                yield output, self._with_transfer(told, begin)
+                begin = math.inf
         except GeneratorExit:  # dropping the stream would only lift its back-pressure
             ray.cancel(results)
             raise
+
+    def _with_transfer(self, note: Note, begin: float) -> Note:
+        """Add what passed since the call, or since the actor's last result that it waited for."""
+        now, before = time.perf_counter(), max(begin, self._last_result)
+        self._last_result = now
+        if not note.seconds or before > now:
+            return note
+        beyond = max(0.0, now - before - note.busy_seconds)
+        return replace(note, seconds={**note.seconds, "transfer": beyond})
 
     def _next(self, results: Any) -> Any:
         ready, _ = ray.wait([results], timeout=self._stall_seconds, fetch_local=False)

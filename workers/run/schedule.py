@@ -68,6 +68,8 @@ class Schedule:
         self._threads: list[threading.Thread] = []
         self.peak_memory_bytes: dict[str, int] = {}
         """Of every worker, by name."""
+        self.cpu_seconds: dict[str, float] = {}
+        """Of every worker's process so far, by name."""
 
     def start(self) -> None:
         """Start all workers; returns before they are ready."""
@@ -203,6 +205,7 @@ class Schedule:
             name = post.worker.name
             peak = max(note.peak_memory_bytes, self.peak_memory_bytes.get(name, 0))
             self.peak_memory_bytes[name] = peak
+            self.cpu_seconds[name] = note.cpu_seconds
             for reading in readings(unit, note):
                 self._meter.add(*reading)
             if post.kind == "llm":

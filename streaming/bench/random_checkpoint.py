@@ -1,5 +1,6 @@
 """A LLaVA-NeXT with random weights, of any geometry: the real token counts without real weights."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,50 @@ yellow yes zero
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The sizes of a LLaVA-NeXT: a CLIP tower on square tiles and a language model like Llama.
+
+    A vocabulary of 0 is the tokenizer's; a larger one than that has words nobody says.
+    """
+
+    tile_size: int = 336
+    vision_size: int = 1024
+    vision_wide: int = 4096
+    vision_heads: int = 16
+    vision_layers: int = 24
+    text_size: int = 4096
+    text_wide: int
+    text_heads: int = 32
+    text_key_heads: int
+    text_layers: int = 32
+    vocabulary: int
+    context_length: int
+
+    def thinned(self, num_layers: int) -> "Shape":
+        """Return the same with at most so many layers in the tower and in the language model."""
+        return replace(
+            self,
+            # The features are those before the tower's last layer.
+            vision_layers=min(self.vision_layers, num_layers + 1),
+            text_layers=min(self.text_layers, num_layers),
+        )
+
+
+SHAPES = {
+    "llava-next-8b": Shape(
+        text_wide=14_336, text_key_heads=8, vocabulary=128_320, context_length=8192
+    ),
+    "llava-next-mistral-7b": Shape(
+        text_wide=14_336, text_key_heads=8, vocabulary=32_064, context_length=32_768
+    ),
+    "llava-next-vicuna-7b": Shape(
+        text_wide=11_008, text_key_heads=32, vocabulary=32_064, context_length=4096
+    ),
+}
+"""The sizes of ``llava-hf``'s checkpoints."""
+
+
 def write_checkpoint(
     folder: Path,
     *,
@@ -36,15 +81,31 @@ def write_checkpoint(
     context_length: int = 32_768,
     seed: int = 0,
 ) -> None:
+    """Write a small checkpoint; see :func:`write_shape`."""
+    shape = Shape(
+        tile_size=tile_size,
+        vision_size=vision_size,
+        vision_wide=2 * vision_size,
+        vision_heads=4,
+        vision_layers=num_layers,
+        text_size=text_size,
+        text_wide=2 * text_size,
+        text_heads=4,
+        text_key_heads=2,
+        text_layers=num_layers,
+        vocabulary=0,
+        context_length=context_length,
+    )
+    write_shape(folder, shape, seed=seed)
+
+
+def write_shape(folder: Path, shape: Shape, *, dtype: str = "float32", seed: int = 0) -> None:
     """Write a randomly initialised LLaVA-NeXT checkpoint with tokenizer and processor.
 
     Args:
         folder: where to; made if need be.
-        tile_size: tile side in pixels, a multiple of 14.
-        vision_size: hidden size of the vision tower.
-        text_size: hidden size of the language model.
-        num_layers: layers of the tower and of the language model.
-        context_length: positions the language model has.
+        shape: of the models; tiles are multiples of 14 pixels.
+        dtype: torch's name of that of the weights.
         seed: of the weights.
     """
     from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor
@@ -52,11 +113,10 @@ def write_checkpoint(
 
     logging.disable_progress_bar()
     tokenizer = _make_tokenizer()
+    tile_size = shape.tile_size
     pinpoints = [[a * tile_size, b * tile_size] for a, b in _PINPOINTS]
-    config = _make_config(
-        tokenizer, tile_size, vision_size, text_size, num_layers, context_length, pinpoints
-    )
-    _make_model(config, tokenizer, seed).save_pretrained(folder)
+    config = _make_config(tokenizer, shape, pinpoints)
+    _make_model(config, tokenizer, dtype, seed).save_pretrained(folder)
     processor = LlavaNextProcessor(
         image_processor=LlavaNextImageProcessorPil(
             size={"shortest_edge": tile_size},
@@ -72,53 +132,50 @@ def write_checkpoint(
     processor.save_pretrained(folder)
 
 
-def _make_config(
-    tokenizer: Any,
-    tile_size: int,
-    vision_size: int,
-    text_size: int,
-    num_layers: int,
-    context_length: int,
-    pinpoints: list[list[int]],
-) -> Any:
+def _make_config(tokenizer: Any, shape: Shape, pinpoints: list[list[int]]) -> Any:
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig
 
     return LlavaNextConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=vision_size,
-            intermediate_size=2 * vision_size,
-            num_hidden_layers=num_layers,
-            num_attention_heads=4,
-            image_size=tile_size,
+            hidden_size=shape.vision_size,
+            intermediate_size=shape.vision_wide,
+            num_hidden_layers=shape.vision_layers,
+            num_attention_heads=shape.vision_heads,
+            image_size=shape.tile_size,
             patch_size=_PATCH_SIZE,
         ),
         text_config=LlamaConfig(
-            hidden_size=text_size,
-            intermediate_size=2 * text_size,
-            num_hidden_layers=num_layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=len(tokenizer),
-            max_position_embeddings=context_length,
+            hidden_size=shape.text_size,
+            intermediate_size=shape.text_wide,
+            num_hidden_layers=shape.text_layers,
+            num_attention_heads=shape.text_heads,
+            num_key_value_heads=shape.text_key_heads,
+            vocab_size=shape.vocabulary or len(tokenizer),
+            max_position_embeddings=shape.context_length,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         ),
         image_grid_pinpoints=pinpoints,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(tile_size // _PATCH_SIZE) ** 2,
+        image_seq_length=(shape.tile_size // _PATCH_SIZE) ** 2,
     )
 
 
-def _make_model(config: Any, tokenizer: Any, seed: int) -> Any:
+def _make_model(config: Any, tokenizer: Any, dtype: str, seed: int) -> Any:
     import torch
     from transformers import LlavaNextForConditionalGeneration
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlavaNextForConditionalGeneration(config)
-        _spread_weights(model)
-        _silence_bytes(model, tokenizer)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = LlavaNextForConditionalGeneration(config)
+            _spread_weights(model)
+            _silence_words(model, tokenizer)
+    finally:
+        torch.set_default_dtype(before)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
@@ -170,8 +227,8 @@ def _spread_weights(model: Any) -> None:
             layer.self_attn.o_proj.weight.mul_(2)
 
 
-def _silence_bytes(model: Any, tokenizer: Any) -> None:
-    """Never answer with single bytes and special tokens other than the end: words read better."""
+def _silence_words(model: Any, tokenizer: Any) -> None:
+    """Never answer with single bytes, or with what the tokenizer lacks: words read better."""
     import torch
 
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
@@ -182,3 +239,4 @@ def _silence_bytes(model: Any, tokenizer: Any) -> None:
     ]
     with torch.no_grad():
         model.lm_head.weight[silent] = 0
+        model.lm_head.weight[len(pieces) :] = 0
