@@ -115,12 +115,12 @@ class Bench:
         return outcome
 
     def _look_at_the_machine(self) -> None:
-        laboratory = Child(partial(Laboratory, self._options))
+        plan, laboratory = self._plan, Child(partial(Laboratory, self._options))
         try:
             self.outcome.peak_flops = laboratory.call("peak_flops")
-            for pruner in self._plan.pruners:
-                times = laboratory.call("time_pruner", pruner, self._plan.clip)
-                self.outcome.pruners += [times] if times is not None else []
+            if plan.pruners:
+                arguments = (plan.pruners, plan.clip, plan.repeats)
+                self.outcome.pruners += laboratory.call("time_pruners", *arguments)
         finally:
             laboratory.close()
 

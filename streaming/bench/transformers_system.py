@@ -11,6 +11,7 @@ from typing import Any
 
 from streaming.bench.concurrency import Load, load
 from streaming.bench.flops import prefill_flops, vision_flops
+from streaming.bench.pictures import read_pictures
 from streaming.bench.trial import Trial, num_tiles, video_seconds
 from streaming.flags import change
 from streaming.options import Options
@@ -168,29 +169,6 @@ class TransformersSystem:
         if length <= context:
             return ""
         return f"{length:,} tokens: beyond the model's context of {context:,}"
-
-
-def read_pictures(clip: str, frame_indices: Sequence[int]) -> list[Any]:
-    """Read frames of a video as one does with PyAV: decode from the start, keep what is wanted.
-
-    Args:
-        clip: path of the video.
-        frame_indices: positions in the order of display, ascending.
-
-    Returns:
-        (height, width, 3) uint8 RGB each.
-    """
-    import av
-
-    wanted, pictures = set(frame_indices), []
-    with av.open(clip) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        for index, frame in enumerate(container.decode(video=0)):
-            if index in wanted:
-                pictures.append(frame.to_ndarray(format="rgb24"))
-            if index >= frame_indices[-1]:
-                break
-    return pictures
 
 
 class _FirstToken:

@@ -322,7 +322,7 @@ def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", list(commands.COMMANDS))
 def test_every_command_tells_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.main([name, "--help"]) == 0
-    assert "--num-frames" in capsys.readouterr().out
+    assert "--resize" in capsys.readouterr().out
     assert commands.main([name, "--num-frams"]) == 2
     assert "error: " in capsys.readouterr().err
 

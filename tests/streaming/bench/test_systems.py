@@ -8,7 +8,9 @@ from PIL import Image
 
 from streaming.bench.clip import draw_clip
 from streaming.bench.engine_system import EngineSystem
-from streaming.bench.transformers_system import TransformersSystem, read_pictures
+from streaming.bench.laboratory import Laboratory
+from streaming.bench.pictures import read_pictures
+from streaming.bench.transformers_system import TransformersSystem
 from streaming.bench.trial import STAGES, System, Trial
 from streaming.flags import change
 from streaming.options import Options
@@ -155,3 +157,13 @@ def test_a_prompt_beyond_the_context_is_told(
     monkeypatch.setattr(config, "max_position_embeddings", 100)
     trial = transformers_system.trial(clip, NUM_FRAMES, QUESTIONS)
     assert "beyond the model's context of 100" in trial.remark
+
+
+def test_pruners_are_timed_beside_their_plain_forms(clip: str) -> None:
+    laboratory = Laboratory(OPTIONS)
+    methods = ("mr_pruner", "random", "tome", "vidcom2")
+    measured = laboratory.time_pruners(methods, clip, 2)
+    assert [times.method for times in measured] == ["mr_pruner", "tome", "vidcom2"]
+    for times in measured:
+        assert len(times.fast_seconds) == len(times.plain_seconds) == len(times.ratios) == 2
+        assert min(*times.fast_seconds, *times.plain_seconds) > 0
