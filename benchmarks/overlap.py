@@ -1,6 +1,6 @@
 """Do stages overlap? A clip through the whole engine, against its slowest stage by itself.
 
-Reading (decoding and cutting tiles) and encoding (the tower and pruning) do their real work with one
+Reading (decoding, cutting tiles) and encoding (the tower, pruning) do their real work with one
 thread each, in turns: reading alone, encoding alone, and both in the engine, in this process and on
 Ray. Starting is left out. With two idle cores, the whole should take as long as the slower alone.
 
