@@ -135,6 +135,7 @@ class EncodeStage:
             chunk = chunk[np.flatnonzero(wanted)]
         start = time.perf_counter()
         groups = self._encoder.encode(*self._tiles(chunk, request.tiles))
+        self._encoder.wait()  # or ranking, which needs the features first, would seem to take both
         encoded = time.perf_counter()
         ranked, prune_seconds = [], []
         for pruning in request.prunings:

@@ -14,6 +14,7 @@ from transformers import (
     DynamicCache,
     GenerationConfig,
     LlavaNextConfig,
+    PreTrainedModel,
     StoppingCriteria,
 )
 from transformers.utils import logging
@@ -46,7 +47,8 @@ class Decoder:
     """The weights of a LLaVA-NeXT checkpoint's language model. One call at a time.
 
     Args:
-        location: what :func:`workers.checkpoint.locate` returned.
+        model: what :func:`workers.checkpoint.locate` returned, or transformers' causal language
+            model, loaded in ``dtype``.
         device: torch device name.
         dtype: torch dtype of the weights.
 
@@ -54,12 +56,13 @@ class Decoder:
         ModelError: the checkpoint cannot be used.
     """
 
-    def __init__(self, location: str, *, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, model: str | PreTrainedModel, *, device: str, dtype: torch.dtype) -> None:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         self._device = torch.device(device)
         self._dtype = dtype
-        self._model = _load(location, dtype).to(self._device)
+        loaded = _load(model, dtype) if isinstance(model, str) else model
+        self._model: Any = loaded.to(self._device)
 
     @property
     def config(self) -> Any:

@@ -6,20 +6,24 @@ from itertools import groupby
 from typing import cast
 
 import torch
-from transformers import LlavaNextConfig
-from transformers.utils import logging
 
 from pruner.layout import FrameLayout
 from workers.arrays import UInt8Array
-from workers.checkpoint import read_config
-from workers.vision.geometry import FrameGeometry, read_geometry
+from workers.vision.geometry import FrameGeometry
 from workers.vision.grid import assemble_grid
-from workers.vision.normalize import normalize, read_normalization
+from workers.vision.normalize import normalize
 from workers.vision.transfer import stack_on
-from workers.vision.weights import feature_layers, load_projector, load_tower
+from workers.vision.weights import VisionModel, load_vision
 
 TILES_PER_PASS = 20
-"""Tiles of one forward pass on an accelerator: four frames of 2 x 2 tiles and their bases."""
+"""Tiles of one forward pass of fixed size: four frames of 2 x 2 tiles and their bases."""
+_SMALL_TOWER = 100_000_000
+"""Multiplications of weights for one tile below which a CPU, too, makes passes of fixed size.
+
+Such a pass is mostly the cost of calling its operators: the embedded model (20 million) takes a
+third less CPU time for 20 tiles than for four times five. A large tower gains nothing, and padding
+would cost it seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +52,8 @@ class FrameFeatures:
 class VisionEncoder:
     """The vision half of a LLaVA-NeXT checkpoint: tiles in, visual tokens out.
 
-    Only the tower, the projector and the newline embedding are read from the checkpoint, and of
-    the tower only the layers up to the last that ``vision_feature_layer`` uses.
-
     Args:
-        location: checkpoint folder or hub name.
+        model: checkpoint folder or hub name, or its vision half, loaded in ``dtype``.
         device: torch device name.
         dtype: torch dtype of weights and features.
 
@@ -60,20 +61,18 @@ class VisionEncoder:
         ModelError: the checkpoint cannot be used.
     """
 
-    def __init__(self, location: str, *, device: str, dtype: torch.dtype) -> None:
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        raw = read_config(location)
-        self.geometry = read_geometry(raw)
+    def __init__(self, model: str | VisionModel, *, device: str, dtype: torch.dtype) -> None:
+        if isinstance(model, str):
+            model = load_vision(model, dtype)
+        self.geometry = model.geometry
         self.device = torch.device(device)
         self.dtype = dtype
-        self._normalization = read_normalization(location)
-        config = LlavaNextConfig(**raw)
-        self._layers = feature_layers(config)
-        self._tower = load_tower(location, config, max(self._layers), dtype).to(self.device)
-        self._projector, newline = load_projector(location, config, dtype)
-        self._projector.to(self.device)
-        self.newline = newline.to(self.device)
+        self._normalization = model.normalization
+        self._layers = model.layers
+        self._tower = model.tower.to(self.device)
+        self._projector = model.projector.to(self.device)
+        self._fixed_passes = self.device.type != "cpu" or self._multiplications() < _SMALL_TOWER
+        self.newline = model.newline.to(self.device)
 
     @torch.inference_mode()
     def encode(
@@ -104,6 +103,11 @@ class VisionEncoder:
         tokens = self._encode_tiles(tiles, [geometry.num_tiles for geometry in geometries])
         return list(self._split(tokens, geometries))
 
+    def wait(self) -> None:
+        """Return once the device has done all that was asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def _check(self, tiles: torch.Tensor | UInt8Array, geometries: Sequence[FrameGeometry]) -> None:
         num_tiles, size = sum(each.num_tiles for each in geometries), self.geometry.tile_size
         if tuple(tiles.shape) != (num_tiles, size, size, 3):
@@ -119,10 +123,16 @@ class VisionEncoder:
             pixels = stack_on(self.device, [tiles])[0]
         # What a tile gives must not depend on what is beside it, also where kernels are chosen by
         # shape: one frame a pass, which fills a CPU, or a fixed number of tiles.
-        if self.device.type == "cpu":
+        if not self._fixed_passes:
             return torch.cat([self._encode_pass(part) for part in pixels.split(list(counts))])
         passes = [self._encode_pass(_pad(part)) for part in pixels.split(TILES_PER_PASS)]
         return torch.cat(passes)[: len(pixels)]
+
+    def _multiplications(self) -> int:
+        """Return how often weights of tower and projector are multiplied for one tile."""
+        parts = (self._tower, self._projector)
+        num_weights = sum(weights.numel() for part in parts for weights in part.parameters())
+        return num_weights * (self.geometry.num_base + 1)
 
     def _encode_pass(self, tiles: torch.Tensor) -> torch.Tensor:
         pixel_values = normalize(tiles, self._normalization, self.dtype)

@@ -1,6 +1,7 @@
 """Tiles to ``pixel_values``, as the checkpoint's image processor scales them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -50,7 +51,16 @@ def normalize(
     tiles: torch.Tensor, normalization: Normalization, dtype: torch.dtype
 ) -> torch.Tensor:
     """Return uint8 tiles (n, height, width, 3) as ``pixel_values`` (n, 3, height, width)."""
-    mean = torch.tensor(normalization.mean, device=tiles.device)
-    std = torch.tensor(normalization.std, device=tiles.device)
-    pixels = tiles.float().mul_(1 / 255).sub_(mean).div_(std)
-    return pixels.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
+    mean, std = _constants(normalization, tiles.device)
+    channels_first = tiles.permute(0, 3, 1, 2)
+    pixels = channels_first.to(torch.float32, memory_format=torch.contiguous_format)
+    return pixels.mul_(1 / 255).sub_(mean).div_(std).to(dtype)
+
+
+@lru_cache(maxsize=8)
+def _constants(
+    normalization: Normalization, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and std (3, 1, 1) on a device, copied there once: a copy waits for the device."""
+    mean, std = torch.tensor([normalization.mean, normalization.std], device=device)
+    return mean[:, None, None], std[:, None, None]

@@ -1,14 +1,65 @@
 """The weights of the vision half of a LLaVA-NeXT checkpoint, and which layers of it are used."""
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionModel, LlavaNextConfig
 from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
+from transformers.utils import logging
 
-from workers.checkpoint import PROJECTOR, VISION_TOWER, build_module, read_tensors
+from workers.checkpoint import PROJECTOR, VISION_TOWER, build_module, read_config, read_tensors
 from workers.errors import ModelError
+from workers.vision.geometry import TileGeometry, read_geometry
+from workers.vision.normalize import Normalization, read_normalization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VisionModel:
+    """The vision half of a LLaVA-NeXT: its modules, and how pictures come to them.
+
+    ``layers`` are the hidden states of ``tower`` that ``projector`` takes, counted from the
+    embeddings as 0; the tower has none behind the last of them. ``newline`` is (hidden,).
+    """
+
+    geometry: TileGeometry
+    normalization: Normalization
+    layers: list[int]
+    tower: nn.Module
+    projector: nn.Module
+    newline: torch.Tensor
+
+
+def load_vision(location: str, dtype: torch.dtype) -> VisionModel:
+    """Return the vision half of a checkpoint, on the CPU.
+
+    Only the tower, the projector and the newline embedding are read, and of the tower only the
+    layers up to the last that ``vision_feature_layer`` uses.
+
+    Args:
+        location: checkpoint folder or hub name.
+        dtype: torch dtype of the weights.
+
+    Raises:
+        ModelError: the checkpoint cannot be used.
+    """
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    raw = read_config(location)
+    geometry, normalization = read_geometry(raw), read_normalization(location)
+    config = LlavaNextConfig(**raw)
+    layers = feature_layers(config)
+    tower = load_tower(location, config, max(layers), dtype)
+    projector, newline = load_projector(location, config, dtype)
+    return VisionModel(
+        geometry=geometry,
+        normalization=normalization,
+        layers=layers,
+        tower=tower,
+        projector=projector,
+        newline=newline,
+    )
 
 
 def feature_layers(config: Any) -> list[int]:

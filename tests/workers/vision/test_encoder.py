@@ -18,6 +18,7 @@ from tests.checkpoints import (
     rewrite_checkpoint,
 )
 from workers.arrays import UInt8Array
+from workers.checkpoint import locate
 from workers.errors import ModelError
 from workers.vision.encoder import FrameFeatures, VisionEncoder
 from workers.vision.tiles import cut_pictures
@@ -114,8 +115,12 @@ def mixed_frames() -> list[UInt8Array]:
     return [random_frames(3, *size)[number % 3] for number, size in enumerate(SIZES)]
 
 
+@pytest.mark.parametrize("small_tower", [0, 100_000_000])
 @pytest.mark.parametrize("base_only", [False, True])
-def test_a_frame_does_not_depend_on_those_beside_it(checkpoint: Path, base_only: bool) -> None:
+def test_a_frame_does_not_depend_on_those_beside_it(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, base_only: bool, small_tower: int
+) -> None:
+    monkeypatch.setattr("workers.vision.encoder._SMALL_TOWER", small_tower)
     pictures, encoder = mixed_frames(), load_encoder(checkpoint)
     tile_geometry = encoder.geometry.without_grid() if base_only else encoder.geometry
     tiles, geometries = cut_pictures(pictures, tile_geometry)
@@ -129,6 +134,42 @@ def test_a_frame_does_not_depend_on_those_beside_it(checkpoint: Path, base_only:
     for picture, frame, geometry in zip(pictures, frames, geometries, strict=True):
         assert_equal(frame, *encoder.encode(*cut_pictures([picture], tile_geometry)))
         assert frame.layout == geometry.layout
+
+
+@pytest.mark.parametrize("size", [(360, 640), (56, 112), (3, 900)])
+def test_the_embedded_model_sees_a_frame_alike_wherever_it_stands_in_a_pass(
+    size: tuple[int, int],
+) -> None:
+    encoder = load_encoder(Path(locate("embedded")))
+    frame, *others = random_frames(8, *size)
+    (alone,) = encode(encoder, [frame])
+    for place in range(8):
+        (chunk,) = encode(encoder, [*others[:place], frame, *others[place:]])
+        assert torch.equal(chunk.base[place], alone.base[0])
+        assert torch.equal(chunk.grid[place], alone.grid[0])
+
+
+def shapes_of_passes(encoder: VisionEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    shapes: list[int] = []
+    forward = encoder._tower.forward
+
+    def watched(pixel_values: torch.Tensor, **options: object) -> object:
+        shapes.append(len(pixel_values))
+        return forward(pixel_values, **options)
+
+    monkeypatch.setattr(encoder._tower, "forward", watched)
+    return shapes
+
+
+@pytest.mark.parametrize(("small_tower", "passes"), [(0, [5, 5, 5, 5, 5]), (100_000_000, [20, 20])])
+def test_only_a_small_tower_makes_passes_of_one_size_on_a_cpu(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, small_tower: int, passes: list[int]
+) -> None:
+    monkeypatch.setattr("workers.vision.encoder._SMALL_TOWER", small_tower)
+    encoder = load_encoder(checkpoint)
+    shapes = shapes_of_passes(encoder, monkeypatch)
+    encode(encoder, random_frames(5, 72, 128))
+    assert shapes == passes
 
 
 def test_without_grid_the_base_is_the_same(checkpoint: Path) -> None:
