@@ -19,9 +19,10 @@ import transformers
 
 from benchmarks.gpu_runs import Runs
 from benchmarks.gpu_tables import Bench, Table
-from benchmarks.hardware import describe_hardware
-from benchmarks.random_llava import llava_next_8b, make_llava, small_llava
+from benchmarks.random_llava import SMALL, make_llava, make_llava_config
 from benchmarks.stopwatch import Stopwatch
+from streaming.bench.hardware import describe_hardware
+from streaming.bench.random_checkpoint import SHAPES
 
 
 def describe_device(device: str) -> dict[str, str]:
@@ -53,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     watch = Stopwatch(options.device, options.minutes)
     dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
-    config = small_llava() if options.small else llava_next_8b()
+    shape = SMALL if options.small else SHAPES["llava-next-8b"]
+    config = make_llava_config(shape)
     model = make_llava(config, device=options.device, dtype=dtype)
     new_tokens = 4 if options.small else 16
     runs = Runs(model, device=options.device, dtype=dtype, num_new_tokens=new_tokens)

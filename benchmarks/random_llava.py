@@ -4,63 +4,50 @@ The tower ends with the layer whose hidden states are used (CLIP-L has one more)
 it. No token ends an answer, so that every answer has the length asked for.
 """
 
-from typing import Any
+from dataclasses import replace
+from typing import cast
 
 import torch
 from transformers import (
-    CLIPVisionConfig,
     GenerationConfig,
-    LlamaConfig,
     LlamaForCausalLM,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
 )
 
+from streaming.bench.random_checkpoint import Shape, make_config
 from workers.vision.geometry import read_geometry
 from workers.vision.normalize import Normalization
 from workers.vision.weights import VisionModel
 
 IMAGE_TOKEN = 3
-_PINPOINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 
 
-def llava_next_8b() -> LlavaNextConfig:
-    """Return CLIP-L/336 before Llama-3-8B, as ``llama3-llava-next-8b`` has them."""
-    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
-    text = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32}
-    return _config(
-        {**vision, "num_hidden_layers": 23, "image_size": 336},
-        {**text, "num_hidden_layers": 32, "vocab_size": 128_320, "rope_theta": 500_000.0},
+SMALL = Shape(
+    tile_size=56,
+    vision_size=32,
+    vision_wide=64,
+    vision_heads=4,
+    vision_layers=3,
+    text_size=64,
+    text_wide=128,
+    text_heads=8,
+    text_key_heads=2,
+    text_layers=2,
+    vocabulary=128,
+    context_length=8192,
+)
+"""On a scale that a test can run."""
+
+
+def make_llava_config(shape: Shape) -> LlavaNextConfig:
+    """Return a shape's configuration, the tower without its last layer, whose states are unused."""
+    used = replace(shape, vision_layers=shape.vision_layers - 1)
+    config = make_config(
+        used, image_token=IMAGE_TOKEN, bos_token_id=0, eos_token_id=None, pad_token_id=1
     )
-
-
-def small_llava() -> LlavaNextConfig:
-    """Return the same on a scale that a test can run."""
-    vision = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
-    text = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 8}
-    return _config(
-        {**vision, "num_hidden_layers": 2, "image_size": 56},
-        {**text, "num_hidden_layers": 2, "vocab_size": 128, "rope_theta": 10_000.0},
-    )
-
-
-def _config(vision: dict[str, Any], text: dict[str, Any]) -> LlavaNextConfig:
-    return LlavaNextConfig(
-        vision_config=CLIPVisionConfig(patch_size=14, **vision),
-        text_config=LlamaConfig(
-            num_key_value_heads=text["num_attention_heads"] // 4,
-            max_position_embeddings=8192,
-            bos_token_id=0,
-            eos_token_id=None,
-            pad_token_id=1,
-            **text,
-        ),
-        image_grid_pinpoints=[
-            [a * vision["image_size"], b * vision["image_size"]] for a, b in _PINPOINTS
-        ],
-        image_token_index=IMAGE_TOKEN,
-        vision_feature_layer=-1,
-    )
+    config.vision_feature_layer = -1
+    return cast(LlavaNextConfig, config)
 
 
 def make_llava(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from streaming.options import Options
-from workers.precision import cpu_dtype
+from workers.precision import settled_model
 from workers.process import prepare_process
 from workers.run.engine import Engine
 from workers.run.worker import Worker
@@ -35,9 +35,7 @@ def open_engine(
         ModelError: the model cannot be found.
     """
     prepare_process()
-    model = replace(
-        options.model, num_threads=_num_threads(options), cpu_dtype=cpu_dtype(options.model.model)
-    )
+    model = replace(settled_model(options.model), num_threads=_num_threads(options))
     if lazy_vision is None:
         lazy_vision = options.store.bank is not None
     stages = stages or {

@@ -1,9 +1,11 @@
 """What ``--dtype auto`` means on a CPU. Neither torch nor a weight is loaded for it."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from workers.checkpoint import locate, read_config
+from workers.process import ModelOptions
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _HALF_PRECISION = ("bfloat16", "float16")
@@ -28,6 +30,11 @@ def cpu_dtype(model: str) -> str:
     config = read_config(locate(model))
     stored = config.get("dtype") or config.get("torch_dtype")
     return "bfloat16" if stored in _HALF_PRECISION and _multiplies_bfloat16() else "float32"
+
+
+def settled_model(options: ModelOptions) -> ModelOptions:
+    """Return the options with what an auto ``dtype`` is on this process' CPU, for all workers."""
+    return replace(options, cpu_dtype=cpu_dtype(options.model))
 
 
 def _multiplies_bfloat16() -> bool:

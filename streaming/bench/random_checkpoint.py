@@ -114,14 +114,19 @@ def write_shape(folder: Path, shape: Shape, *, dtype: str = "float32", seed: int
     logging.disable_progress_bar()
     tokenizer = _make_tokenizer()
     tile_size = shape.tile_size
-    pinpoints = [[a * tile_size, b * tile_size] for a, b in _PINPOINTS]
-    config = _make_config(tokenizer, shape, pinpoints)
+    config = make_config(
+        replace(shape, vocabulary=shape.vocabulary or len(tokenizer)),
+        image_token=tokenizer.convert_tokens_to_ids("<image>"),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     _make_model(config, tokenizer, dtype, seed).save_pretrained(folder)
     processor = LlavaNextProcessor(
         image_processor=LlavaNextImageProcessorPil(
             size={"shortest_edge": tile_size},
             crop_size={"height": tile_size, "width": tile_size},
-            image_grid_pinpoints=pinpoints,
+            image_grid_pinpoints=config.image_grid_pinpoints,
         ),
         tokenizer=tokenizer,
         patch_size=_PATCH_SIZE,
@@ -132,16 +137,24 @@ def write_shape(folder: Path, shape: Shape, *, dtype: str = "float32", seed: int
     processor.save_pretrained(folder)
 
 
-def _make_config(tokenizer: Any, shape: Shape, pinpoints: list[list[int]]) -> Any:
+def make_config(shape: Shape, *, image_token: int, **text: Any) -> Any:
+    """Return the ``LlavaNextConfig`` of a shape.
+
+    Args:
+        shape: of the models.
+        image_token: id that stands for a picture's tokens in a prompt.
+        text: what else the language model's configuration is told.
+    """
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig
 
+    size = shape.tile_size
     return LlavaNextConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=shape.vision_size,
             intermediate_size=shape.vision_wide,
             num_hidden_layers=shape.vision_layers,
             num_attention_heads=shape.vision_heads,
-            image_size=shape.tile_size,
+            image_size=size,
             patch_size=_PATCH_SIZE,
         ),
         text_config=LlamaConfig(
@@ -150,15 +163,13 @@ def _make_config(tokenizer: Any, shape: Shape, pinpoints: list[list[int]]) -> An
             num_hidden_layers=shape.text_layers,
             num_attention_heads=shape.text_heads,
             num_key_value_heads=shape.text_key_heads,
-            vocab_size=shape.vocabulary or len(tokenizer),
+            vocab_size=shape.vocabulary,
             max_position_embeddings=shape.context_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            **text,
         ),
-        image_grid_pinpoints=pinpoints,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(shape.tile_size // _PATCH_SIZE) ** 2,
+        image_grid_pinpoints=[[a * size, b * size] for a, b in _PINPOINTS],
+        image_token_index=image_token,
+        image_seq_length=(size // _PATCH_SIZE) ** 2,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu_runs import Runs
-from benchmarks.random_llava import make_llava, small_llava
+from benchmarks.random_llava import SMALL, make_llava, make_llava_config
 from benchmarks.stopwatch import Spread, Stopwatch
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ TITLES = ["Matrix product", "Vision tower and projector", "Encode stage", "Singl
 
 @pytest.fixture(scope="module")
 def runs() -> Runs:
-    model = make_llava(small_llava(), device="cpu", dtype=torch.float32)
+    model = make_llava(make_llava_config(SMALL), device="cpu", dtype=torch.float32)
     return Runs(model, device="cpu", dtype=torch.float32, num_new_tokens=6)
 
 
@@ -104,9 +104,9 @@ def test_neither_ray_nor_a_video_library_is_needed() -> None:
 import sys
 sys.modules |= dict.fromkeys(("ray", "av", "decord", "pyarrow"))
 import benchmarks.gpu, benchmarks.gpu_runs
-from benchmarks.random_llava import make_llava, small_llava
+from benchmarks.random_llava import SMALL, make_llava, make_llava_config
 import torch
-model = make_llava(small_llava(), device="cpu", dtype=torch.float32)
+model = make_llava(make_llava_config(SMALL), device="cpu", dtype=torch.float32)
 runs = benchmarks.gpu_runs.Runs(model, device="cpu", dtype=torch.float32, num_new_tokens=2)
 print(len(runs.ask(list(runs.chunks(2)), method="mr_pruner", budget=30)))
 """
