@@ -184,14 +184,9 @@ class PictureReader:
                 else:
                     yield frame
 
-    @property
-    def num_troubles(self) -> int:
-        """Packets and pictures that were skipped so far."""
-        return self.num_broken_packets + self.num_corrupt_pictures
-
     def troubles(self) -> str:
         """Say what was skipped so far: the likely reason for a missing picture."""
-        if self.num_troubles == 0:
+        if self.num_broken_packets == self.num_corrupt_pictures == 0:
             return "their data, or what it refers to, is missing"
         return (
             f"{self.num_broken_packets} broken packets and "

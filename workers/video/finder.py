@@ -4,8 +4,10 @@ A seek is trusted only if decoding starts at a keyframe not later than the wante
 keyframe itself decodes cleanly; otherwise it goes back further, at last to the beginning. So the
 pictures do not depend on where the reading of a segment began.
 
-Where it can be known that no wanted picture depends on them, pictures are not decoded: those that
-none refers to, and those behind the last wanted one before the next seek.
+A decoder hands out pictures later than it has decoded them, so as to sort them. Behind the last
+wanted picture before a seek it is not fed with more for that, but emptied. Pictures that nobody
+asked for and none refers to are decoded all the same: where data is damaged, a decoder patches
+pictures from those it has decoded last, whichever they are.
 """
 
 from collections.abc import Iterator
@@ -33,10 +35,6 @@ _Shown = tuple[int, VideoFrame | None]
 _BEFORE_ALL: _Shown = (-(2**62), None)
 _AFTER_ALL: _Shown = (2**62, None)
 
-_CODECS_WITH_UNREFERENCED_PICTURES = ("h264",)
-"""Those in which a picture marked as one that none refers to is never referred to. HEVC's marks
-hold within a temporal layer only."""
-
 
 class PictureFinder:
     """An open clip in which ascending presentation times are looked up.
@@ -55,7 +53,6 @@ class PictureFinder:
         self._reader = PictureReader(deadline)
         self._reformatter = VideoReformatter()
         self._may_seek = index.seekable
-        self._may_skip = index.seekable and index.codec in _CODECS_WITH_UNREFERENCED_PICTURES
         self._target = _BEFORE_ALL[0]
         self._current = _BEFORE_ALL
         self._open_file = ExitStack()
@@ -75,22 +72,12 @@ class PictureFinder:
     def find(self, pts: int) -> UInt8Array | None:
         """Return the picture shown from ``pts`` on as (height, width, 3), None if undecodable."""
         self._target = pts
-        frame = self._find(pts)
-        if self._may_skip and (frame is None or self._reader.num_troubles > self._num_troubles):
-            # In damaged data a picture may depend on any other.
-            self._may_skip = False
-            self._reader = PictureReader(self._deadline)
-            self._restart()
-            frame = self._find(pts)
-        return None if frame is None else self._to_rgb(frame)
-
-    def _find(self, pts: int) -> VideoFrame | None:
         if self._has_to_seek(pts):
             self._seek(self._keyframe_before(pts))
         while self._current[0] < pts:
             self._current = next(self._pictures, _AFTER_ALL)
         shown_from, frame = self._current
-        return frame if shown_from == pts else None
+        return self._to_rgb(frame) if frame is not None and shown_from == pts else None
 
     def troubles(self) -> str:
         """Say what could not be decoded so far."""
@@ -111,7 +98,6 @@ class PictureFinder:
         opened = open_video(self._index.path, self._deadline)
         self._container, self._stream = self._open_file.enter_context(opened)
         self._read_up_to = _BEFORE_ALL[0]
-        self._num_troubles = self._reader.num_troubles
         self._pictures = self._timed_pictures(self._packets())
         self._current = _BEFORE_ALL
 
@@ -141,30 +127,23 @@ class PictureFinder:
         self._current = _BEFORE_ALL
         while self._current[0] < keyframe.pts:
             self._current = next(self._pictures, _AFTER_ALL)
-        self._num_troubles = self._reader.num_troubles
         return self._current[0] == keyframe.pts
 
     def _packets(self) -> "Iterator[Packet[VideoStream]]":
         """Yield packets up to where the next picture has to be sought, then an empty one."""
         passed: set[int | None] = set()
-        is_second = False
+        before: int | None = None
         for packet in read_packets(self._container, self._stream, self._deadline):
             if packet.pts is not None:
                 self._read_up_to = max(self._read_up_to, packet.pts)
-            is_needed = packet.is_keyframe or packet.pts in self._wanted_set
-            # The second field of a picture may come in a packet of its own.
-            self._skip_unreferenced(not is_needed and not is_second)
             yield packet
-            if is_second and self._target in passed and self._is_last_before_seek():
+            # The second field of a picture may come in a packet of its own.
+            if before in self._wanted_set:
+                passed.add(before)
+            before = packet.pts
+            if self._target in passed and self._is_last_before_seek():
                 yield self._flushing_packet()
                 return
-            if is_needed:
-                passed.add(packet.pts)
-            is_second = is_needed
-
-    def _skip_unreferenced(self, may_skip: bool) -> None:
-        context = self._stream.codec_context
-        context.skip_frame = "NONREF" if may_skip and self._may_skip else "DEFAULT"
 
     def _is_last_before_seek(self) -> bool:
         following = int(np.searchsorted(self._wanted, self._target, "right"))
