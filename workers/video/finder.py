@@ -158,8 +158,14 @@ class PictureFinder:
     def _timed_pictures(self, packets: "Iterator[Packet[VideoStream]]") -> Iterator[_Shown]:
         pictures = self._reader.pictures(packets)
         if self._index.numbered:
-            return zip(self._index.pts.tolist(), pictures, strict=False)
+            times = self._times_by_number()
+            return ((times[i], picture) for i, picture in enumerate(pictures) if i in times)
         return ((picture.pts, picture) for picture in pictures if picture.pts is not None)
+
+    def _times_by_number(self) -> dict[int, int]:
+        numbers = self._index.numbers
+        numbers = np.arange(self._index.num_frames) if numbers is None else numbers
+        return dict(zip(numbers.tolist(), self._index.pts.tolist(), strict=True))
 
     def _to_rgb(self, frame: VideoFrame) -> UInt8Array:
         index = self._index
