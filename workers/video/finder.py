@@ -141,7 +141,8 @@ class PictureFinder:
             if before in self._wanted_set:
                 passed.add(before)
             before = packet.pts
-            if self._target in passed and self._is_last_before_seek():
+            is_empty = packet.size == 0  # as the last one is
+            if not is_empty and self._target in passed and self._is_last_before_seek():
                 yield self._flushing_packet()
                 return
 

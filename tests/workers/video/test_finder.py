@@ -56,6 +56,14 @@ def test_no_packet_is_read_twice_where_decoding_goes_on(clip: Path, read: list[i
     assert len(read) == len(set(read)) <= 4 * GOP
 
 
+def test_at_the_end_of_a_clip_nothing_counts_as_broken(clip: Path) -> None:
+    index = index_video(str(clip))
+    with PictureFinder(index, index.pts, Deadline(str(clip), 60)) as pictures:
+        assert [pts for pts in index.pts.tolist() if pictures.find(pts) is None] == []
+        assert pictures.find(int(index.pts[-1]) + 1) is None
+        assert pictures.troubles() == "their data, or what it refers to, is missing"
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_any_choice_of_pictures_is_found(clip: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
