@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.resize_answers import Cut, compare_answers
 from pruner.mr_pruner import mr_pruner
@@ -38,7 +39,10 @@ LLAVA = TileGeometry(tile_size=336, patch_size=14, pinpoints=DEFAULT_PINPOINTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What was found at one size; distances are in levels of 255, over the pictures' pixels."""
+    """What was found at one size; distances are in levels of 255, over the pictures' pixels.
+
+    Times are wall ones a frame.
+    """
 
     size: str
     source: str
@@ -46,6 +50,8 @@ class Row:
     fast_milliseconds: float
     ratio: float
     ratio_quartiles: tuple[float, float]
+    cpu_ratio: float
+    cpu_ratio_quartiles: tuple[float, float]
     max_distance: float
     mean_distance: float
     over_one: float
@@ -86,19 +92,20 @@ def draw_frame(width: int, height: int, seed: int) -> UInt8Array:
 
 def measure_time(
     exact: Cut, fast: Cut, frames: Sequence[UInt8Array], repeats: int, device: torch.device
-) -> tuple[list[float], list[float]]:
-    """Return seconds a frame of both, in turn, one warm-up first."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (repeats, 2) wall and CPU seconds a frame of both, in turn, one warm-up first."""
 
-    def seconds(cut: Cut) -> float:
-        start = time.perf_counter()
+    def seconds(cut: Cut) -> tuple[float, float]:
+        start, cpu_start = time.perf_counter(), time.process_time()
         cut(frames, LLAVA)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - start) / len(frames)
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+        return wall / len(frames), cpu / len(frames)
 
     seconds(exact), seconds(fast)
-    pairs = [(seconds(exact), seconds(fast)) for _ in range(repeats)]
-    return [one for one, _ in pairs], [two for _, two in pairs]
+    pairs = np.array([(seconds(exact), seconds(fast)) for _ in range(repeats)])
+    return pairs[:, 0], pairs[:, 1]
 
 
 def measure_distance(exact: Cut, fast: Cut, frames: Sequence[UInt8Array]) -> dict[str, float]:
@@ -136,15 +143,19 @@ def measure_size(
     frames = real or [draw_frame(width, height, seed) for seed in range(options.frames)]
     device = encoders[0].device
     exact_seconds, fast_seconds = measure_time(exact, fast, frames, options.repeats, device)
-    ratios = [one / two for one, two in zip(exact_seconds, fast_seconds, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    wall, cpu = (
+        statistics.quantiles(ratios, n=4, method="inclusive")
+        for ratios in (exact_seconds / fast_seconds).T.tolist()
+    )
     return Row(
         size=size,
         source="real" if real else "drawn",
-        exact_milliseconds=1000 * statistics.median(exact_seconds),
-        fast_milliseconds=1000 * statistics.median(fast_seconds),
-        ratio=statistics.median(ratios),
-        ratio_quartiles=(low, high),
+        exact_milliseconds=1000 * statistics.median(exact_seconds[:, 0].tolist()),
+        fast_milliseconds=1000 * statistics.median(fast_seconds[:, 0].tolist()),
+        ratio=wall[1],
+        ratio_quartiles=(wall[0], wall[2]),
+        cpu_ratio=cpu[1],
+        cpu_ratio_quartiles=(cpu[0], cpu[2]),
         **measure_distance(exact, fast, frames),
         kept_embedded=measure_kept(exact, fast, frames, encoders[0]),
         kept_random=measure_kept(exact, fast, frames, encoders[1]),
@@ -154,15 +165,17 @@ def measure_size(
 def table(rows: Sequence[Row]) -> str:
     """Return the Markdown table of the rows."""
     lines = [
-        "| size | frames | exact, ms | fast, ms | ratio (quartiles) | max | mean | > 1 | > 2 "
-        "| kept alike, embedded | kept alike, random |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| size | frames | exact, ms | fast, ms | ratio (quartiles) | of CPU | max | mean "
+        "| > 1 | > 2 | kept alike, embedded | kept alike, random |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         low, high = row.ratio_quartiles
+        least, most = row.cpu_ratio_quartiles
         lines.append(
             f"| {row.size} | {row.source} | {row.exact_milliseconds:.1f} "
             f"| {row.fast_milliseconds:.1f} | {row.ratio:.1f} ({low:.1f}-{high:.1f}) "
+            f"| {row.cpu_ratio:.1f} ({least:.1f}-{most:.1f}) "
             f"| {row.max_distance:.0f} | {row.mean_distance:.4f} | {100 * row.over_one:.4f} % "
             f"| {100 * row.over_two:.4f} % | {100 * row.kept_embedded:.2f} % "
             f"| {100 * row.kept_random:.2f} % |"

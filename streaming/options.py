@@ -34,6 +34,11 @@ class FrameOptions:
     )
     start: float | None = option(None, "seconds into the clip at which to begin")
     end: float | None = option(None, "seconds into the clip at which to stop")
+    precision: Literal["exact", "keyframe"] = option(
+        "exact",
+        "exact: the frames shown at the sampled times; keyframe: the keyframes at or before them, "
+        "each once, many times as fast in long clips",
+    )
     decoder: Literal["pyav", "decord"] = option("pyav", "video back end")
     resize: Literal["exact", "fast"] = option(
         "exact", "exact: as transformers resizes, bit for bit; fast: quicker, a few levels off"

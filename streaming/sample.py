@@ -15,7 +15,7 @@ from workers.llm.context import check_layer
 from workers.llm.prompt import ChatTemplate
 from workers.video.entry_source import EntrySource
 from workers.video.images import ImageSource
-from workers.video.sampling import sample_frames
+from workers.video.sampling import at_keyframes, sample_frames
 from workers.video.source import Source, open_source
 from workers.video.video_index import VideoIndex
 from workers.video.with_decord import import_decord
@@ -130,10 +130,13 @@ def _sample(source: VideoIndex | ImageSource, frames: FrameOptions) -> Int64Arra
     num_frames = frames.num_frames
     if num_frames is None and frames.fps is None:
         num_frames = DEFAULT_NUM_FRAMES
-    return sample_frames(
+    frame_indices = sample_frames(
         source,
         num_frames=num_frames,
         fps=frames.fps,
         start_seconds=frames.start,
         end_seconds=frames.end,
     )
+    if frames.precision == "keyframe" and isinstance(source, VideoIndex):
+        return at_keyframes(source, frame_indices)
+    return frame_indices

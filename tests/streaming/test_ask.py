@@ -79,7 +79,16 @@ def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> 
     assert first["answer"] == run(clip, QUESTION, *settings).out.strip()
 
 
+def test_keyframes_are_shown_once_and_with_their_own_times(run: Any, clip: str) -> None:
+    settings = ["--precision", "keyframe", "--num-frames", "9", "--max-new-tokens", "1"]
+    (answer,) = run(clip, QUESTION, "--json", *settings).objects
+    times = [frame["pts_seconds"] for frame in answer["frames"]]
+    assert times == pytest.approx([0.0, 0.48, 0.96, 1.44])
+    assert answer["num_unpruned_tokens"] == 4 * LENGTH
+
+
 OPTIONS = [
+    "--precision=keyframe",
     "--no-novelty", "--timestamps", "--newlines=last", "--base-only", "--resize=fast",
     "--shares=informative", "--position-ids=compact", "--fps=5",
     *(f"--pruner={name}" for name in METHODS if name not in ("none", "fastv")),

@@ -248,6 +248,7 @@ def test_a_damaged_entry_does_not_hide_a_sound_one(
 KEYS: dict[str, dict[str, Any]] = {
     "frames": {"num_frames": 5},
     "window": {"start": 0.2},
+    "precision": {"precision": "keyframe"},
     "decoder": {"decoder": "decord"},
     "resize": {"resize": "fast"},
     "tiles": {"base_only": True},

@@ -7,6 +7,7 @@ import numpy as np
 
 from workers.arrays import Float64Array, Int64Array
 from workers.errors import InputError
+from workers.video.video_index import VideoIndex
 
 _JUMP_SECONDS = 10.0
 _JUMP_STEPS = 10
@@ -83,6 +84,29 @@ def sample_frames(
     if fps is not None and num_frames is None:
         return _at_rate(timeline, fps, start, end)
     raise InputError("give one of --num-frames and --fps, not both and not neither")
+
+
+def at_keyframes(index: VideoIndex, frame_indices: Int64Array) -> Int64Array:
+    """Return for each sampled frame the nearest keyframe at or before it, each once.
+
+    So a long clip is read at the cost of one picture or two a frame. Samples on one keyframe become
+    one frame. A clip that has to be read from its beginning keeps its frames, as every picture of
+    it is decoded anyway; so does a frame before the first keyframe.
+
+    Args:
+        index: of the clip.
+        frame_indices: (n,) int64, ascending, positions in ``index.pts``.
+
+    Returns:
+        (m,) int64, ascending, unique, m at most n.
+
+    Cost: O(n * log(pictures)).
+    """
+    if not index.seekable or not len(index.keyframe_pts):
+        return frame_indices
+    place = np.searchsorted(index.keyframe_pts, index.pts[frame_indices], "right") - 1
+    keyframes = np.searchsorted(index.pts, index.keyframe_pts[place])
+    return np.unique(np.where(place < 0, frame_indices, keyframes))
 
 
 def thin_frames(frame_indices: Int64Array, max_frames: int) -> Int64Array:

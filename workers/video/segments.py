@@ -144,20 +144,25 @@ def cut_index(index: VideoIndex, pts: Int64Array) -> VideoIndex:
 
     Of the times there stay those asked for and the first, from which some decoders count; of the
     keyframes the last one at or before each of these times, those 1, 3, 7, ... before it, to which
-    reading goes back where a keyframe proves unsound, and the first. A numbered clip keeps all
-    times up to the last one asked for, as its pictures are counted. What is left is read with the
-    same result, bit for bit. ``warnings`` are for whoever has the whole.
+    reading goes back where a keyframe proves unsound, and the first. A numbered clip, whose
+    pictures are counted, keeps the numbers of those asked for. What is left is read with the same
+    result, bit for bit. ``warnings`` are for whoever has the whole.
 
     Args:
         index: of the whole clip, or cut before.
         pts: (n,) int64, ascending times in ``index.pts``.
 
-    Cost: O(n * log(keyframes)), and the number of times in a numbered clip.
+    Cost: O(n * log(pictures)).
     """
-    last = pts[-1:]
     if index.numbered:
-        kept = index.pts[: np.searchsorted(index.pts, last, "right").sum()]
-        return replace(index, pts=kept, keyframe_pts=index.keyframe_pts[:1], warnings=())
+        places = np.searchsorted(index.pts, pts)
+        return replace(
+            index,
+            pts=index.pts[places],
+            numbers=places if index.numbers is None else index.numbers[places],
+            keyframe_pts=index.keyframe_pts[:1],
+            warnings=(),
+        )
     return replace(
         index,
         pts=np.unique(np.concatenate([index.pts[:1], pts])),

@@ -34,6 +34,8 @@ class VideoIndex:
     """True where pictures shown before a keyframe are stored after it and need what precedes it."""
     numbered: bool = False
     """True where pictures carry no usable time: the i-th one decoded is shown at ``pts[i]``."""
+    numbers: Int64Array | None = None
+    """Where a numbered clip has been cut: how many pictures are decoded before each in ``pts``."""
     mirrored: bool = False
     trimmed: bool = False
     """True where the file holds pictures that its edit list cuts away."""

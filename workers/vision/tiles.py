@@ -7,7 +7,7 @@ against 6.2 MB for 1920 x 1080 and LLaVA-NeXT's 336 px tiles). :mod:`workers.vis
 the same on the vision tower's device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,9 @@ from PIL import Image
 from workers.arrays import UInt8Array
 from workers.frames import PictureChunk, TileChunk
 from workers.vision.geometry import FrameGeometry, TileGeometry
+
+Resizer = Callable[[tuple[int, int]], UInt8Array]
+"""Returns one picture resized to a (height, width), as (height, width, 3) uint8."""
 
 
 def cut_tiles(picture: UInt8Array, geometry: FrameGeometry) -> UInt8Array:
@@ -30,16 +33,36 @@ def cut_tiles(picture: UInt8Array, geometry: FrameGeometry) -> UInt8Array:
     Cost: O(height * width).
     """
     size = geometry.tiles.tile_size
-    image = Image.fromarray(picture)
-    base = _resize(image, (size, size))[None]
-    down, across = geometry.grid
-    if down * across == 0:
-        return base
-    canvas = np.zeros((*geometry.target, 3), np.uint8)
-    (above, left), (height, width) = geometry.padding, geometry.resized
-    canvas[above : above + height, left : left + width] = _resize(image, geometry.resized)
-    grid = canvas.reshape(down, size, across, size, 3).swapaxes(1, 2)
-    return np.concatenate([base, grid.reshape(-1, size, size, 3)])
+    tiles = np.empty((geometry.num_tiles, size, size, 3), np.uint8)
+    _lay_out(tiles, _resizer(picture), geometry)
+    return tiles
+
+
+def _lay_out(tiles: UInt8Array, resize: Resizer, geometry: FrameGeometry) -> None:
+    """Write a picture's base tile, then its high-resolution tiles, row-major, into ``tiles``."""
+    size = geometry.tiles.tile_size
+    tiles[0] = resize((size, size))
+    if len(tiles) == 1:
+        return
+    scaled, (above, left) = resize(geometry.resized), geometry.padding
+    for tile, (row, column) in zip(tiles[1:], np.ndindex(geometry.grid), strict=True):
+        _place(tile, scaled, above - row * size, left - column * size)
+
+
+def _place(tile: UInt8Array, scaled: UInt8Array, top: int, left: int) -> None:
+    """Copy what a tile sees of a picture whose corner lies at (top, left), black around it."""
+    height, width = scaled.shape[:2]
+    rows, columns = _overlap(top, height, len(tile)), _overlap(left, width, len(tile))
+    inside, seen = (rows[0], columns[0]), (rows[1], columns[1])
+    if tile[inside].shape != tile.shape:
+        tile.fill(0)
+    tile[inside] = scaled[seen]
+
+
+def _overlap(offset: int, length: int, size: int) -> tuple[slice, slice]:
+    """Return where [0, size) and a run at ``offset`` overlap, as places in each."""
+    start, stop = (min(max(place, 0), size) for place in (offset, offset + length))
+    return slice(start, stop), slice(start - offset, stop - offset)
 
 
 def cut_pictures(
@@ -55,12 +78,21 @@ def cut_pictures(
         (sum of num_tiles, tile_size, tile_size, 3) uint8, and the geometry of each picture: what
         ``VisionEncoder.encode`` takes.
     """
+    return cut_pictures_with(_resizer, pictures, geometry)
+
+
+def cut_pictures_with(
+    make_resizer: Callable[[UInt8Array], Resizer],
+    pictures: Sequence[UInt8Array],
+    geometry: TileGeometry,
+) -> tuple[UInt8Array, list[FrameGeometry]]:
+    """Return what :func:`cut_pictures` does, resized in a way of one's own."""
     frames = [geometry.frame(*picture.shape[:2]) for picture in pictures]
     size = geometry.tile_size
     tiles = np.empty((sum(frame.num_tiles for frame in frames), size, size, 3), np.uint8)
     start = 0
     for picture, frame in zip(pictures, frames, strict=True):
-        tiles[start : start + frame.num_tiles] = cut_tiles(picture, frame)
+        _lay_out(tiles[start : start + frame.num_tiles], make_resizer(picture), frame)
         start += frame.num_tiles
     return tiles, frames
 
@@ -84,6 +116,10 @@ def cut_chunk(chunk: PictureChunk, geometry: TileGeometry) -> TileChunk:
     )
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> UInt8Array:
-    """Resize to (height, width)."""
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))
+def _resizer(picture: UInt8Array) -> Resizer:
+    image = Image.fromarray(picture)
+
+    def resize(size: tuple[int, int]) -> UInt8Array:
+        return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))
+
+    return resize

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from workers.arrays import Int64Array
 from workers.errors import InputError
-from workers.video.sampling import sample_frames, thin_frames
+from workers.video.sampling import at_keyframes, sample_frames, thin_frames
 from workers.video.video_index import VideoIndex
 
 
@@ -212,3 +214,32 @@ def test_thinning_keeps_even_coverage() -> None:
 def test_thinning_to_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="max_frames = 0"):
         thin_frames(np.arange(3), 0)
+
+
+def with_keyframes(index: VideoIndex, *positions: int) -> VideoIndex:
+    return replace(index, keyframe_pts=index.pts[list(positions)])
+
+
+def test_each_frame_gives_way_to_the_last_keyframe_up_to_it_once() -> None:
+    index = with_keyframes(steady(100, first=7), 0, 30, 60, 90)
+    frames = np.array([0, 29, 30, 31, 59, 61, 99])
+    assert at_keyframes(index, frames).tolist() == [0, 30, 60, 90]
+    assert at_keyframes(index, frames[3:4]).tolist() == [30]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_keyframes_are_those_of_a_loop_over_the_frames(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    index = make_index(np.cumsum(rng.integers(1, 90, 60)))
+    keys = np.sort(rng.choice(60, rng.integers(1, 30), replace=False)).tolist()
+    frames = np.sort(rng.choice(60, rng.integers(1, 60), replace=False))
+    nearest = {max([key for key in keys if key <= each], default=each) for each in frames.tolist()}
+    assert at_keyframes(with_keyframes(index, *keys), frames).tolist() == sorted(nearest)
+
+
+def test_frames_stay_where_nothing_can_be_sought_or_no_keyframe_comes_before() -> None:
+    frames = np.array([3, 50, 99])
+    late = with_keyframes(steady(100), 40)
+    assert at_keyframes(late, frames).tolist() == [3, 40]
+    assert at_keyframes(replace(late, seekable=False), frames) is frames
+    assert at_keyframes(steady(100), frames) is frames

@@ -156,11 +156,22 @@ def test_a_cut_index_keeps_the_keyframes_that_reading_may_start_from() -> None:
     assert kept.tolist() == back
 
 
-def test_a_numbered_segment_keeps_the_times_before_it(folder: Path) -> None:
+def test_a_numbered_segment_keeps_the_numbers_of_its_pictures(folder: Path) -> None:
     whole = index_video(str(draw_clip(folder / "count.avi", **CLIPS["numbered.avi"])))
     (segment,) = cut(whole, np.array([10, 20, 30]))
-    np.testing.assert_array_equal(segment.index.pts, whole.pts[:31])
-    np.testing.assert_array_equal(segment[:1].index.pts, whole.pts[:11])
+    for part, numbers in (
+        (segment, [10, 20, 30]),
+        (segment[1:], [20, 30]),
+        (segment[1:][1:], [30]),
+    ):
+        assert part.index.numbers.tolist() == list(numbers)
+        np.testing.assert_array_equal(part.index.pts, whole.pts[list(numbers)])
+
+
+def test_a_segment_of_a_long_numbered_clip_is_small() -> None:
+    whole = replace(long_index(250), numbered=True, seekable=False)
+    (segment,) = cut(whole, np.array([5, 1_000_000]))
+    assert len(pickle.dumps(segment)) < 2_000
 
 
 def test_cut_segments_read_the_same_as_uncut_ones(clip: Path) -> None:

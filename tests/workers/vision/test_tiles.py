@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import LlavaNextImageProcessorPil
 
 from tests.workers.vision.pictures import draw_picture
@@ -46,8 +48,8 @@ def pixel_values(picture: UInt8Array, geometry: TileGeometry) -> torch.Tensor:
 
 
 def reference(processor: LlavaNextImageProcessorPil, picture: UInt8Array) -> torch.Tensor:
-    settings = {"return_tensors": "pt", "input_data_format": "channels_last"}
-    pixels: torch.Tensor = processor(images=[picture], **settings)["pixel_values"][0]
+    options = {"return_tensors": "pt", "input_data_format": "channels_last"}
+    pixels: torch.Tensor = processor(images=[picture], **options)["pixel_values"][0]
     return pixels
 
 
@@ -70,6 +72,23 @@ def test_pixels_are_those_of_transformers(checkpoint: Path, size: tuple[int, int
     assert actual.shape == expected.shape
     # Exact up to the rounding of float32: one 8-bit level would be 0.015.
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.tuples(st.integers(1, 400), st.integers(1, 400)), seed=st.integers(0, 9))
+def test_pixels_of_any_size_are_those_of_transformers(size: tuple[int, int], seed: int) -> None:
+    geometry = TileGeometry(
+        tile_size=28, patch_size=14, pinpoints=((28, 56), (56, 28), (56, 56), (84, 28), (28, 84))
+    )
+    processor = LlavaNextImageProcessorPil(
+        image_grid_pinpoints=[list(pinpoint) for pinpoint in geometry.pinpoints],
+        size={"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+    )
+    picture = draw_picture(*size, seed=seed)
+    frame = geometry.frame(*size)
+    expected = reference(processor, picture)[: frame.num_tiles]  # thin ones have no grid here
+    torch.testing.assert_close(pixel_values(picture, geometry), expected, atol=1e-5, rtol=0)
 
 
 def test_pixels_are_those_of_transformers_at_full_size() -> None:
