@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pruner.layout import frame_layout
+from pruner.layout import FrameLayout, frame_layout
 
 
 @torch.no_grad()
@@ -24,7 +24,8 @@ def gather_tokens(base: Tensor, grid: Tensor, newline: Tensor, order: Tensor) ->
     Raises:
         ValueError: shapes that do not fit, or indices out of range.
 
-    Cost: O(F k D); memory beyond the result: one copy of the tokens of one resolution.
+    Cost: O(F k D); memory beyond the result: (k, D) of one frame. Waits for the device once, for
+    the check of the indices.
     """
     layout, num_frames = frame_layout(base, grid), len(base)
     shape, expected = tuple(newline.shape), tuple(base.shape[2:])
@@ -36,16 +37,22 @@ def gather_tokens(base: Tensor, grid: Tensor, newline: Tensor, order: Tensor) ->
         lowest, highest = torch.stack(order.aminmax()).tolist()
         if lowest < 0 or highest >= layout.num_tokens:
             raise ValueError(f"indices lie below {layout.num_tokens = }: {lowest = }, {highest = }")
-    frame = torch.arange(num_frames, device=order.device)[:, None].expand_as(order)
-    row, is_newline = layout.row_of(order), layout.is_newline(order)
     tokens = base.new_empty(*order.shape, base.shape[2])
-
-    places = (row < 0).nonzero(as_tuple=True)
-    tokens[places] = base[frame[places], order[places]]
-
-    places = ((row >= 0) & ~is_newline).nonzero(as_tuple=True)
-    column = (order - layout.num_base) % (layout.columns + 1)
-    tokens[places] = grid[frame[places], row[places], column[places]]
-
-    tokens[is_newline] = newline.to(tokens)
+    for frame in range(num_frames):
+        _gather(base[frame], grid[frame], newline, order[frame], layout, out=tokens[frame])
     return tokens
+
+
+def _gather(
+    base: Tensor, grid: Tensor, newline: Tensor, order: Tensor, layout: FrameLayout, *, out: Tensor
+) -> None:
+    """Write the tokens of one frame (N1, D), (rows, columns, D) in order to (k, D)."""
+    row = layout.row_of(order)
+    torch.index_select(base, 0, order.masked_fill(row >= 0, 0), out=out)
+    if layout.rows == 0:
+        return
+    column = (order - layout.num_base) % (layout.columns + 1)
+    is_newline = layout.is_newline(order)
+    picked = grid[row.clamp_min(0), column.masked_fill(is_newline | (row < 0), 0)]
+    torch.where((row < 0)[:, None], out, picked, out=out)
+    torch.where(is_newline[:, None], newline.to(out), out, out=out)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pruner.graph import propagate
 from pruner.layout import frame_layout
-from pruner.nodes import Nodes, make_nodes, mean_norms
+from pruner.nodes import mean_norms, node_batches
 from pruner.order import keep_order, proportional_share, rank_tokens
 from pruner.ranking import Ranking, Task
 from pruner.settings import Settings
@@ -37,12 +37,12 @@ def rank_gprune(base: Tensor, grid: Tensor, task: Task) -> Ranking:
     Cost: O(F (N1^2 + N2^2) (D + n)).
     """
     layout = frame_layout(base, grid)
-    nodes = _nodes(base, grid)
-    scores = [propagate(own, settings=task.settings)[0] for own in nodes]
+    base_scores, base_norms = _score(base, task.settings)
+    grid_scores, grid_norms = _score(grid, task.settings)
     share = proportional_share(layout, len(base))
     return Ranking(
-        order=keep_order(scores[0], scores[1], share, layout),
-        informativeness=mean_norms(nodes[0].norms, nodes[1].norms),
+        order=keep_order(base_scores, grid_scores, share, layout),
+        informativeness=mean_norms(base_norms, grid_norms),
     )
 
 
@@ -74,8 +74,7 @@ def gprune(
         raise ValueError(f"the fraction kept lies in (0, 1]: {keep_ratio = }")
     layout = frame_layout(base, grid)
     base_order, grid_order = (
-        rank_tokens(propagate(own, settings=settings, reference=True)[0]).cpu()
-        for own in _nodes(base, grid)
+        rank_tokens(_score(tokens, settings, reference=True)[0]).cpu() for tokens in (base, grid)
     )
     kept_base = base_order[:, : int(keep_ratio * layout.num_base)]
     num_grid = int(keep_ratio * layout.rows * layout.columns)  # in the published order of products
@@ -84,5 +83,13 @@ def gprune(
     return list(torch.cat((kept_base, kept_grid, newlines), dim=1).sort(dim=1).values)
 
 
-def _nodes(base: Tensor, grid: Tensor) -> tuple[Nodes, Nodes]:
-    return make_nodes(base), make_nodes(grid.flatten(1, 2))
+def _score(
+    features: Tensor, settings: Settings, *, reference: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Scores and norms, (F, N) each, of features (F, ..., D) of one resolution."""
+    scored = [
+        (propagate(nodes, settings=settings, reference=reference)[0], nodes.norms)
+        for nodes in node_batches(features)
+    ]
+    scores, norms = zip(*scored, strict=True)
+    return torch.cat(scores), torch.cat(norms)

@@ -4,20 +4,27 @@ Notation of the docstrings: u_i is the unit vector of token i, w_i its L2 norm, 
 E_ij = exp((S_ij - 1) / temperature) on the edges S_ij >= similarity and 0 elsewhere, Z = E 1, and
 P = E / Z (rows) the matrix that the papers write as a softmax over each thresholded row.
 
+On CPUs that multiply bytes fast, pairs that cannot be neighbours are found by `pruner.coarse`
+before any cosine is computed: the sums are the same, the work follows the number of neighbours.
+
 Cosines near the threshold decide who is a neighbour, so matrix products must be true float32: call
 this outside of `torch.autocast`, and leave TF32 off (as torch does).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from pruner.batches import frame_batches
 from pruner.edges import (
+    Index,
     count_edges,
     multiply,
     rows_per_strip,
+    take,
     underflows,
     upper_strips,
     weigh_edges,
@@ -52,14 +59,16 @@ def propagate(
     Returns:
         scores (F, N) in the dtype of the nodes and degrees (F, N) int64.
 
-    Cost: O(F N^2 D) for half of a matrix product, O(F N^2) beyond it. Memory beyond the nodes: the
-    upper triangle of E, about 2 N (N + strip) bytes in float32, for one frame at a time on CPUs
-    (12 MB for N = 2304) and for up to 16 together on GPUs.
+    Cost: O(F N^2 D) for half of a matrix product, on 8 bits where `pruner.coarse` looks ahead and
+    in float32 for what it leaves; O(F N^2) beyond it. Memory beyond the nodes: at most the upper
+    triangle of E, about 2 N (N + strip) bytes in float32, for one frame at a time on CPUs (12 MB
+    for N = 2304) and for up to 16 together on GPUs; with a look ahead N D bytes and two strips.
     """
     limit = _least_weight(settings)
     scores, degrees = [], []
-    for units, norms in frame_batches(nodes.units, nodes.norms):
-        strips = upper_strips(units, settings.similarity, settings.temperature)
+    for batch in nodes.batches():
+        norms = batch.norms
+        strips = upper_strips(batch, settings.similarity, settings.temperature)
         row_sums = multiply(strips, torch.ones_like(norms))  # Z = E 1, (f, N)
         isolated = row_sums == 0
         row_sums.masked_fill_(isolated, 1.0)
@@ -114,15 +123,16 @@ def cross_scores(
         shape, expected = tuple(pruned.shape), tuple(grid.norms.shape)
         raise ValueError(f"the mask must be bool: {shape = }, {expected = }, {pruned.dtype = }")
     scores, degrees = [], []
-    for batch in frame_batches(base.units, grid.units, grid.norms, pruned):
-        units, grid_units, norms, mask = batch
-        sums, degree = _cross_sums(units, grid_units, norms, mask, settings)
+    batches = zip(base.batches(), grid.batches(), frame_batches(pruned), strict=True)
+    for base_batch, grid_batch, (mask,) in batches:
+        sums, degree = _cross_sums(base_batch, grid_batch, mask, settings)
         row_sums, inherited = sums.unbind(dim=2)  # E m and E (m w), (f, N1)
         alone = degree == 0
         score = inherited / (row_sums * degree).masked_fill_(alone, 1.0)
         num_pruned = mask.sum(dim=1, keepdim=True)  # (f, 1)
         if reference:
-            constant = (mask * norms).sum(dim=1, keepdim=True) / num_pruned.square().clamp_min(1)
+            weight = (mask * grid_batch.norms).sum(dim=1, keepdim=True)  # (f, 1)
+            constant = weight / num_pruned.square().clamp_min(1)
             score = torch.where(alone, constant, score)
             degree = torch.where(alone, num_pruned, degree)
         scores.append(score)
@@ -136,22 +146,40 @@ def _least_weight(settings: Settings) -> float:
 
 
 def _cross_sums(
-    units: Tensor, grid_units: Tensor, norms: Tensor, mask: Tensor, settings: Settings
+    base: Nodes, grid: Nodes, mask: Tensor, settings: Settings
 ) -> tuple[Tensor, Tensor]:
     """E m and E (m w) side by side, (f, N1, 2), and the degrees, (f, N1)."""
     similarity, temperature = settings.cross_similarity, settings.temperature
     limit = _least_weight(settings)
-    summands = torch.stack((mask.to(norms), mask * norms), dim=2)  # (f, N2, 2)
-    sums, counts = [], []
-    for rows in torch.split(units, rows_per_strip(units.device), dim=1):
-        cosines = rows @ grid_units.transpose(1, 2)  # (f, rows, N2)
+    summands = torch.stack((mask.to(grid.norms), mask * grid.norms), dim=2)  # (f, N2, 2)
+    sums = base.norms.new_empty(*base.norms.shape, 2)
+    counts = torch.empty_like(base.norms, dtype=torch.int64)
+    for rows, columns in _cross_indices(base, grid, mask, settings):
+        cosines = take(base.units, rows) @ take(grid.units, columns).mT  # (f, rows, columns)
+        own_mask = take(mask, columns)[:, None]
         shift: float | Tensor = 1.0
         if underflows(similarity, temperature):  # the largest cosine of a row can be far below 1
-            cosines.masked_fill_(~mask[:, None], -1.0)
+            cosines.masked_fill_(~own_mask, -1.0)
             shift = cosines.amax(dim=2, keepdim=True).clamp_min_(similarity)
         weights = weigh_edges(cosines, similarity, temperature, shift)
-        sums.append(weights @ summands)
-        row_sums = sums[-1][..., :1]
-        neighbours = (weights / row_sums > limit) & mask[:, None]
-        counts.append(neighbours.sum(dim=2, dtype=torch.int32).long())
-    return torch.cat(sums, dim=1), torch.cat(counts, dim=1)
+        own = weights @ take(summands, columns)
+        neighbours = (weights / own[..., :1] > limit) & own_mask
+        sums[:, rows] = own
+        counts[:, rows] = neighbours.sum(dim=2, dtype=torch.int32).long()
+    return sums, counts
+
+
+def _cross_indices(
+    base: Nodes, grid: Nodes, mask: Tensor, settings: Settings
+) -> Iterator[tuple[Index, Index]]:
+    """Base tokens in strips, and the grid tokens that can be their pruned neighbours."""
+    similarity, num_base = settings.cross_similarity, base.norms.shape[1]
+    step = rows_per_strip(base.units.device)
+    all_of_them = underflows(similarity, settings.temperature)  # a shift needs a column
+    for start in range(0, num_base, step):
+        rows = slice(start, min(start + step, num_base))
+        if all_of_them or base.coarse is None or grid.coarse is None:
+            yield rows, slice(None)
+        else:
+            near = base.coarse.reach(rows, grid.coarse, slice(None), similarity)
+            yield base.coarse.order[rows], near[mask[0, near]]

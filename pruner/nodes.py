@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from pruner.batches import frame_batches, frames_per_batch
+from pruner.coarse import Coarse, coarsen
 
 _MIN_NORM = 1e-12
 # Tokens of one thread whose float32 copy stays in the cache of its core.
 _CPU_TOKENS = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Nodes:
     """Tokens of F frames as graph nodes, made once by `make_nodes` and shared by all scores.
 
@@ -23,6 +28,19 @@ class Nodes:
 
     units: Tensor
     norms: Tensor
+
+    @cached_property
+    def coarse(self) -> Coarse | None:
+        """The units on 8 bits, where that saves work; made once for all scores."""
+        return coarsen(self.units)
+
+    def batches(self) -> Iterator[Nodes]:
+        """Frames that are worked on together; the nodes themselves where those are all."""
+        if len(self.units) <= frames_per_batch(self.units.device):
+            yield self
+            return
+        for units, norms in frame_batches(self.units, self.norms):
+            yield Nodes(units=units, norms=norms)
 
 
 @torch.no_grad()
@@ -40,6 +58,28 @@ def make_nodes(features: Tensor) -> Nodes:
     """
     norms = token_norms(features)
     return Nodes(units=features * inverse_norms(norms)[..., None], norms=norms)
+
+
+@torch.no_grad()
+def node_batches(features: Tensor) -> Iterator[Nodes]:
+    """Normalise the frames that are worked on together, batch after batch, in one buffer.
+
+    Args:
+        features: (F, ..., D) floating point; the axes between are tokens.
+
+    Yields:
+        Nodes of some frames, which the next batch overwrites.
+
+    Raises:
+        ValueError: as `make_nodes`.
+    """
+    buffer: Tensor | None = None
+    for (frames,) in frame_batches(features):
+        tokens = frames.flatten(1, -2)
+        norms = token_norms(tokens)
+        buffer = norms.new_empty(tokens.shape) if buffer is None else buffer[: len(tokens)]
+        units = torch.mul(tokens, inverse_norms(norms)[..., None], out=buffer)
+        yield Nodes(units=units, norms=norms)
 
 
 @torch.no_grad()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from pruner.graph import cross_scores, propagate
-from pruner.layout import frame_layout
-from pruner.nodes import Nodes, make_nodes, mean_norms
+from pruner.layout import FrameLayout, frame_layout
+from pruner.nodes import Nodes, mean_norms, node_batches
 from pruner.order import OrderPlan, plan_order
 from pruner.settings import PUBLISHED, Settings
 
@@ -74,25 +74,37 @@ def score_frames(
         raise ValueError(f"a frame keeps 0 to all of its tokens: {num_keep = }, {layout = }")
     if reference and layout.num_grid == 0:
         raise ValueError(f"the published method needs a grid; this is a single tile: {layout = }")
-    base_nodes, grid_nodes = make_nodes(base), make_nodes(grid.flatten(1, 2))
-    base_scores, _ = propagate(base_nodes, settings=settings, reference=reference)
-    grid_scores, _ = propagate(grid_nodes, settings=settings, reference=reference)
-    informativeness = mean_norms(base_nodes.norms, grid_nodes.norms)
+    batches = zip(node_batches(base), node_batches(grid), strict=True)
+    dtype = base.dtype if reference else None
+    return _join([_score(*nodes, layout, num_keep, settings, dtype) for nodes in batches])
+
+
+def _score(
+    base: Nodes,
+    grid: Nodes,
+    layout: FrameLayout,
+    num_keep: int,
+    settings: Settings,
+    published_dtype: torch.dtype | None,
+) -> Scores:
+    """Scores of the frames of one batch, as published if told the features' dtype."""
+    reference = published_dtype is not None
+    base_scores, _ = propagate(base, settings=settings, reference=reference)
+    grid_scores, _ = propagate(grid, settings=settings, reference=reference)
+    informativeness = mean_norms(base.norms, grid.norms)
     total = informativeness.sum(dim=1)
     share = torch.where(total > 0, informativeness[:, 0] / total, 0.5)
     plan = plan_order(grid_scores, share, layout)
-    if reference:
-        num_base, num_grid = _published_split(base_nodes, grid_nodes, num_keep, base.dtype)
+    if published_dtype is not None:
+        num_base, num_grid = _published_split(base, grid, num_keep, published_dtype)
     else:
         num_base, num_grid = plan.num_base(num_keep), plan.num_grid(num_keep)
 
     if settings.cross_resolution and layout.num_grid > 0:
-        rank = torch.arange(layout.num_grid, device=grid.device)
+        rank = torch.arange(layout.num_grid, device=grid_scores.device)
         pruned = torch.zeros_like(grid_scores, dtype=torch.bool)
         pruned.scatter_(1, plan.grid_order, rank >= num_grid[:, None])  # Q
-        cross, _ = cross_scores(
-            base_nodes, grid_nodes, pruned, settings=settings, reference=reference
-        )
+        cross, _ = cross_scores(base, grid, pruned, settings=settings, reference=reference)
         base_scores = base_scores + settings.beta * cross
     return Scores(
         base=base_scores,
@@ -101,6 +113,27 @@ def score_frames(
         num_base_kept=num_base,
         num_grid_kept=num_grid,
         plan=plan,
+    )
+
+
+def _join(parts: list[Scores]) -> Scores:
+    """Scores of all frames, from those of each batch."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    plans = [part.plan for part in parts]
+    tensors = (field.name for field in fields(OrderPlan) if field.name != "layout")
+    plan = {name: torch.cat([getattr(plan, name) for plan in plans]) for name in tensors}
+    return Scores(
+        base=joined("base"),
+        grid=joined("grid"),
+        informativeness=joined("informativeness"),
+        num_base_kept=joined("num_base_kept"),
+        num_grid_kept=joined("num_grid_kept"),
+        plan=OrderPlan(layout=plans[0].layout, **plan),
     )
 
 

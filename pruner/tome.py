@@ -105,6 +105,7 @@ def merge_tokens(
         ValueError: shapes that do not fit.
     """
     shape, expected = tuple(tokens.shape), tuple(matching.row_of.shape)
+    is_first = sizes is None
     sizes = tokens.new_ones(expected) if sizes is None else sizes.to(tokens.dtype)
     if tokens.ndim != 3 or not shape[:2] == expected == tuple(sizes.shape):
         raise ValueError(f"tokens and matching differ: {shape = }, {expected = }, {sizes.shape = }")
@@ -112,8 +113,8 @@ def merge_tokens(
     total = sizes.new_zeros(shape[0], num_out).scatter_add_(1, matching.row_of, sizes)
     row_of = matching.row_of[:, :, None].expand(shape)
     sums = tokens.new_zeros(shape[0], num_out, shape[2])
-    sums.scatter_add_(1, row_of, tokens * sizes[:, :, None])
-    return sums / total[:, :, None], total
+    sums.scatter_add_(1, row_of, tokens if is_first else tokens * sizes[:, :, None])
+    return sums.div_(total[:, :, None]), total
 
 
 @torch.no_grad()
@@ -162,7 +163,8 @@ def tome(
         raise ValueError(f"a share per frame, up to {layout.num_tokens = }: {shares = }")
     merged: dict[int, tuple[Tensor, Tensor]] = {}
     for share, frames in _same_share(counts, frames_per_batch(base.device)):
-        features, indices = _merge_frames(base[frames], grid[frames], newline, share, layout)
+        own = slice(frames[0], frames[0] + 1) if len(frames) == 1 else frames  # a view, or a copy
+        features, indices = _merge_frames(base[own], grid[own], newline, share, layout)
         merged.update(zip(frames, zip(features, indices, strict=True), strict=True))
     return [merged[frame] for frame in range(len(base))]
 
@@ -200,7 +202,7 @@ def _merge_to(tokens: Tensor, target: int) -> tuple[Tensor, Tensor]:
     if target == 0:
         return tokens[:, :0], places[:, :0]
     merged = tokens if tokens.dtype == torch.float64 else tokens.float()
-    sizes = merged.new_ones(num_frames, num_tokens)
+    sizes: Tensor | None = None
     while places.shape[1] > target:
         matching = match_tokens(merged, places.shape[1] - target)  # takes no more than half
         merged, sizes = merge_tokens(merged, matching, sizes)

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.arrays import UInt8Array
 from workers.disk.requests import SaveRequest, StoreRequest
@@ -188,11 +189,16 @@ class EncodeStage:
             pts_seconds=chunk.pts_seconds,
             layouts=tuple(layouts),
             counts=np.array(counts, np.int64),
-            order=np.concatenate(orders),
-            features=np.concatenate(kept),
+            order=_join(orders),
+            features=_join(kept),
             dtype=self._dtype,
-            informativeness=np.concatenate(informativeness),
+            informativeness=_join(informativeness),
         )
+
+
+def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate arrays along their first axis; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _allocate(request: AllocateRequest, inputs: tuple[tuple[RankedFrames, ...], ...]) -> Result:

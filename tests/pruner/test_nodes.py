@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+import pruner.batches
 import pruner.nodes
 from pruner import Novelty, evs_scores, make_nodes
-from pruner.nodes import mean_norms, token_norms
+from pruner.nodes import mean_norms, node_batches, token_norms
 
 
 def features(dtype: torch.dtype) -> torch.Tensor:
@@ -75,3 +76,19 @@ def test_every_bad_token_is_counted(dtype: torch.dtype) -> None:
     tokens[1, 120, 0] = torch.inf
     with pytest.raises(ValueError, match="num_bad = 3"):
         token_norms(tokens)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("frames_together", [1, 2, 3])
+def test_batches_hold_the_nodes_of_all_frames(
+    monkeypatch: pytest.MonkeyPatch, frames_together: int, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(pruner.batches, "_CPU_FRAMES", frames_together)
+    tokens = features(dtype).repeat(2, 1, 1)
+    expected = make_nodes(tokens)
+    grid = tokens.unflatten(1, (10, 15))
+    # One buffer serves all batches, so what is kept has to be copied.
+    found = [(nodes.units.clone(), nodes.norms) for nodes in node_batches(grid)]
+    assert [len(units) for units, _ in found[:-1]] == [frames_together] * (len(found) - 1)
+    assert torch.equal(torch.cat([units for units, _ in found]), expected.units)
+    assert torch.equal(torch.cat([norms for _, norms in found]), expected.norms)
