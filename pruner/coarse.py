@@ -98,7 +98,8 @@ def coarsen(units: Tensor) -> Coarse | None:
 @cache
 def _multiplies_bytes() -> bool:
     """Whether this CPU has instructions for products of 8 bits that outrun those of float32."""
-    capabilities = torch.cpu.get_capabilities()
+    tell = getattr(torch.cpu, "get_capabilities", dict)  # older releases do not
+    capabilities = tell()
     return bool(capabilities.get("amx_int8") or capabilities.get("avx512_vnni"))
 
 
