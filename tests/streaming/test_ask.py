@@ -80,7 +80,7 @@ def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> 
 
 
 OPTIONS = [
-    "--no-novelty", "--timestamps", "--newlines=last", "--base-only", "--resize=fast",
+    "--no-novelty", "--timestamps", "--newlines=last", "--high-resolution=none", "--resize=fast",
     "--shares=informative", "--position-ids=compact", "--fps=5",
     *(f"--pruner={name}" for name in METHODS if name not in ("none", "fastv")),
 ]  # fmt: skip

@@ -81,7 +81,7 @@ def test_an_entry_is_asked_without_its_video(run: Any, keep: Any, bank: str, pru
 def test_an_entry_is_asked_with_the_options_it_was_made_with(run: Any, keep: Any) -> None:
     options = [
         "--pruner=random", "--seed=5", "--start=0.4", "--newlines=last", "--timestamps",
-        "--no-novelty", "--base-only", "--keep-ratio=0.5",
+        "--no-novelty", "--high-resolution=none", "--keep-ratio=0.5",
     ]  # fmt: skip
     entry, made = keep(*options)
     settings = [entry, QUESTION, "--json", "--max-new-tokens", "5"]
@@ -114,7 +114,10 @@ def test_fewer_frames_of_an_entry_are_those_of_the_video(run: Any, keep: Any, cl
         (["--fps", "2"], "--fps 2.0: ENTRY was made with no --fps; leave it out, or ask the video"),
         (["--start", "1"], "--start 1.0: ENTRY was made with no --start"),
         (["--resize", "fast"], "--resize fast: ENTRY was made with --resize exact"),
-        (["--base-only"], "--base-only: ENTRY was made with --no-base-only"),
+        (
+            ["--high-resolution=gated"],
+            "--high-resolution gated: ENTRY was made with --high-resolution all",
+        ),
         (["--pruner", "gprune"], "--pruner gprune: ENTRY was made with --pruner mr_pruner"),
         (["--pruner", "evs"], "--pruner evs: ENTRY was made with --pruner mr_pruner"),
         (["--newlines", "last"], "--newlines last: ENTRY was made with --newlines row"),

@@ -257,8 +257,9 @@ def test_a_chunk_is_encoded_once_for_all_prunings(
 ) -> None:
     prunings = [pruning(), pruning("none", num_keep=0, max_keep=99), pruning("random", seed=3)]
     together, note = encode(encoder, chunks[0], tiles, *prunings)
-    assert len(note.news) == 3
-    assert min(note.news) > 0
+    assert len(note.news.prune_seconds) == 3
+    assert min(note.news.prune_seconds) > 0
+    assert note.news.num_encoded_tiles == 2 * 5
     assert set(note.seconds) == {"encode"}
     for each, alone in zip(together, prunings, strict=True):
         check_same(each, encode(encoder, chunks[0], tiles, alone)[0][0])
@@ -332,9 +333,9 @@ def test_pictures_of_several_sizes_share_a_chunk(
 def test_without_a_grid_only_the_base_is_cut_and_ranked(
     encoder: EncodeStage, segment: Segment, tiles: TileGeometry, resize: str
 ) -> None:
-    base_only = tiles.without_grid()
-    chunk, _ = read(segment, base_only, resize=resize)[0]
-    (ranked,), _ = encode(encoder, chunk, base_only, pruning("none", max_keep=99))
+    base_tiles = tiles.without_grid()
+    chunk, _ = read(segment, base_tiles, resize=resize)[0]
+    (ranked,), _ = encode(encoder, chunk, base_tiles, pruning("none", max_keep=99))
     assert ranked.layouts == (FrameLayout(num_base=16, rows=0, columns=0),) * 2
     whole, _ = read(segment, tiles, resize=resize)[0]
     (both,), _ = encode(encoder, whole, tiles, pruning("none", max_keep=99))

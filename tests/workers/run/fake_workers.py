@@ -13,7 +13,15 @@ import numpy as np
 
 from workers.frames import Pruning
 from workers.llm.answer import GeneratedAnswer
-from workers.messages import Clip, EncodeRequest, GenerateRequest, Note, ReadNews, ReadRequest
+from workers.messages import (
+    Clip,
+    EncodeNews,
+    EncodeRequest,
+    GenerateRequest,
+    Note,
+    ReadNews,
+    ReadRequest,
+)
 from workers.run.worker import CHUNKS_AHEAD, InputLostError, Results, WorkerDiedError
 from workers.vision.geometry import TileGeometry
 from workers.visual import Allocation
@@ -207,7 +215,8 @@ class FakeEncoder:
                     self._book.deaths.append(("encoder", frames))
                     raise WorkerDiedError("killed")
                 self._book.held -= len(frames)
-        yield frames, Note(news=(0.5,), seconds={"encode": 2.0}, peak_memory_bytes=9)
+        news = EncodeNews(prune_seconds=(0.5,), num_encoded_tiles=len(frames))
+        yield frames, Note(news=news, seconds={"encode": 2.0}, peak_memory_bytes=9)
         with self._book.lock:
             if self._dies_after(frames):
                 self._life += 1
