@@ -1,8 +1,8 @@
 """Which high-resolution tiles are worth encoding: those whose low-resolution twin has changed.
 
 A tile's twin are the base tokens over its part of the picture. Where all of them still resemble the
-anchor's, the tile's features are the anchor's. So a frame's features depend on the frame and on its
-anchor alone.
+anchor's, the tile's features are the anchor's. What has plainly changed to the eye is encoded with
+the base, in one pass. A frame's features depend on the frame and on its anchor alone.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,9 @@ from workers.vision.encoder import FrameFeatures, VisionEncoder
 from workers.vision.geometry import FrameGeometry, TileGeometry
 
 LEAST_SIMILARITY = 0.9
-"""Cosine to the anchor's below which a base token has changed; measured in docs/evaluation.md."""
+"""Cosine to the anchor's below which a base token has changed (measured: docs/evaluation.md)."""
+MOST_DIFFERENCE = 24.0
+"""Mean difference of a base patch from the anchor's, of 255 levels, above which it surely has."""
 
 BoolArray = NDArray[np.bool_]
 
@@ -33,8 +35,8 @@ def encode_gated(
 ) -> tuple[list[FrameFeatures], int]:
     """Encode frames of which the first is the anchor of the others.
 
-    The anchor and frames of another geometry are encoded in full; of the others the base, and then
-    those tiles over which a base token has changed.
+    The anchor and frames of another geometry are encoded in full; of the others the base and tiles
+    of which the pixels have changed, and then those over which a base token has.
 
     Args:
         encoder: of the checkpoint.
@@ -47,17 +49,23 @@ def encode_gated(
         and how many tiles were encoded, the anchor's always included.
     """
     anchor, rows = geometries[0], _rows_of(geometries)
-    first = [own[:1] if each == anchor else own for own, each in zip(rows, geometries, strict=True)]
-    first[0] = rows[0]
+    at_once = [
+        tiles_over(anchor, moved_patches(tiles[own[:1]], tiles[rows[0][:1]], anchor.tiles))
+        if each == anchor and own[0] > 0
+        else np.ones(len(own), bool)
+        for own, each in zip(rows, geometries, strict=True)
+    ]
+    first = [own[chosen] for own, chosen in zip(rows, at_once, strict=True)]
     encoded = _encode_rows(encoder, tiles, first)
     tokens = encoded.new_empty(len(tiles), *encoded.shape[1:])
     tokens[np.concatenate(first)] = encoded
 
     second = []
-    for own in (own for own, done in zip(rows, first, strict=True) if len(done) < len(own)):
-        changed = changed_tiles(tokens[own[0]], tokens[0], anchor)
-        tokens[own[1:][~changed]] = tokens[rows[0][1:][~changed]]
-        second += [own[1:][changed]] * bool(changed.any())
+    for own, chosen in zip(rows, at_once, strict=True):
+        if not chosen.all():
+            changed = chosen | tiles_over(anchor, turned_tokens(tokens[own[0]], tokens[0]))
+            tokens[own[~changed]] = tokens[rows[0][~changed]]
+            second += [own[changed & ~chosen]] * bool((changed & ~chosen).any())
     if second:
         tokens[np.concatenate(second)] = _encode_rows(encoder, tiles, second)
 
@@ -66,21 +74,35 @@ def encode_gated(
     return list(frames), sum(map(len, [*first, *second]))
 
 
-def changed_tiles(base: torch.Tensor, anchor: torch.Tensor, geometry: FrameGeometry) -> BoolArray:
-    """Return which tiles of a frame are over a base token that no longer resembles the anchor's.
-
-    Args:
-        base: (num_base, hidden) base tokens of the frame.
-        anchor: those of its anchor.
-        geometry: of both.
+def moved_patches(
+    tile: torch.Tensor | UInt8Array, anchor: torch.Tensor | UInt8Array, geometry: TileGeometry
+) -> BoolArray:
+    """Return which patches of a base tile (1, tile_size, tile_size, 3) are of other colours.
 
     Returns:
-        (num_tiles - 1,) for each high-resolution tile, row-major.
+        (num_base,), row-major.
     """
+    side, patch = geometry.tokens_per_side, geometry.patch_size
+    pixels, others = (torch.as_tensor(each).float() for each in (tile, anchor))
+    patches = (pixels - others).abs().view(side, patch, side, patch, 3)
+    moved: BoolArray = (patches.mean(dim=(1, 3, 4)) > MOST_DIFFERENCE).flatten().cpu().numpy()
+    return moved
+
+
+def turned_tokens(base: torch.Tensor, anchor: torch.Tensor) -> BoolArray:
+    """Return which base tokens (num_base, hidden) no longer resemble the anchor's, (num_base,)."""
     cosine = cosine_similarity(base.double(), anchor.double(), dim=1)
-    changed = ~(cosine >= LEAST_SIMILARITY).cpu().numpy()
-    over: BoolArray = (twins(geometry) & changed).any(axis=1)
-    return over
+    turned: BoolArray = ~(cosine >= LEAST_SIMILARITY).cpu().numpy()
+    return turned
+
+
+def tiles_over(geometry: FrameGeometry, tokens: BoolArray) -> BoolArray:
+    """Return which tiles show what any of the chosen base tokens (num_base,) does.
+
+    Returns:
+        (num_tiles,): the base first, which always does.
+    """
+    return np.concatenate([[True], (twins(geometry) & tokens).any(axis=1)])
 
 
 @lru_cache(maxsize=32)

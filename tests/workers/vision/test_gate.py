@@ -8,7 +8,14 @@ import torch
 from tests.workers.vision.pictures import draw_picture
 from workers.arrays import UInt8Array
 from workers.vision.encoder import FrameFeatures, VisionEncoder
-from workers.vision.gate import changed_tiles, encode_gated, twins
+from workers.vision.gate import (
+    MOST_DIFFERENCE,
+    encode_gated,
+    moved_patches,
+    tiles_over,
+    turned_tokens,
+    twins,
+)
 from workers.vision.geometry import TileGeometry
 from workers.vision.tiles import cut_pictures
 
@@ -98,11 +105,16 @@ def test_frames_that_change_everywhere_are_encoded_as_without_a_gate(
     check_close(frames, encode(encoder, pictures))
 
 
+@pytest.mark.parametrize(("most_difference", "least_similarity"), [(24.0, -2.0), (256.0, 0.6)])
 def test_of_a_frame_that_changes_in_one_corner_that_tile_is_encoded(
-    encoder: VisionEncoder, monkeypatch: pytest.MonkeyPatch
+    encoder: VisionEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    most_difference: float,
+    least_similarity: float,
 ) -> None:
-    # Random weights spread a change over all tokens; the corner's still change most.
-    monkeypatch.setattr("workers.vision.gate.LEAST_SIMILARITY", 0.35)
+    """By its pixels alone, and by its tokens alone, which change most in the corner."""
+    monkeypatch.setattr("workers.vision.gate.MOST_DIFFERENCE", most_difference)
+    monkeypatch.setattr("workers.vision.gate.LEAST_SIMILARITY", least_similarity)
     anchor = draw_picture(*SIZE)
     pictures = [anchor, with_corner(anchor)]
     ((frames,), num_encoded) = gate(encoder, pictures)
@@ -147,11 +159,28 @@ def test_an_anchor_alone_is_encoded_as_without_a_gate(encoder: VisionEncoder) ->
     check_equal(frames, encode(encoder, pictures))
 
 
-def test_what_has_no_direction_has_changed() -> None:
+def test_what_has_no_direction_has_turned() -> None:
+    anchor = torch.ones(3, 8)
+    base = anchor.clone()
+    base[1], base[2] = 0.0, float("nan")
+    assert turned_tokens(base, anchor).tolist() == [False, True, True]
+
+
+def test_a_patch_has_moved_where_its_levels_differ_by_more_than_the_limit() -> None:
+    anchor = np.full((1, 56, 56, 3), 100, np.uint8)
+    tile = anchor.copy()
+    tile[:, :14, :14] += int(MOST_DIFFERENCE)
+    tile[:, :14, 14:28] += int(MOST_DIFFERENCE) + 1
+    tile[:, 42:, 42:] -= int(MOST_DIFFERENCE) + 1
+    assert np.flatnonzero(moved_patches(tile, anchor, SMALL)).tolist() == [1, 15]
+    on_device = [torch.from_numpy(each) for each in (tile, anchor)]
+    assert np.flatnonzero(moved_patches(*on_device, SMALL)).tolist() == [1, 15]
+
+
+def test_a_tile_is_over_a_token_if_it_shows_any_part_of_it() -> None:
+    tokens = np.zeros(16, bool)
     geometry = SMALL.frame(*SIZE)
-    anchor = torch.ones(16, 8)
-    assert changed_tiles(anchor, anchor, geometry).tolist() == [False] * 4
-    for value in (0.0, float("nan")):
-        base = anchor.clone()
-        base[0] = value
-        assert changed_tiles(base, anchor, geometry).tolist() == [True, False, False, False]
+    assert tiles_over(geometry, tokens).tolist() == [True, False, False, False, False]
+    tokens[6] = True
+    assert tiles_over(geometry, tokens).tolist() == [True, False, True, False, False]
+    assert tiles_over(SMALL.frame(3, 200), tokens).tolist() == [True]
