@@ -25,7 +25,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from benchmarks.hardware import describe_hardware
+from streaming.bench.hardware import describe_hardware
 from workers.arrays import Int64Array, UInt8Array
 from workers.video.decode import read_pictures
 from workers.video.index import index_video

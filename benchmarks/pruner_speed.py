@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.hardware import describe_hardware
 from pruner import METHODS, Settings, Task, choose, rank
+from streaming.bench.hardware import describe_hardware
 from workers.process import prepare_process
 
 if TYPE_CHECKING:

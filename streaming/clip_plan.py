@@ -37,6 +37,12 @@ class ClipPlan:
     warnings: tuple[str, ...]
     """What is unusual about the source."""
 
+    @property
+    def num_tiles(self) -> int:
+        """Tiles of all frames, the base tiles among them."""
+        sizes = map(self.source.size_of, self.frames.tolist())
+        return sum(self.clip.tiles.frame(*size).num_tiles for size in sizes)
+
     def timestamps(self, pts_seconds: Sequence[float]) -> list[str]:
         """Return the text before each frame shown at these times; empty without timestamps."""
         wanted = self.options.budget.timestamps

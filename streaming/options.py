@@ -43,7 +43,11 @@ class FrameOptions:
     resize: Literal["exact", "fast"] = option(
         "exact", "exact: as transformers resizes, bit for bit; fast: quicker, a few levels off"
     )
-    base_only: bool = option(False, "see frames at low resolution only, without tiles")
+    high_resolution: Literal["all", "gated", "none"] = option(
+        "all",
+        "tiles that are encoded beside each frame's low-resolution picture: all, those that differ "
+        "from a frame shortly before (at most 15 sampled frames), or none",
+    )
 
     def __post_init__(self) -> None:
         """Refuse values no run can work with."""

@@ -182,6 +182,8 @@ def _record(
         num_unpruned_tokens=plan.num_unpruned_tokens,
         num_text_tokens=answer.num_text_tokens - sum(f.num_timestamp_tokens for f in frames),
         num_answer_tokens=len(answer.token_ids),
+        num_tiles=plan.num_tiles,
+        num_encoded_tiles=encoded.num_encoded_tiles,
         frames=frames,
         seconds=_sum(encoded.seconds, visual.seconds, answer.seconds),
         elapsed_seconds=encoded.elapsed_seconds + visual.elapsed_seconds + elapsed_seconds,

@@ -23,7 +23,9 @@ from workers.messages import Clip
 from workers.video.entry_source import EntrySource
 from workers.video.segments import Segment, cut_segments
 from workers.video.source import Source
+from workers.vision.anchors import FRAMES_PER_ANCHOR, chunk_in_group
 
+_FRAMES_PER_CHUNK = 8
 _CHUNK_BYTES = 64 * 1024**2
 _CHUNKS_PER_SEGMENT = 8
 """A decoder turns to another clip after so many chunks, and another decoder may go on."""
@@ -144,8 +146,10 @@ def _clip(
 ) -> Clip:
     source, options, frames = sampled.source, settled.options, settled.frames
     height, width = (max(side) for side in zip(*map(source.size_of, frames.tolist()), strict=True))
-    per_chunk = max(1, min(options.run.frames_per_chunk, _CHUNK_BYTES // (height * width * 3)))
-    read = (options.frames.decoder, options.frames.resize, sampled.tiles)
+    gated = options.frames.high_resolution == "gated"
+    wanted = options.run.frames_per_chunk or (FRAMES_PER_ANCHOR if gated else _FRAMES_PER_CHUNK)
+    per_chunk = max(1, min(wanted, _CHUNK_BYTES // (height * width * 3)))
+    read = (options.frames.decoder, options.frames.resize, sampled.tiles, gated)
     clip_id = _clip_id(source.identity, frames, prunings, read)
     segments: list[Segment] = []
     if not isinstance(source, EntrySource):  # of which there is nothing to read
@@ -154,7 +158,7 @@ def _clip(
             source,
             frames,
             decoder=options.frames.decoder,
-            frames_per_chunk=per_chunk,
+            frames_per_chunk=chunk_in_group(per_chunk) if gated else per_chunk,
             max_chunks=_CHUNKS_PER_SEGMENT,
         )
     return Clip(
@@ -165,6 +169,7 @@ def _clip(
         tiles=sampled.tiles,
         prunings=tuple(prunings),
         resize=options.frames.resize,
+        gated=gated,
         thumbnail_width=thumbnail_width,
     )
 
@@ -192,7 +197,7 @@ class _Settled:
     def reading(self) -> tuple[object, ...]:
         """What decides which pixels are encoded."""
         frames = self.options.frames
-        return self.frames.tobytes(), frames.decoder, frames.resize
+        return self.frames.tobytes(), frames.decoder, frames.resize, frames.high_resolution
 
 
 def _settle(sampled: SampledClip, variant: Variant) -> _Settled:

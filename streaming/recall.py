@@ -98,6 +98,7 @@ def make_key(plan: ClipPlan, store: TokenStore) -> Mapping[str, Any]:
         "pts_seconds": source.pts_seconds(plan.frames).tolist(),
         "decoder": "pillow" if pictures else plan.options.frames.decoder,
         "resize": clip.resize,
+        "gated": clip.gated,
         "tiles": {**asdict(clip.tiles), "pinpoints": [list(each) for each in clip.tiles.pinpoints]},
         "ranking": ranking,
     }

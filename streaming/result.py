@@ -24,6 +24,8 @@ class Answer:
     """The answer to one question, with what the language model was shown to give it.
 
     ``num_text_tokens`` are the prompt's, without the timestamps, which are paid from the budget.
+    Of the frames' ``num_tiles`` tiles ``num_encoded_tiles`` went through the vision tower; a tile
+    that others are compared with counts each time.
     ``seconds`` holds the busy time of this clip and this question by stage, summed over workers
     that ran side by side; ``elapsed_seconds`` is wall time, from when the clip was asked for until
     it was ready and from the question to the answer, without what lay between.
@@ -39,6 +41,8 @@ class Answer:
     num_unpruned_tokens: int
     num_text_tokens: int
     num_answer_tokens: int
+    num_tiles: int
+    num_encoded_tiles: int
     frames: tuple[KeptFrame, ...]
     seconds: Mapping[str, float]
     elapsed_seconds: float
@@ -70,6 +74,8 @@ class Answer:
             "num_unpruned_tokens": self.num_unpruned_tokens,
             "num_text_tokens": self.num_text_tokens,
             "num_answer_tokens": self.num_answer_tokens,
+            "num_tiles": self.num_tiles,
+            "num_encoded_tiles": self.num_encoded_tiles,
             "frames": [
                 {
                     "pts_seconds": round(frame.pts_seconds, 6),

@@ -25,7 +25,12 @@ class RunOptions:
     clips_in_flight: int = option(
         4, "clips worked on side by side, where a command takes many", least=1, most=1024
     )
-    frames_per_chunk: int = option(8, "frames that travel together", least=1, most=1024)
+    frames_per_chunk: int | None = option(
+        None,
+        "frames that travel together (default: 8; with --high-resolution gated 16 or fewer)",
+        least=1,
+        most=1024,
+    )
     stall_seconds: float = option(
         900.0, "give up after so long without any progress", above=0, most=604_800
     )

@@ -107,7 +107,7 @@ def sample_source(source: Source, options: Options) -> SampledClip:
     """
     checkpoint = _checkpoint_for(options)
     tiles = checkpoint.geometry
-    tiles = tiles.without_grid() if options.frames.base_only else tiles
+    tiles = tiles.without_grid() if options.frames.high_resolution == "none" else tiles
     if isinstance(source, EntrySource):
         check_frames(source, options.frames, tiles)
         check_dtype(source, options.model.dtype)

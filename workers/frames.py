@@ -50,6 +50,15 @@ class PictureChunk:
             pictures=tuple(self.pictures[place] for place in places),
         )
 
+    def behind(self, other: "PictureChunk") -> "PictureChunk":
+        """Return the frames of another chunk followed by these."""
+        return replace(
+            self,
+            frame_indices=np.concatenate([other.frame_indices, self.frame_indices]),
+            pts_seconds=np.concatenate([other.pts_seconds, self.pts_seconds]),
+            pictures=other.pictures + self.pictures,
+        )
+
     def __repr__(self) -> str:
         shapes = [picture.shape[:2] for picture in self.pictures]
         return f"PictureChunk({self.clip_id}, {self.frame_indices.tolist()}, {shapes})"

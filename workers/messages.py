@@ -29,27 +29,39 @@ class Clip:
     tiles: TileGeometry
     prunings: tuple[Pruning, ...]
     resize: str = "exact"
+    gated: bool = False
+    """Whether high-resolution tiles that resemble the anchor's are not encoded."""
     thumbnail_width: int = 0
     """Pixels across of the pictures kept for a report; 0 keeps none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReadRequest:
-    """Read a segment, chunk by chunk; see :class:`workers.stages.ReadStage`."""
+    """Read a segment, chunk by chunk; see :class:`workers.stages.ReadStage`.
+
+    With ``gated`` each chunk has its anchor in front, beyond the frames that are told of. Where the
+    segment does not begin with it, ``anchor`` is a segment of that frame alone.
+    """
 
     segment: Segment
     tiles: TileGeometry
     resize: str = "exact"
+    gated: bool = False
+    anchor: Segment | None = None
     thumbnail_width: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncodeRequest:
-    """Encode these frames of a chunk and rank them in every way."""
+    """Encode these frames of a chunk and rank them in every way.
+
+    With ``gated`` they are of one group, and compared with its anchor if the chunk has it.
+    """
 
     tiles: TileGeometry
     prunings: tuple[Pruning, ...]
     frame_indices: Int64Array
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,6 +88,14 @@ class ReadNews:
     pts_seconds: Float64Array
     thumbnails: tuple[bytes, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodeNews:
+    """What encoding some frames took: seconds of each pruning, and tiles through the tower."""
+
+    prune_seconds: tuple[float, ...]
+    num_encoded_tiles: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

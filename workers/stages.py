@@ -20,6 +20,7 @@ from workers.disk.requests import SaveRequest, StoreRequest
 from workers.frames import PictureChunk, Pruning, RankedFrames, TileChunk
 from workers.messages import (
     AllocateRequest,
+    EncodeNews,
     EncodeRequest,
     GenerateRequest,
     Note,
@@ -33,6 +34,7 @@ from workers.process import (
     prepare_torch,
     release_memory,
 )
+from workers.vision.anchors import anchor_of
 from workers.vision.geometry import TileGeometry
 from workers.visual import VisualSequence
 
@@ -58,12 +60,17 @@ class ReadStage:
         from workers.vision.tiles import cut_chunk
 
         pictures = read_pictures(request.segment)
+        anchor = None
+        if request.anchor is not None:
+            (anchor,) = read_pictures(request.anchor)
         for part in request.segment.chunks():
             start = time.perf_counter()
-            chunk = next(pictures)
+            chunk = whole = next(pictures)
+            if request.gated:
+                anchor, whole = _with_anchor(anchor, chunk, part.first_frame)
             decoded = time.perf_counter()
-            exact = request.resize == "exact"
-            output = cut_chunk(chunk, request.tiles) if exact and len(chunk) else chunk
+            exact = request.resize == "exact" and len(chunk)
+            output = cut_chunk(whole, request.tiles) if exact else whole
             news = ReadNews(
                 num_covered=len(part),
                 frame_indices=chunk.frame_indices,
@@ -113,7 +120,7 @@ class EncodeStage:
         """Yield one result.
 
         For ``EncodeRequest`` and a chunk: a tuple of ``RankedFrames``, one for each pruning; the
-        news are the seconds that each took. For ``AllocateRequest`` and such tuples, in any order:
+        news are ``EncodeNews``. For ``AllocateRequest`` and such tuples, in any order:
         the ``VisualSequence``; the news are its ``KeptFrame`` records. For ``LoadRequest`` and
         ``OpenRequest`` such a tuple of a whole clip, or None for a miss, for ``SaveRequest`` and
         such tuples nothing; the news are ``StoreNews``.
@@ -131,11 +138,8 @@ class EncodeStage:
             yield output, note(news, {stage: time.perf_counter() - start})
 
     def _encode(self, request: EncodeRequest, chunk: TileChunk | PictureChunk) -> Result:
-        wanted = np.isin(chunk.frame_indices, request.frame_indices)
-        if not wanted.all():
-            chunk = chunk[np.flatnonzero(wanted)]
         start = time.perf_counter()
-        groups = self._encoder.encode(*self._tiles(chunk, request.tiles))
+        chunk, groups, num_tiles = self._features(request, chunk)
         self._encoder.wait()  # or ranking, which needs the features first, would seem to take both
         encoded = time.perf_counter()
         ranked, prune_seconds = [], []
@@ -143,7 +147,24 @@ class EncodeStage:
             begun = time.perf_counter()
             ranked.append(self._rank(chunk, groups, pruning))
             prune_seconds.append(time.perf_counter() - begun)
-        return tuple(ranked), note(tuple(prune_seconds), {"encode": encoded - start})
+        news = EncodeNews(prune_seconds=tuple(prune_seconds), num_encoded_tiles=num_tiles)
+        return tuple(ranked), note(news, {"encode": encoded - start})
+
+    def _features(
+        self, request: EncodeRequest, chunk: TileChunk | PictureChunk
+    ) -> "tuple[TileChunk | PictureChunk, list[FrameFeatures], int]":
+        """Return the frames that are asked for, their features, and how many tiles that took."""
+        rows = np.flatnonzero(np.isin(chunk.frame_indices, request.frame_indices))
+        wanted = chunk if len(rows) == len(chunk) else chunk[rows]
+        if not request.gated or chunk.frame_indices[0] != anchor_of(int(request.frame_indices[0])):
+            tiles, geometries = self._tiles(wanted, request.tiles)
+            return wanted, self._encoder.encode(tiles, geometries), len(tiles)
+        from workers.vision.gate import encode_gated
+
+        keep_anchor = bool(rows[0] == 0)
+        compared = wanted if keep_anchor else chunk[np.concatenate([[0], rows])]
+        tiles, geometries = self._tiles(compared, request.tiles)
+        return wanted, *encode_gated(self._encoder, tiles, geometries, keep_anchor=keep_anchor)
 
     def _tiles(self, chunk: TileChunk | PictureChunk, tiles: TileGeometry) -> Any:
         """Return the tiles of a chunk and each frame's geometry."""
@@ -199,6 +220,18 @@ class EncodeStage:
 def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
     """Concatenate arrays along their first axis; one alone is not copied."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _with_anchor(
+    anchor: PictureChunk | None, chunk: PictureChunk, first_frame: int
+) -> tuple[PictureChunk | None, PictureChunk]:
+    """Return the anchor of a chunk that covers the frames from one on, and the chunk behind it.
+
+    A chunk that begins its group holds its anchor itself, if that could be read at all.
+    """
+    if first_frame == anchor_of(first_frame):
+        return chunk[np.flatnonzero(chunk.frame_indices == first_frame)], chunk
+    return anchor, chunk if anchor is None else chunk.behind(anchor)
 
 
 def _allocate(request: AllocateRequest, inputs: tuple[tuple[RankedFrames, ...], ...]) -> Result:

@@ -86,7 +86,7 @@ def _plan(
         variants = []
         for cell in group:
             whole = replace(cell, frame_factor=1.0).frames(question.num_frames)
-            whole = replace(whole, base_only=False)
+            whole = replace(whole, high_resolution="all")
             num_tokens = int(sample(whole, cell.options.model.model).lengths.sum())
             budget = replace(cell.options.budget, budget=cell.budget_for(num_tokens))
             options = replace(cell.options, frames=frames, budget=budget)

@@ -89,7 +89,7 @@ def test_keyframes_are_shown_once_and_with_their_own_times(run: Any, clip: str) 
 
 OPTIONS = [
     "--precision=keyframe",
-    "--no-novelty", "--timestamps", "--newlines=last", "--base-only", "--resize=fast",
+    "--no-novelty", "--timestamps", "--newlines=last", "--high-resolution=none", "--resize=fast",
     "--shares=informative", "--position-ids=compact", "--fps=5",
     *(f"--pruner={name}" for name in METHODS if name not in ("none", "fastv")),
 ]  # fmt: skip

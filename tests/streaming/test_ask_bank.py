@@ -40,8 +40,8 @@ def keep(run: Any, clip: str, tmp_path: Path, bank: str) -> Callable[..., tuple[
     return make
 
 
-def without_timing(answer: dict[str, Any]) -> dict[str, Any]:
-    names = ("seconds", "elapsed_seconds", "peak_memory_bytes", "bank")
+def without_cost(answer: dict[str, Any]) -> dict[str, Any]:
+    names = ("seconds", "elapsed_seconds", "peak_memory_bytes", "bank", "num_encoded_tiles")
     return {name: value for name, value in answer.items() if name not in names}
 
 
@@ -66,7 +66,8 @@ def test_json_tells_of_the_bank(run: Any, clip: str, bank: str) -> None:
     assert [each["bank"] for each in (*told, again)] == [
         None, {"hit": False, "made_for_budget": 40}, {"hit": True, "made_for_budget": 40},
     ]  # fmt: skip
-    assert without_timing(told[0]) == without_timing(again)
+    assert [each["num_encoded_tiles"] for each in (*told, again)] == [20, 20, 0]
+    assert without_cost(told[0]) == without_cost(again)
 
 
 @pytest.mark.parametrize("pruner", METHODS)
@@ -74,20 +75,20 @@ def test_an_entry_is_asked_without_its_video(run: Any, keep: Any, bank: str, pru
     budget = [] if pruner == "none" else ["--budget", "60"]
     entry, made = keep("--pruner", pruner, *budget)
     (answer,) = run(entry, QUESTION, "--json", "--max-new-tokens", "5").objects
-    assert without_timing(answer) == without_timing(made)
+    assert without_cost(answer) == without_cost(made)
     assert answer["bank"] == {"hit": True, "made_for_budget": made["budget"]}
 
 
 def test_an_entry_is_asked_with_the_options_it_was_made_with(run: Any, keep: Any) -> None:
     options = [
         "--pruner=random", "--seed=5", "--start=0.4", "--newlines=last", "--timestamps",
-        "--no-novelty", "--base-only", "--keep-ratio=0.5",
+        "--no-novelty", "--high-resolution=none", "--keep-ratio=0.5",
     ]  # fmt: skip
     entry, made = keep(*options)
     settings = [entry, QUESTION, "--json", "--max-new-tokens", "5"]
     (plain,) = run(*settings).objects
     (said_again,) = run(*settings, *FRAMES[:2], *options[:-1]).objects
-    assert without_timing(plain) == without_timing(said_again) == without_timing(made)
+    assert without_cost(plain) == without_cost(said_again) == without_cost(made)
 
 
 def test_a_smaller_budget_is_served_down_to_fewer_frames(run: Any, keep: Any) -> None:
@@ -114,7 +115,10 @@ def test_fewer_frames_of_an_entry_are_those_of_the_video(run: Any, keep: Any, cl
         (["--fps", "2"], "--fps 2.0: ENTRY was made with no --fps; leave it out, or ask the video"),
         (["--start", "1"], "--start 1.0: ENTRY was made with no --start"),
         (["--resize", "fast"], "--resize fast: ENTRY was made with --resize exact"),
-        (["--base-only"], "--base-only: ENTRY was made with --no-base-only"),
+        (
+            ["--high-resolution=gated"],
+            "--high-resolution gated: ENTRY was made with --high-resolution all",
+        ),
         (["--pruner", "gprune"], "--pruner gprune: ENTRY was made with --pruner mr_pruner"),
         (["--pruner", "evs"], "--pruner evs: ENTRY was made with --pruner mr_pruner"),
         (["--newlines", "last"], "--newlines last: ENTRY was made with --newlines row"),

@@ -188,7 +188,8 @@ class PricedEncoder(EncodeStage):
     def _priced(self, request: EncodeRequest | AllocateRequest, note: Note) -> Note:
         if isinstance(request, AllocateRequest):
             return replace(note, seconds={"allocate": 10_000.0})
-        return replace(note, news=(1000.0,) * len(note.news), seconds={"encode": 100.0})
+        news = replace(note.news, prune_seconds=(1000.0,) * len(request.prunings))
+        return replace(note, news=news, seconds={"encode": 100.0})
 
 
 def test_seconds_are_those_of_one_clip_and_one_question(
@@ -224,7 +225,7 @@ def test_a_pruning_s_seconds_are_its_own(clips: tuple[str, str], options: Option
         def _priced(self, request: EncodeRequest | AllocateRequest, note: Note) -> Note:
             if isinstance(request, AllocateRequest):
                 return note
-            return replace(note, news=tuple(float(i + 1) for i in range(len(note.news))))
+            return replace(note, news=replace(note.news, prune_seconds=(1.0, 2.0)))
 
     variants = [
         Variant(options=changed(options, pruner=name), questions=tuple(QUESTIONS))
@@ -658,10 +659,11 @@ def test_variants_that_look_at_other_tiles_are_encoded_apart(
 ) -> None:
     """At three tokens a frame both would send on the same number of tokens."""
     base = changed(options, budget=None, num_frames=4)
+    rows = {f"high_resolution={value}": value for value in ("none", "gated", "all")}
     cells = make_cells(
         base,
         pruners=[],
-        variants=["base_only=true", "base_only=false"],
+        variants=list(rows),
         keep_ratios=[],
         budgets=[12],
         num_seeds=1,
@@ -669,8 +671,8 @@ def test_variants_that_look_at_other_tiles_are_encoded_apart(
     question = Question(clip=clips[0], text=QUESTIONS[0], answers=("x",), type="t", num_frames=None)
     records = {record["row"]: record for record in answer_cells(engine, [question], cells)}
     unpruned = {row: record["num_unpruned_tokens"] for row, record in records.items()}
-    assert unpruned == {"base_only=true": 4 * 16, "base_only=false": 4 * 52}
-    for row, base_only in (("base_only=true", True), ("base_only=false", False)):
-        alone = changed(base, budget=12, base_only=base_only)
+    assert list(unpruned.values()) == [4 * 16, 4 * 52, 4 * 52]
+    for row, value in rows.items():
+        alone = changed(base, budget=12, high_resolution=value)
         (answer,) = answer_clip(engine, make_plan(clips[0], alone), QUESTIONS[:1])
         assert records[row]["answers"][0]["answer"] == answer.answer

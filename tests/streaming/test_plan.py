@@ -364,12 +364,39 @@ def test_original_positions_count_the_timestamps() -> None:
 
 @pytest.mark.parametrize(
     ("size", "wanted", "expected"),
-    [((96, 160), 8, 8), ((1080, 1920), 8, 8), ((1080, 1920), 64, 10), ((6000, 8000), 8, 1)],
+    [
+        ((96, 160), None, 8),
+        ((96, 160), 8, 8),
+        ((1080, 1920), 8, 8),
+        ((1080, 1920), 64, 10),
+        ((6000, 8000), 8, 1),
+    ],
 )
-def test_chunks_are_small_in_bytes(size: tuple[int, int], wanted: int, expected: int) -> None:
+def test_chunks_are_small_in_bytes(
+    size: tuple[int, int], wanted: int | None, expected: int
+) -> None:
     sampled = make_sampled(20, height=size[0], width=size[1])
     planned = plan_clip(sampled, changed(frames_per_chunk=wanted, budget=99), ["Why?"])
     assert {segment.frames_per_chunk for segment in planned.clip.segments} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted", "expected"),
+    [
+        ((96, 160), None, 16), ((96, 160), 3, 2), ((96, 160), 15, 8), ((96, 160), 100, 16),
+        ((1080, 1920), None, 8), ((6000, 8000), None, 1),
+    ],
+)  # fmt: skip
+def test_chunks_of_a_gated_clip_never_cross_a_group(
+    size: tuple[int, int], wanted: int | None, expected: int
+) -> None:
+    sampled = make_sampled(50, height=size[0], width=size[1])
+    options = changed(frames_per_chunk=wanted, budget=99, high_resolution="gated")
+    segments = plan_clip(sampled, options, ["Why?"]).clip.segments
+    chunks = [chunk for segment in segments for chunk in segment.chunks()]
+    assert {len(chunk) for chunk in chunks[:-1]} == {expected}
+    for chunk in chunks:
+        assert chunk.first_frame // 16 == (chunk.first_frame + len(chunk) - 1) // 16
 
 
 def test_a_chunk_is_small_also_if_the_largest_picture_filled_it() -> None:
@@ -556,6 +583,7 @@ def test_what_makes_other_tokens_makes_another_id() -> None:
         clip_id(replace(sampled, tiles=TILES.without_grid())),
         clip_id(resize="fast"),
         clip_id(decoder="decord"),
+        clip_id(high_resolution="gated"),
         clip_id(budget=100),
         clip_id(pruner="random"),
         clip_id(pruner="random", seed=1),
@@ -655,9 +683,9 @@ def test_a_sampled_clip_knows_its_frames_and_tokens(clip: str, checkpoint: Path)
     times = sampled.source.pts_seconds(sampled.frame_indices)
     assert times == pytest.approx([0.4, 1.2, 2.0])
     assert sampled.lengths.tolist() == [LENGTH] * 3
-    base = sample_clip(clip, changed(model=str(checkpoint), num_frames=3, base_only=True))
+    base = sample_clip(clip, changed(model=str(checkpoint), num_frames=3, high_resolution="none"))
     assert base.lengths.tolist() == [16] * 3
-    assert plan_clip(base, changed(base_only=True), ["?"]).clip.tiles.pinpoints == ()
+    assert plan_clip(base, changed(high_resolution="none"), ["?"]).clip.tiles.pinpoints == ()
 
 
 def test_pictures_have_lengths_of_their_own(checkpoint: Path) -> None:

@@ -52,7 +52,9 @@ def test_the_cap_holds_and_kept_tokens_stand_in_order(
             "timestamps": timestamps,
             "novelty": data.draw(st.booleans(), "novelty"),
             "newlines": data.draw(st.sampled_from(["row", "last"]), "newlines"),
-            "base_only": data.draw(st.booleans(), "base_only"),
+            "high_resolution": data.draw(
+                st.sampled_from(["all", "gated", "none"]), "high_resolution"
+            ),
             "frames_per_chunk": data.draw(st.integers(1, 5), "chunk"),
             "position_ids": data.draw(st.sampled_from(["auto", "compact"]), "positions"),
             "resize": data.draw(st.sampled_from(["exact", "fast"]), "resize"),

@@ -102,9 +102,10 @@ def encode(
     tiles: TileGeometry,
     *prunings: Pruning,
     frame_indices: Sequence[int] | None = None,
+    gated: bool = False,
 ) -> tuple[tuple[RankedFrames, ...], Note]:
     frames = chunk.frame_indices if frame_indices is None else np.array(frame_indices)
-    request = EncodeRequest(tiles=tiles, prunings=prunings, frame_indices=frames)
+    request = EncodeRequest(tiles=tiles, prunings=prunings, frame_indices=frames, gated=gated)
     (result,) = encoder.run(request, chunk)
     return result
 
@@ -257,8 +258,9 @@ def test_a_chunk_is_encoded_once_for_all_prunings(
 ) -> None:
     prunings = [pruning(), pruning("none", num_keep=0, max_keep=99), pruning("random", seed=3)]
     together, note = encode(encoder, chunks[0], tiles, *prunings)
-    assert len(note.news) == 3
-    assert min(note.news) > 0
+    assert len(note.news.prune_seconds) == 3
+    assert min(note.news.prune_seconds) > 0
+    assert note.news.num_encoded_tiles == 2 * 5
     assert set(note.seconds) == {"encode"}
     for each, alone in zip(together, prunings, strict=True):
         check_same(each, encode(encoder, chunks[0], tiles, alone)[0][0])
@@ -332,9 +334,9 @@ def test_pictures_of_several_sizes_share_a_chunk(
 def test_without_a_grid_only_the_base_is_cut_and_ranked(
     encoder: EncodeStage, segment: Segment, tiles: TileGeometry, resize: str
 ) -> None:
-    base_only = tiles.without_grid()
-    chunk, _ = read(segment, base_only, resize=resize)[0]
-    (ranked,), _ = encode(encoder, chunk, base_only, pruning("none", max_keep=99))
+    base_tiles = tiles.without_grid()
+    chunk, _ = read(segment, base_tiles, resize=resize)[0]
+    (ranked,), _ = encode(encoder, chunk, base_tiles, pruning("none", max_keep=99))
     assert ranked.layouts == (FrameLayout(num_base=16, rows=0, columns=0),) * 2
     whole, _ = read(segment, tiles, resize=resize)[0]
     (both,), _ = encode(encoder, whole, tiles, pruning("none", max_keep=99))
@@ -342,6 +344,79 @@ def test_without_a_grid_only_the_base_is_cut_and_ranked(
         np.testing.assert_array_equal(
             ranked[place : place + 1].features, both[place : place + 1].features[:16]
         )
+
+
+@pytest.fixture(scope="module")
+def long_segment(tmp_path_factory: pytest.TempPathFactory) -> Segment:
+    """Twenty frames, of which the lower half stays as it is, in chunks of eight."""
+    path = draw_clip(tmp_path_factory.mktemp("clip") / "long.mp4", num_frames=20)
+    return segment_of(open_source(str(path)), range(20), frames_per_chunk=8)
+
+
+@pytest.mark.parametrize("resize", ["exact", "fast"])
+def test_a_gated_chunk_has_its_anchor_in_front(
+    long_segment: Segment, tiles: TileGeometry, resize: str
+) -> None:
+    results = read(long_segment, tiles, gated=True, resize=resize, thumbnail_width=40)
+    told = [note.news for _, note in results]
+    assert [news.frame_indices.tolist() for news in told] == [
+        [*range(8)], [*range(8, 16)], [*range(16, 20)],
+    ]  # fmt: skip
+    assert [(news.num_covered, len(news.thumbnails)) for news in told] == [(8, 8), (8, 8), (4, 4)]
+    chunks = [chunk for chunk, _ in results]
+    assert [chunk.frame_indices.tolist() for chunk in chunks] == [
+        [*range(8)], [0, *range(8, 16)], [*range(16, 20)],
+    ]  # fmt: skip
+    pixels = "tiles" if resize == "exact" else "pictures"
+    first = getattr(chunks[0][:1], pixels)
+    np.testing.assert_array_equal(getattr(chunks[1][:1], pixels), first)
+
+
+@pytest.mark.parametrize("resize", ["exact", "fast"])
+def test_a_gated_frame_gives_the_same_wherever_it_is_read_and_encoded(
+    encoder: EncodeStage, long_segment: Segment, tiles: TileGeometry, resize: str
+) -> None:
+    ways = {"gated": True, "resize": resize}
+    results = read(long_segment, tiles, **ways)
+    whole = pruning(max_keep=99)
+    every = [
+        encode(encoder, chunk, tiles, whole, frame_indices=note.news.frame_indices, gated=True)
+        for chunk, note in results
+    ]
+    assert sum(note.news.num_encoded_tiles for _, note in every) < 20 * 5
+    together = [ranked[row : row + 1] for (ranked,), _ in every for row in range(len(ranked))]
+    for frame in (0, 3, 8, 13, 19):
+        anchor = long_segment[frame // 16 * 16 :][:1] if frame % 16 else None
+        ((chunk, _),) = read(long_segment[frame : frame + 1], tiles, anchor=anchor, **ways)
+        for at_hand in (chunk, results[frame // 8][0]):
+            (alone,), _ = encode(encoder, at_hand, tiles, whole, frame_indices=[frame], gated=True)
+            check_same(alone, together[frame])
+
+
+def test_without_its_anchor_a_frame_is_encoded_in_full(
+    encoder: EncodeStage, long_segment: Segment, tiles: TileGeometry
+) -> None:
+    (whole, _), *_ = read(long_segment, tiles, gated=True)
+    (expected,), _ = encode(encoder, whole[1:], tiles, pruning(max_keep=99))
+    (ranked,), note = encode(encoder, whole[1:], tiles, pruning(max_keep=99), gated=True)
+    check_same(ranked, expected)
+    assert note.news.num_encoded_tiles == 7 * 5
+
+
+def test_an_anchor_that_cannot_be_read_is_missing_from_its_group(
+    tmp_path: Path, tiles: TileGeometry
+) -> None:
+    sound = draw_clip(tmp_path / "sound.mp4", num_frames=60, gop=1)
+    source = open_source(str(sound))
+    damaged = destroy_bytes(sound, tmp_path / "damaged.mp4", start_share=0.22, end_share=0.32)
+    broken = segment_of(replace(source, path=str(damaged)), range(60), frames_per_chunk=8)
+    chunks = [chunk.frame_indices.tolist() for chunk, _ in read(broken, tiles, gated=True)]
+    missing = {*range(40)} - {*chunks[0], *chunks[1], *chunks[2], *chunks[3], *chunks[4]}
+    assert 16 in missing
+    assert chunks[1] == [0, *(frame for frame in range(8, 16) if frame not in missing)]
+    assert chunks[2] == [frame for frame in range(16, 24) if frame not in missing]
+    assert chunks[3] == [*range(24, 32)]
+    assert chunks[5] == [32, *range(40, 48)]
 
 
 def test_a_stage_remembers_nothing_of_another_clip(

@@ -29,10 +29,10 @@ class EncodedClip:
 
     ``bank`` are handles on them; ``pts_seconds`` the times of the frames in it, by frame in source
     order, ``thumbnails`` their pictures for a report; ``seconds`` the busy seconds of the clip by
-    stage, and ``elapsed_seconds`` the time from when it was asked for. ``num_given_up`` frames are
-    missing as their workers died on them. Where stored tokens were looked for, ``made_for_budget``
-    tells what budget those in ``bank`` were made for; ``origin`` reads them again where they came
-    from a store.
+    stage, and ``elapsed_seconds`` the time from when it was asked for. ``num_encoded_tiles`` went
+    through the vision tower. ``num_given_up`` frames are missing as their workers died on them.
+    Where stored tokens were looked for, ``made_for_budget`` tells what budget those in ``bank``
+    were made for; ``origin`` reads them again where they came from a store.
     """
 
     clip: Clip
@@ -44,6 +44,7 @@ class EncodedClip:
     prune_seconds: tuple[float, ...]
     """What each of the clip's prunings took."""
     elapsed_seconds: float
+    num_encoded_tiles: int = 0
     num_given_up: int = 0
     made_for_budget: int | None = None
     origin: LoadRequest | OpenRequest | None = None
@@ -124,6 +125,7 @@ class Engine:
             seconds=dict(job.seconds),
             prune_seconds=tuple(job.prune_seconds),
             elapsed_seconds=time.perf_counter() - job.started,
+            num_encoded_tiles=job.num_encoded_tiles,
             num_given_up=job.num_given_up,
         )
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from workers.messages import Clip, EncodeRequest, Note, ReadNews, ReadRequest
+from workers.messages import Clip, EncodeNews, EncodeRequest, Note, ReadNews, ReadRequest
 from workers.run.queue import Unit
 from workers.run.worker import CHUNKS_AHEAD
+from workers.vision.anchors import anchor_of
 
 MAX_DEATHS = 4
 """Deaths of workers on one frame, or on one call, after which it is given up.
@@ -138,6 +139,7 @@ class ClipJob(Job):
         """Times of the frames that were encoded."""
         self.thumbnails: dict[int, bytes] = {}
         self.prune_seconds = [0.0] * len(clip.prunings)
+        self.num_encoded_tiles = 0
         self.num_given_up = 0
         """Frames that are left out because workers died on them."""
         self.started = time.perf_counter()
@@ -176,7 +178,10 @@ class ClipJob(Job):
         self.ranked[int(frames[0])] = handle
         times = unit.frames.pts_seconds[frames - unit.frames.first_frame]
         self.pts_seconds.update(zip(frames.tolist(), times.tolist(), strict=True))
-        self.prune_seconds = [a + b for a, b in zip(self.prune_seconds, note.news, strict=True)]
+        news: EncodeNews = note.news
+        pruned = zip(self.prune_seconds, news.prune_seconds, strict=True)
+        self.prune_seconds = [before + more for before, more in pruned]
+        self.num_encoded_tiles += news.num_encoded_tiles
         self.tell(Progress(num_encoded=len(frames)))
         self._account(len(frames))
 
@@ -223,20 +228,43 @@ class ClipJob(Job):
         return []
 
     def _read(self, segment: Any, deaths: int = 0) -> KindAndUnit:
+        gated = self._is_gated(segment.first_frame, deaths)
         request = ReadRequest(
             segment=segment,
             tiles=self.clip.tiles,
             resize=self.clip.resize,
+            gated=gated,
+            anchor=self._anchor(segment.first_frame) if gated else None,
             thumbnail_width=self.clip.thumbnail_width,
         )
         return "decoder", Unit(job=self, request=request, frames=segment, deaths=deaths)
 
     def _encode(self, part: Any, chunk: Any, frames: list[int], deaths: int = 0) -> KindAndUnit:
         request = EncodeRequest(
-            tiles=self.clip.tiles, prunings=self.clip.prunings, frame_indices=np.array(frames)
+            tiles=self.clip.tiles,
+            prunings=self.clip.prunings,
+            frame_indices=np.array(frames),
+            gated=self._is_gated(frames[0], deaths),
         )
         unit = Unit(job=self, request=request, inputs=(chunk,), frames=part, deaths=deaths)
         return "encoder", unit
+
+    def _is_gated(self, frame: int, deaths: int) -> bool:
+        """Return whether a frame is compared with its anchor.
+
+        Not at its last try where the anchor has not been encoded by then: it may be what kills.
+        """
+        if not self.clip.gated:
+            return False
+        return deaths < MAX_DEATHS - 1 or anchor_of(frame) in self.pts_seconds
+
+    def _anchor(self, frame: int) -> Any:
+        """Return a segment of a frame's anchor alone, None for an anchor."""
+        anchor = anchor_of(frame)
+        if anchor == frame:
+            return None
+        segments = (s for s in self.clip.segments if s.first_frame <= anchor)
+        return _slice(max(segments, key=lambda s: s.first_frame), [anchor])
 
     def _account(self, num_frames: int) -> None:
         self._left -= num_frames

@@ -100,8 +100,8 @@ class VisionEncoder:
         self._check(tiles, geometries)
         if not geometries:
             return []
-        tokens = self._encode_tiles(tiles, [geometry.num_tiles for geometry in geometries])
-        return list(self._split(tokens, geometries))
+        tokens = self.encode_tiles(tiles, [geometry.num_tiles for geometry in geometries])
+        return list(self.split(tokens, geometries))
 
     def wait(self) -> None:
         """Return once the device has done all that was asked of it."""
@@ -113,9 +113,7 @@ class VisionEncoder:
         if tuple(tiles.shape) != (num_tiles, size, size, 3):
             raise ValueError(f"not the tiles of these frames: {tiles.shape = } {num_tiles = }")
 
-    def _encode_tiles(
-        self, tiles: torch.Tensor | UInt8Array, counts: Sequence[int]
-    ) -> torch.Tensor:
+    def encode_tiles(self, tiles: torch.Tensor | UInt8Array, counts: Sequence[int]) -> torch.Tensor:
         """Return visual tokens (tiles, num_base, hidden) of frames of so many tiles each."""
         if isinstance(tiles, torch.Tensor):
             pixels = tiles.to(self.device)
@@ -138,7 +136,7 @@ class VisionEncoder:
         pixel_values = normalize(tiles, self._normalization, self.dtype)
         return cast(torch.Tensor, self._projector(self._features(pixel_values)))
 
-    def _split(
+    def split(
         self, tokens: torch.Tensor, geometries: Sequence[FrameGeometry]
     ) -> Iterator[FrameFeatures]:
         """Yield batches of neighbours of equal geometry."""

@@ -112,7 +112,7 @@ def test_other_options_want_another_folder(evaluated: Run, questions: Path) -> N
 def test_variants_share_the_budget_of_both_resolutions(
     evaluated: Run, questions: Path, tmp_path: Path
 ) -> None:
-    rows = ["base_only=false", "base_only=true,frame_factor=2", "position_ids=original"]
+    rows = ["high_resolution=all", "high_resolution=none,frame_factor=2", "position_ids=original"]
     settings = [word for row in rows for word in ("--variant", row)]
     result = evaluated(questions, *settings, "--keep-ratios", "0.2", "--baseline", rows[1])
     assert result.status == 0, result.err

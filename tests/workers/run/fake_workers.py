@@ -13,8 +13,17 @@ import numpy as np
 
 from workers.frames import Pruning
 from workers.llm.answer import GeneratedAnswer
-from workers.messages import Clip, EncodeRequest, GenerateRequest, Note, ReadNews, ReadRequest
+from workers.messages import (
+    Clip,
+    EncodeNews,
+    EncodeRequest,
+    GenerateRequest,
+    Note,
+    ReadNews,
+    ReadRequest,
+)
 from workers.run.worker import CHUNKS_AHEAD, InputLostError, Results, WorkerDiedError
+from workers.vision.anchors import anchor_of
 from workers.vision.geometry import TileGeometry
 from workers.visual import Allocation
 
@@ -54,7 +63,12 @@ class FakeSegment:
 
 
 def make_clip(
-    num_frames: int, *, frames_per_chunk: int = 4, num_segments: int = 2, clip_id: str = "clip"
+    num_frames: int,
+    *,
+    frames_per_chunk: int = 4,
+    num_segments: int = 2,
+    clip_id: str = "clip",
+    gated: bool = False,
 ) -> Clip:
     whole = FakeSegment(0, num_frames, frames_per_chunk)
     chunks = len(whole.chunks())
@@ -70,6 +84,7 @@ def make_clip(
         num_frames=num_frames,
         tiles=TILES,
         prunings=(Pruning(method="none", num_keep=0, max_keep=1),),
+        gated=gated,
     )
 
 
@@ -122,6 +137,7 @@ class FakeDecoder:
         chunks = request.segment.chunks()
         reached = 0
         try:
+            self._meet(() if request.anchor is None else request.anchor.frames)
             for place, chunk in enumerate(chunks):
                 while reached < min(place + 1 + self._ahead, len(chunks)):
                     self._meet(chunks[reached].frames)
@@ -139,7 +155,10 @@ class FakeDecoder:
                     pts_seconds=np.array(good) * SECONDS_EACH,
                     warnings=missing,
                 )
-                yield tuple(good), Note(news=news, seconds={"decode": 1.0}, peak_memory_bytes=7)
+                yield (
+                    tuple(sorted({*good, *_anchor(request, chunk.first_frame)})),
+                    Note(news=news, seconds={"decode": 1.0}, peak_memory_bytes=7),
+                )
             self._meet(())
         except GeneratorExit:
             book.closed += 1
@@ -156,6 +175,10 @@ class FakeDecoder:
 
     def stop(self) -> None:
         pass
+
+
+def _anchor(request: Any, frame: int) -> Frames:
+    return (anchor_of(frame),) if request.gated else ()
 
 
 class FakeEncoder:
@@ -202,12 +225,14 @@ class FakeEncoder:
                 if self._is_lost(frames):
                     self._book.held -= len(frames)
                     raise InputLostError("its machine is gone")
-                if self._dies(frames):
+                at_hand = {*frames, *_anchor(request, frames[0])} & set(inputs[0])
+                if self._dies(tuple(sorted(at_hand))):
                     self._life += 1
                     self._book.deaths.append(("encoder", frames))
                     raise WorkerDiedError("killed")
                 self._book.held -= len(frames)
-        yield frames, Note(news=(0.5,), seconds={"encode": 2.0}, peak_memory_bytes=9)
+        news = EncodeNews(prune_seconds=(0.5,), num_encoded_tiles=len(frames))
+        yield frames, Note(news=news, seconds={"encode": 2.0}, peak_memory_bytes=9)
         with self._book.lock:
             if self._dies_after(frames):
                 self._life += 1

@@ -228,6 +228,19 @@ def test_a_frame_that_kills_decoders_is_named_and_the_others_encoded(
     assert (outcome.num_read, outcome.num_encoded) == (39, 39)
 
 
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+@pytest.mark.parametrize("frames_per_chunk", [1, 4, 16])
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_an_anchor_that_kills_does_not_take_its_group_along(
+    kind: str, frames_per_chunk: int, num_workers: int
+) -> None:
+    clip = make_clip(40, frames_per_chunk=frames_per_chunk, gated=True)
+    workers = {"num_decoders": num_workers, "num_encoders": num_workers}
+    outcome = Outcome(clip, **workers, **{f"{kind}_dies": always(16)})
+    assert outcome.warnings == (given_up(16, kind),)
+    assert set(outcome.clip.pts_seconds) == set(range(40)) - {16}
+
+
 @pytest.mark.parametrize(
     ("death", "reason"),
     [

@@ -121,6 +121,24 @@ def test_a_frame_that_kills_its_worker_four_times_is_left_out_and_named(
     assert answer.num_visual_tokens == 200
 
 
+@pytest.mark.parametrize(
+    "deaths",
+    [{}, {"read-21": 2, "encode-9": 2, "encode-16": 2, "read-32": 2}],
+    ids=["undisturbed", "frames are tried alone"],
+)
+def test_gated_frames_do_not_depend_on_where_and_how_often_they_are_tried(
+    clip: Path, options: Options, tmp_path: Path, deaths: Deaths
+) -> None:
+    gated = change(options, {"high_resolution": "gated"}, source="the test")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    expected = run(clip, in_process(gated), tmp_path / "here", {})
+    answer = run(clip, gated, tmp_path / "there", deaths)
+    assert deaths_in(tmp_path / "there") == deaths
+    assert (answer.answer, kept(answer)) == (expected.answer, kept(expected))
+    assert expected.num_encoded_tiles < expected.num_tiles == 40 * 5
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_counts_as_dead(
     clip: Path, options: Options, expected: Answer, tmp_path: Path
