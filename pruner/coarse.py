@@ -98,8 +98,8 @@ def coarsen(units: Tensor) -> Coarse | None:
 @cache
 def _multiplies_bytes() -> bool:
     """Whether this CPU has instructions for products of 8 bits that outrun those of float32."""
-    tell = getattr(torch.cpu, "get_capabilities", dict)  # older releases do not
-    capabilities = tell()
+    tell = getattr(torch.cpu, "get_capabilities", None)  # older releases have it not
+    capabilities = {} if tell is None else tell()
     return bool(capabilities.get("amx_int8") or capabilities.get("avx512_vnni"))
 
 
