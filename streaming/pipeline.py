@@ -94,10 +94,9 @@ def ask(
 
     Any number of threads may ask at the same time, about any clips that were watched. Questions
     about a clip that are asked before the answers of others are read are answered together, and
-    the same (see :func:`ahead`); each has its share of the seconds of a pass they were in.
-    ``sampling`` is that of the clip's options unless given. With ``choices``, two or more texts, the answer is
-    exactly one of them, whatever the model would rather say, and is said whole, whatever
-    ``max_new_tokens``.
+    the same (see :func:`ahead`). ``sampling`` is that of the clip's options unless given. With
+    ``choices``, two or more texts, the answer is exactly one of them, whatever the model would
+    rather say, and is said whole, whatever ``max_new_tokens``.
 
     Raises:
         InputError: one choice only, a blank one, or two that are the same to the model.

@@ -61,8 +61,8 @@ def make_readings(rows: Sequence[Row], texts: Sequence[Sequence[int]]) -> list[R
 class RowCache(Cache):  # type: ignore[misc]
     """Keys and values of a prefix, and of rows that go on from it.
 
-    What is read first is the prefix, until :meth:`end_prefix`; it is never written to again, so that
-    a forward pass that fails spoils nothing, and may be made again.
+    What is read first is the prefix, until :meth:`end_prefix`. It is never written to again, so
+    that a forward pass that fails spoils nothing, and may be made again.
 
     Memory: the prefix once, with room for the longest row and up to 64 tokens; every row once.
     """
@@ -144,10 +144,8 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
     def _store(self, states: torch.Tensor) -> None:
         """Write states (2, heads, tokens, size) to the ends of the rows that they belong to."""
         self._make_room()
-        slots, places = [], []
-        for each in self.readings:
-            slots += [each.row.slot] * each.num_tokens
-            places += range(each.row.length, each.length)
+        slots = [each.row.slot for each in self.readings for _ in range(each.num_tokens)]
+        places = [i for each in self.readings for i in range(each.row.length, each.length)]
         self._tails[slots, :, :, places] = states[:, :, : len(slots)].permute(2, 0, 1, 3)
 
     def _rows(

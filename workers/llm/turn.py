@@ -114,7 +114,8 @@ class Turn:
         except StopIteration as end:
             self._leave(answer)
             seconds = answer.seconds + time.perf_counter() - start
-            answer.question.end(*end.value, seconds, self._prefix)
+            text, token_ids = end.value
+            answer.question.end(text, token_ids, seconds, self._prefix)
         except BaseException as error:
             self._leave(answer)
             answer.question.fail(error)
