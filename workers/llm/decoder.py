@@ -129,14 +129,26 @@ class Decoder:
 
         Args:
             prefix: that the rows go on from.
-            rows: at most :meth:`most_rows`; an exception leaves them as they were, or read.
+            rows: at most :meth:`most_rows`; an exception leaves them as they were.
             texts: at least a token each.
 
         Returns:
             The logits (rows, vocabulary) of what follows.
         """
-        if self._rows_are_alike or self.most_rows(prefix) == 1:
-            return self._pass(prefix, rows, texts)
+        lengths = [row.length for row in rows]
+        try:
+            if self._rows_are_alike or self.most_rows(prefix) == 1:
+                return self._pass(prefix, rows, texts)
+            return self._passes(prefix, rows, texts)
+        except BaseException:
+            for row, length in zip(rows, lengths, strict=True):
+                row.length = length
+            raise
+
+    def _passes(
+        self, prefix: Prefix, rows: Sequence[Row], texts: Sequence[tuple[int, ...]]
+    ) -> torch.Tensor:
+        """Make a pass for each longer text and one, filled up, for single tokens."""
         logits: dict[int, torch.Tensor] = {}
         singles = [place for place, text in enumerate(texts) if len(text) == 1]
         longer = [[place] for place, text in enumerate(texts) if len(text) > 1]
@@ -210,8 +222,9 @@ def _load(location: str, dtype: torch.dtype) -> Any:
 def _rows_are_alike(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether a row of a matrix product is the same however many rows there are.
 
-    MKL's float32 products are in its strict reproducible mode (measured); those in bfloat16, and
-    those of a GPU, are with a fixed number of rows only.
+    MKL's float32 products are in its strict reproducible mode (measured on Intel, from 1 to 64 rows
+    and up to 11,008 columns); those in bfloat16 are with a fixed number of rows only, and so may be
+    those of a GPU.
     """
     strict = "STRICT" in os.environ.get("MKL_CBWR", "")
     return device.type == "cpu" and dtype == torch.float32 and strict

@@ -191,7 +191,11 @@ def poison(asker: Asker, token: int) -> Callable[[], None]:
     return handles.close
 
 
-def test_a_question_that_fails_ends_no_other(asker: Asker, clip: VisualSequence) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_question_that_fails_ends_no_other(
+    checkpoint: Path, clip: VisualSequence, dtype: torch.dtype
+) -> None:
+    asker = Asker(checkpoint, dtype=dtype)
     questions = make_questions(asker, clip, KINDS["mixed"])
     expected = ask_alone(asker, make_questions(asker, clip, KINDS["mixed"]))
     others = {t for q in questions[:4] + questions[5:] for t in q.prompt.question}
