@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from tokenizers import Tokenizer
@@ -50,11 +51,19 @@ class Turn:
         self._prefix, self._take = prefix, take
         self._answers: list[_Answer] = []
         self._slots = list(range(decoder.most_rows(prefix)))
+        self._reports: list[Callable[[], None]] = []
 
     def run(self) -> None:
         """Answer until there are no more questions."""
         while self._fill():
             self._read(list(self._answers))
+            self._report()
+
+    def _report(self) -> None:
+        """Tell who waits what has ended: once no tensor is left to be freed, as they may exit."""
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report()
 
     def _fill(self) -> bool:
         """Begin answers while there is room; return whether there are any."""
@@ -100,7 +109,7 @@ class Turn:
         """Read on in each answer alone; one that fails alone has failed."""
         if len(answers) == 1:
             self._leave(answers[0])
-            answers[0].question.fail(error)
+            self._reports.append(partial(answers[0].question.fail, error))
             return
         for answer in answers:
             self._read([answer])
@@ -115,10 +124,11 @@ class Turn:
             self._leave(answer)
             seconds = answer.seconds + time.perf_counter() - start
             text, token_ids = end.value
-            answer.question.end(text, token_ids, seconds, self._prefix)
+            ended = partial(answer.question.end, text, token_ids, seconds, self._prefix)
+            self._reports.append(ended)
         except BaseException as error:
             self._leave(answer)
-            answer.question.fail(error)
+            self._reports.append(partial(answer.question.fail, error))
 
     def _leave(self, answer: _Answer) -> None:
         """Take an answer out; whoever waits for it hears of that afterwards."""
