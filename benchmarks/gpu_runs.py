@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from workers.frames import Pruning, TileChunk
 from workers.llm.answer import SamplingOptions
 from workers.llm.decoder import Decoder
 from workers.llm.prompt import Prompt
+from workers.llm.rows import Row
 from workers.messages import AllocateRequest, EncodeRequest
 from workers.process import ModelOptions
 from workers.stages import EncodeStage
@@ -102,13 +102,14 @@ class Runs:
         visual, _ = self.watch(chunks, method=method, budget=budget)
         segments = (_OPENING, *[()] * (len(visual) - 1))
         prompt = Prompt(frame_segments=segments, question=_QUESTION)
-        return self._decoder.generate(
-            self._decoder.prefill(visual, prompt),
-            _QUESTION,
-            SamplingOptions(max_new_tokens=self._num_new_tokens),
-            push=lambda token: None,
-            stop=Event(),
-        )
+        sampling = SamplingOptions(max_new_tokens=self._num_new_tokens)
+        saying = self._decoder.say(prompt, sampling, lambda token: None)
+        prefix, row, unread = self._decoder.prefill(visual, prompt), Row(slot=0), next(saying)
+        while True:
+            try:
+                unread = saying.send(self._decoder.read(prefix, [row], [unread])[0])
+            except StopIteration as end:
+                return cast(tuple[int, ...], end.value)
 
     def ask_transformers(self, tiles: UInt8Array) -> tuple[int, ...]:
         """Return those of transformers' own ``generate`` on all tokens of the same tiles."""

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import NoReturn, TextIO
 
 from tqdm import tqdm
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from streaming.command import check_text, say, typed_lines
 from streaming.engine import open_engine
 from streaming.flags import read_options
-from streaming.pipeline import WatchedClip, ask, watch
+from streaming.pipeline import ahead, ask, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import sample_source
@@ -19,7 +20,6 @@ from streaming.served import entry_options
 from workers.checkpoint import EMBEDDED
 from workers.disk.store import open_store
 from workers.errors import ContextError, InputError
-from workers.run.engine import Engine
 from workers.run.jobs import Progress
 from workers.video.entry_source import EntrySource
 from workers.video.source import Source, open_source
@@ -53,13 +53,14 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
         for warning in (*plan.warnings, *clip.visual.encoded.warnings):
             say(warning)
         try:
-            for question, is_typed in _questions(arguments):
+            asked = partial(ask, engine, clip, choices=arguments.choices)
+            for pieces in ahead(map(asked, arguments.questions)):
+                answers.append(_answer(pieces, arguments, output))
+            for line in typed_lines() if arguments.interactive else ():
                 try:
-                    check_text(question, what="the question")
-                    answers.append(_answer(engine, clip, question, arguments, output))
+                    check_text(line, what="the question")
+                    answers.append(_answer(asked(line), arguments, output))
                 except (ContextError, InputError) as error:
-                    if not is_typed:
-                        raise
                     say(f"error: {error}")
         finally:
             if arguments.report and answers:
@@ -74,24 +75,12 @@ def _open(video: str) -> Source:
         return open_source(video, progress=lambda share: bar.update(int(100 * share) - bar.n))
 
 
-def _questions(arguments: argparse.Namespace) -> Iterator[tuple[str, bool]]:
-    """Yield the questions given, then those typed, and which they are."""
-    for question in arguments.questions:
-        yield question, False
-    for line in typed_lines() if arguments.interactive else ():
-        yield line, True
-
-
 def _answer(
-    engine: Engine,
-    clip: WatchedClip,
-    question: str,
-    arguments: argparse.Namespace,
-    output: TextIO,
+    pieces: Iterator[str | Answer], arguments: argparse.Namespace, output: TextIO
 ) -> Answer:
     """Print one answer, as text while it comes or as one JSON object."""
     blank = True
-    for piece in ask(engine, clip, question, choices=arguments.choices):
+    for piece in pieces:
         if isinstance(piece, Answer):
             print(json.dumps(piece.to_json()) if arguments.json else "", file=output, flush=True)
             say(summarize(piece))

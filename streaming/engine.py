@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from streaming.options import Options
+from workers.llm.answer import MOST_TOGETHER
 from workers.precision import settled_model
 from workers.process import prepare_process
 from workers.run.engine import Engine
@@ -15,6 +16,9 @@ from workers.stages import EncodeStage, GenerateStage, ReadStage, Stage
 
 Stages = Mapping[str, Callable[[], Stage]]
 """How the stage of each kind of worker is made."""
+
+_AT_ONCE = {"decoder": 1, "encoder": 1, "llm": MOST_TOGETHER}
+"""Requests that a worker of each kind answers at the same time."""
 
 
 @contextmanager
@@ -61,7 +65,9 @@ def _local(options: Options, stages: Stages) -> Engine:
     from workers.run.local import LocalWorker
 
     workers = {
-        kind: [LocalWorker(f"{kind}-{i}", stages[kind]) for i in range(number)]
+        kind: [
+            LocalWorker(f"{kind}-{i}", stages[kind], slots=_AT_ONCE[kind]) for i in range(number)
+        ]
         for kind, number in _numbers(options).items()
     }
     # What is made first is what the frames wait for.
@@ -98,7 +104,8 @@ def _on_ray(options: Options, stages: Stages) -> Engine:
                 cluster,
                 bundle,
                 stages[kind],
-                slots=2 if kind == "encoder" else 1,
+                slots=2 if kind == "encoder" else _AT_ONCE[kind],
+                at_once=_AT_ONCE[kind],
                 stall_seconds=stall_seconds.get(kind, run.stall_seconds),
                 memory_bytes=memory_bytes.get(kind),
             )

@@ -1,8 +1,10 @@
 """The whole flow on one screen: clips are watched, then asked; one or a hundred take this path."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,7 +14,7 @@ from streaming.recorded import recorded
 from streaming.result import Answer, BankUse
 from workers.disk.store import TokenStore
 from workers.errors import StreamError, VideoDecodeError
-from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.llm.answer import MOST_TOGETHER, GeneratedAnswer, SamplingOptions
 from workers.process import peak_memory_bytes
 from workers.run.engine import EncodedClip, Engine, Visual
 from workers.run.jobs import Progress
@@ -88,12 +90,13 @@ def ask(
     sampling: SamplingOptions | None = None,
     choices: Sequence[str] = (),
 ) -> Generator[str | Answer, None, None]:
-    """Yield the answer's text as it comes, then the whole answer with its record.
+    """Queue a question and return its answer: the text as it comes, then the whole with its record.
 
-    Any number of threads may ask at the same time, about any clips that were watched; ``sampling``
-    is that of the clip's options unless given. With ``choices``, two or more texts, the answer is
-    exactly one of them, whatever the model would rather say, and is said whole, whatever
-    ``max_new_tokens``.
+    Any number of threads may ask at the same time, about any clips that were watched. Questions
+    about a clip that are asked before the answers of others are read are answered together, and
+    the same (see :func:`ahead`). ``sampling`` is that of the clip's options unless given. With
+    ``choices``, two or more texts, the answer is exactly one of them, whatever the model would
+    rather say, and is said whole, whatever ``max_new_tokens``.
 
     Raises:
         InputError: one choice only, a blank one, or two that are the same to the model.
@@ -103,11 +106,37 @@ def ask(
     plan, visual = watched.plan, watched.visual
     started = time.perf_counter()
     prompt = plan.prompt(question, visual.frames, choices)
-    for piece in engine.generate(visual, prompt, sampling or plan.options.generation):
-        if isinstance(piece, GeneratedAnswer):
-            yield _record(engine, watched, question, piece, time.perf_counter() - started)
-        else:
-            yield piece
+    pieces = engine.generate(visual, prompt, sampling or plan.options.generation)
+    return _recorded(engine, watched, question, pieces, started)
+
+
+def _recorded(
+    engine: Engine,
+    watched: WatchedClip,
+    question: str,
+    pieces: Generator[str | GeneratedAnswer, None, None],
+    started: float,
+) -> Generator[str | Answer, None, None]:
+    with closing(pieces):
+        for piece in pieces:
+            if isinstance(piece, GeneratedAnswer):
+                yield _record(engine, watched, question, piece, time.perf_counter() - started)
+            else:
+                yield piece
+
+
+def ahead(items: Iterable[T], num_ahead: int = 2 * MOST_TOGETHER) -> Iterator[T]:
+    """Yield items in order, but make some before they are asked for.
+
+    ``ahead(ask(engine, clip, question) for question in questions)`` has questions queued while
+    answers are read: as many as a language model answers together, and as many more that wait.
+    """
+    made: deque[T] = deque()
+    for item in items:
+        made.append(item)
+        if len(made) > num_ahead:
+            yield made.popleft()
+    yield from made
 
 
 def answer_clip(
@@ -115,8 +144,8 @@ def answer_clip(
 ) -> list[Answer]:
     """Watch a clip and answer all questions about it."""
     watched = watch(engine, plan, store=store)
-    pieces = (piece for question in questions for piece in ask(engine, watched, question))
-    return [piece for piece in pieces if isinstance(piece, Answer)]
+    answers = ahead(ask(engine, watched, question) for question in questions)
+    return [piece for pieces in answers for piece in pieces if isinstance(piece, Answer)]
 
 
 def in_flight(

@@ -27,7 +27,8 @@ class Answer:
     Of the frames' ``num_tiles`` tiles ``num_encoded_tiles`` went through the vision tower; a tile
     that others are compared with counts each time.
     ``seconds`` holds the busy time of this clip and this question by stage, summed over workers
-    that ran side by side; ``elapsed_seconds`` is wall time, from when the clip was asked for until
+    that ran side by side, and of a forward pass that several questions shared an equal part;
+    ``elapsed_seconds`` is wall time, from when the clip was asked for until
     it was ready and from the question to the answer, without what lay between.
     ``peak_memory_bytes`` is the peak resident memory by process name, ``config`` the resolved
     options of the run, ``bank`` None where no stored tokens were looked for.

@@ -11,7 +11,7 @@ from streaming.batch.record import FAILED, Record
 from streaming.clip_plan import ClipPlan
 from streaming.flags import change
 from streaming.options import FrameOptions, Options
-from streaming.pipeline import WatchedClip, allocate, ask, encode
+from streaming.pipeline import WatchedClip, ahead, allocate, ask, encode
 from streaming.plan import Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
@@ -27,6 +27,16 @@ class EngineFailedError(Exception):
     def __init__(self, error: StreamError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Asked:
+    """A question whose answer comes as ``pieces``, since the clock showed ``started``."""
+
+    item: Item
+    watched: WatchedClip
+    pieces: Iterator[str | Answer]
+    started: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,25 +128,35 @@ class Answering:
     def _answer_encoded(
         self, encoded: EncodedClip, items: Iterable[Item], plans: Mapping[Item, ClipPlan]
     ) -> None:
-        watched: dict[ClipPlan, WatchedClip] = {}
         is_first = True
+        for asked in ahead(self._ask(encoded, items, plans)):
+            with self._failing([asked.item], "generate"):
+                self.write(self._answered(asked, is_first=is_first))
+                is_first = False
+
+    def _ask(
+        self, encoded: EncodedClip, items: Iterable[Item], plans: Mapping[Item, ClipPlan]
+    ) -> Iterator[_Asked]:
+        """Ask the questions; one that cannot be asked gets its row here."""
+        watched: dict[ClipPlan, WatchedClip] = {}
         for item in items:
-            plan = plans[item]
+            plan, found = plans[item], []
             with self._failing([item], "allocate"):
                 if plan not in watched:
                     watched[plan] = allocate(self.engine, plan, encoded)
                 with self._failing([item], "generate"):
-                    self.write(self._ask(watched[plan], item, is_first=is_first))
-                    is_first = False
+                    found.append(self._asked(watched[plan], item))
+            yield from found
 
-    def _ask(self, watched: WatchedClip, item: Item, *, is_first: bool) -> Record:
+    def _asked(self, watched: WatchedClip, item: Item) -> _Asked:
         started = time.perf_counter()
-        (answer,) = (
-            piece
-            for piece in ask(self.engine, watched, item.question, choices=item.choices)
-            if isinstance(piece, Answer)
-        )
-        elapsed = time.perf_counter() - started
+        pieces = ask(self.engine, watched, item.question, choices=item.choices)
+        return _Asked(item=item, watched=watched, pieces=pieces, started=started)
+
+    def _answered(self, asked: _Asked, *, is_first: bool) -> Record:
+        item, watched = asked.item, asked.watched
+        (answer,) = (piece for piece in asked.pieces if isinstance(piece, Answer))
+        elapsed = time.perf_counter() - asked.started
         seconds = answer.seconds
         if not is_first:  # the clip's own work stands in the first row
             seconds = {s: seconds[s] for s in ("prefill", "generate") if s in seconds}

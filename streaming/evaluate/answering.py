@@ -10,7 +10,7 @@ from streaming.evaluate.cells import Cell
 from streaming.evaluate.questions import Question, is_right
 from streaming.evaluate.records import Failure, failure_line
 from streaming.options import FrameOptions, Options
-from streaming.pipeline import WatchedClip, allocate, ask, encode
+from streaming.pipeline import WatchedClip, ahead, allocate, ask, encode
 from streaming.plan import Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_clip
@@ -103,8 +103,9 @@ def _answer_cell(
     seconds: dict[str, float] = {name: encoded.seconds.get(name, 0.0) for name in _SHARED}
     seconds["prune"] = sum(clip.visual.seconds.values())
     said = []
-    for question in questions:
-        (answer,) = (x for x in ask(engine, clip, question.text) if isinstance(x, Answer))
+    asked = ahead(ask(engine, clip, question.text) for question in questions)
+    for question, pieces in zip(questions, asked, strict=True):
+        (answer,) = (piece for piece in pieces if isinstance(piece, Answer))
         for stage in ("prefill", "generate"):
             seconds[stage] = seconds.get(stage, 0.0) + answer.seconds[stage]
         right = is_right(answer.answer, question.answers)

@@ -22,7 +22,7 @@ from streaming.lmms_eval.requests import (
     read_request,
     unknown_settings,
 )
-from streaming.pipeline import WatchedClip, ask, in_flight, watch
+from streaming.pipeline import WatchedClip, ahead, ask, in_flight, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import check_run, sample_source
@@ -157,13 +157,16 @@ def _answer(engine: Engine, group: _Group) -> list[Any]:
         return [GenerationResult(text="") for _ in group.requests]
     for warning in (*clip.plan.warnings, *clip.visual.encoded.warnings):
         _say(warning)
-    results = []
-    for request, seed in zip(requests, group.seeds, strict=True):
-        sampling = replace(request.options.generation, seed=seed)
-        for piece in ask(engine, clip, request.question, sampling):
-            if isinstance(piece, Answer):
-                results.append(_result(request, piece))
-    return results
+    asked = ahead(
+        ask(engine, clip, request.question, replace(request.options.generation, seed=seed))
+        for request, seed in zip(requests, group.seeds, strict=True)
+    )
+    return [
+        _result(request, piece)
+        for request, pieces in zip(requests, asked, strict=True)
+        for piece in pieces
+        if isinstance(piece, Answer)
+    ]
 
 
 def _readable(request: EvalRequest | VideoError) -> EvalRequest:

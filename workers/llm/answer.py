@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from workers.arrays import Int64Array
 
 
+MOST_TOGETHER = 8
+"""Questions about one clip that a language model answers at the same time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingOptions:
     """How an answer is chosen: greedily at ``temperature`` 0, else drawn with ``seed``."""

@@ -1,25 +1,22 @@
 """Saying one of several choices: decoding that cannot leave the tokens they are made of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
 from workers.errors import ModelError
 from workers.llm.answer import SamplingOptions
 from workers.llm.choices import END, Choice, next_tokens
-
-Read = Callable[[tuple[int, ...]], torch.Tensor]
-"""Reads the next tokens of a sequence; returns the logits (vocabulary,) of what follows them."""
+from workers.llm.saying import Saying
 
 
 def choose(
-    read: Read,
     question: tuple[int, ...],
     choices: Sequence[Choice],
     sampling: SamplingOptions,
-    end_tokens: Sequence[int],
-) -> Choice:
-    """Return the choice that a model says when it can say nothing else.
+    end_tokens: Collection[int],
+) -> Saying[Choice]:
+    """Say the choice that a model says when it can say nothing else.
 
     Token by token, greedily or drawn among those with which some choice goes on; that a choice ends
     where another goes on weighs what the end tokens do together. Where there is one way only to go
@@ -27,7 +24,6 @@ def choose(
     other answers, and so is whatever a checkpoint's generation settings say of penalties or top-p.
 
     Args:
-        read: goes on from what was read before.
         question: token ids of all that comes before the answer.
         choices: of different tokens, at least one.
         sampling: greedy or drawn.
@@ -36,7 +32,7 @@ def choose(
     Raises:
         ModelError: a choice begins with another, and there is no token to end that with.
 
-    Cost: one call of ``read`` for each token before which choices part, at least one.
+    Cost: one reading for each token before which choices part, at least one.
     """
     generator = torch.Generator().manual_seed(sampling.seed)
     said: tuple[int, ...] = ()
@@ -44,7 +40,7 @@ def choose(
     while (following := next_tokens(choices, said)) != [END]:
         token = following[0]
         if len(following) > 1:
-            scores = _scores(read(unread), following, end_tokens)
+            scores = _scores((yield unread), following, end_tokens)
             token = following[_pick(scores, sampling.temperature, generator)]
             unread = ()
         if token == END:
@@ -54,7 +50,7 @@ def choose(
 
 
 def _scores(
-    logits: torch.Tensor, following: Sequence[int], end_tokens: Sequence[int]
+    logits: torch.Tensor, following: Sequence[int], end_tokens: Collection[int]
 ) -> torch.Tensor:
     """Return the logits of the tokens that may follow, float64 on the CPU."""
     if END in following and not end_tokens:

@@ -1,32 +1,31 @@
 """The forward passes of the language model: what it reads of a clip, and what it answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from threading import Event
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
-    DynamicCache,
     GenerationConfig,
     LlavaNextConfig,
     PreTrainedModel,
-    StoppingCriteria,
 )
 from transformers.utils import logging
 
 from workers.arrays import Int64Array, unpack
 from workers.checkpoint import LANGUAGE_MODEL, build_module, read_config, read_tensors
-from workers.llm.answer import SamplingOptions
+from workers.llm.alike import rows_are_alike
+from workers.llm.answer import MOST_TOGETHER, SamplingOptions
 from workers.llm.choices import Choice
 from workers.llm.choosing import choose
 from workers.llm.fastv import LayerPruning
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
+from workers.llm.rows import Row, RowCache, attend_by_row, make_readings
+from workers.llm.saying import Saying, end_tokens, read_controls, say
 from workers.visual import VisualSequence
 
 
@@ -38,7 +37,7 @@ class Prefix:
     go on from here.
     """
 
-    cache: Any
+    cache: RowCache
     positions: Int64Array
     pruning: LayerPruning | None
 
@@ -63,6 +62,8 @@ class Decoder:
         self._dtype = dtype
         loaded = _load(model, dtype) if isinstance(model, str) else model
         self._model: Any = loaded.to(self._device)
+        attend_by_row(self._model)
+        self._rows_are_alike = rows_are_alike(self._model, MOST_TOGETHER)
 
     @property
     def config(self) -> Any:
@@ -88,7 +89,7 @@ class Decoder:
                 is_visual=is_visual,
                 num_keep=visual.fastv_keep,
             )
-        cache = DynamicCache()  # whole layers: a sliding window's could not be cut back
+        cache = RowCache()
         with torch.inference_mode(), pruning.prefill() if pruning else nullcontext():
             self._model(
                 inputs_embeds=self._embed(segments, visual, is_visual.to(self._device)),
@@ -97,84 +98,91 @@ class Decoder:
                 use_cache=True,
                 logits_to_keep=1,
             )
-        if tail:
-            cache.crop(-len(tail))
+        cache.end_prefix(len(tail))
         return Prefix(cache=cache, positions=positions, pruning=pruning)
 
-    def generate(
-        self,
-        prefix: Prefix,
-        question: tuple[int, ...],
-        sampling: SamplingOptions,
-        *,
-        push: Callable[[int], None],
-        stop: Event,
-    ) -> tuple[int, ...]:
-        """Answer from where the prefix ends, and cut its cache back to there.
+    def say(
+        self, prompt: Prompt, sampling: SamplingOptions, push: Callable[[int], object]
+    ) -> Saying[tuple[int, ...]]:
+        """Return an answer that is about to be said; see :func:`workers.llm.saying.say`."""
+        controls = read_controls(self._model, prompt.question, sampling)
+        return say(prompt.question, controls, sampling.max_new_tokens, push)
 
-        An exception leaves the cache in no state to go on from.
+    def choose(self, prompt: Prompt, sampling: SamplingOptions) -> Saying[Choice]:
+        """Return a choice about to be said; see :func:`workers.llm.choosing.choose`."""
+        ends = end_tokens(self._model.generation_config.eos_token_id)
+        return choose(prompt.question, prompt.choices, sampling, ends)
+
+    def most_rows(self, prefix: Prefix) -> int:
+        """Return how many rows of a prefix a forward pass may take.
+
+        One where some layers see fewer keys than others: with FastV, or with a sliding window.
+        """
+        has_window = getattr(self.config, "sliding_window", None) is not None
+        return 1 if has_window or prefix.pruning else MOST_TOGETHER
+
+    def read(
+        self, prefix: Prefix, rows: Sequence[Row], texts: Sequence[tuple[int, ...]]
+    ) -> torch.Tensor:
+        """Run the next tokens of each row through the model; no row depends on the others.
+
+        In one forward pass, where a row of a matrix product is the same whatever is beside it.
+        Where its last bits may depend on the number of rows, texts longer than a token are read one
+        by one, and the pass for single tokens is filled up to ``MOST_TOGETHER``.
 
         Args:
-            prefix: of the clip; its cache grows and shrinks meanwhile.
-            question: token ids of all that follows it.
-            sampling: greedy or drawn.
-            push: gets every token as it comes.
-            stop: ends the answer at the next token once it is set.
+            prefix: that the rows go on from.
+            rows: at most :meth:`most_rows`; an exception leaves them as they were.
+            texts: at least a token each.
 
         Returns:
-            The answer's token ids.
+            The logits (rows, vocabulary) of what follows.
         """
-        tokens = torch.tensor([question], device=self._device)
-        positions = self._follow(prefix.positions, len(question))
-        torch.manual_seed(sampling.seed)
-        choice: dict[str, Any] = {"do_sample": sampling.temperature > 0}
-        choice |= {"temperature": sampling.temperature} if sampling.temperature > 0 else {}
-        with torch.inference_mode(), _going_on(prefix):
-            ids = self._model.generate(
-                input_ids=tokens,
-                attention_mask=torch.ones_like(positions),
-                position_ids=positions,
-                past_key_values=prefix.cache,
-                max_new_tokens=sampling.max_new_tokens,
-                streamer=_Streamer(push),
-                stopping_criteria=[_Stopped(stop)],
-                **choice,
-            )
-        prefix.cache.crop(len(prefix.positions) - prefix.cache.get_seq_length())
-        return tuple(ids[0, len(question) :].tolist())
+        lengths = [row.length for row in rows]
+        try:
+            if self._rows_are_alike or self.most_rows(prefix) == 1:
+                return self._pass(prefix, rows, texts)
+            return self._passes(prefix, rows, texts)
+        except BaseException:
+            for row, length in zip(rows, lengths, strict=True):
+                row.length = length
+            raise
 
-    def choose(
+    def _passes(
+        self, prefix: Prefix, rows: Sequence[Row], texts: Sequence[tuple[int, ...]]
+    ) -> torch.Tensor:
+        """Make a pass for each longer text and one, filled up, for single tokens."""
+        logits: dict[int, torch.Tensor] = {}
+        singles = [place for place, text in enumerate(texts) if len(text) == 1]
+        longer = [[place] for place, text in enumerate(texts) if len(text) > 1]
+        for places in [*longer, singles] if singles else longer:
+            filling = MOST_TOGETHER - len(places) if places is singles else 0
+            some = [rows[i] for i in places], [texts[i] for i in places]
+            logits |= zip(places, self._pass(prefix, *some, filling), strict=True)
+        return torch.stack([logits[place] for place in range(len(rows))])
+
+    def _pass(
         self,
         prefix: Prefix,
-        question: tuple[int, ...],
-        choices: tuple[Choice, ...],
-        sampling: SamplingOptions,
-    ) -> Choice:
-        """Answer with one of some choices, and cut the prefix's cache back to where it ends.
-
-        See :func:`workers.llm.choosing.choose`. An exception leaves the cache in no state to go on
-        from.
-        """
-        ends = self._model.generation_config.eos_token_id
-        end_tokens = ends if isinstance(ends, list) else [] if ends is None else [ends]
-        with torch.inference_mode(), _going_on(prefix):
-            chosen = choose(partial(self._read, prefix), question, choices, sampling, end_tokens)
-        prefix.cache.crop(len(prefix.positions) - prefix.cache.get_seq_length())
-        return chosen
-
-    def _read(self, prefix: Prefix, tokens: tuple[int, ...]) -> torch.Tensor:
-        """Run tokens through the model from where the cache ends; return the last one's logits."""
-        num_read = prefix.cache.get_seq_length() - len(prefix.positions)
-        positions = self._follow(prefix.positions, num_read + len(tokens))
-        logits: torch.Tensor = self._model(
-            input_ids=torch.tensor([tokens], device=self._device),
-            attention_mask=torch.ones_like(positions),
-            position_ids=positions[:, -len(tokens) :],
-            past_key_values=prefix.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        return logits[0, -1]
+        rows: Sequence[Row],
+        texts: Sequence[tuple[int, ...]],
+        filling: int = 0,
+    ) -> torch.Tensor:
+        readings = make_readings(rows, texts)
+        first = int(prefix.positions[-1]) + 1
+        tokens = [token for text in texts for token in text]
+        places = [first + i for each in readings for i in range(each.row.length, each.length)]
+        is_alone = len(rows) == 1 and not filling
+        with torch.inference_mode(), _going_on(prefix), prefix.cache.reading(readings):
+            logits: torch.Tensor = self._model(
+                input_ids=torch.tensor([tokens + [0] * filling], device=self._device),
+                position_ids=torch.tensor([places + [0] * filling], device=self._device),
+                attention_mask=None if is_alone else torch.empty(1, 1, 0, 0),  # else made for all
+                past_key_values=prefix.cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor([each.end - 1 for each in readings]),
+            ).logits
+        return logits[0]
 
     def _embed(
         self, segments: tuple[tuple[int, ...], ...], visual: VisualSequence, is_visual: torch.Tensor
@@ -217,31 +225,3 @@ def _load(location: str, dtype: torch.dtype) -> Any:
 def _going_on(prefix: Prefix) -> AbstractContextManager[None]:
     """Let the forward passes inside go on from a prefix, pruned or not."""
     return prefix.pruning.generation() if prefix.pruning else nullcontext()
-
-
-class _Streamer:
-    """Hands the tokens of an answer on as transformers draws them; the prompt comes first."""
-
-    def __init__(self, push: Callable[[int], None]) -> None:
-        self._push = push
-        self._in_prompt = True
-
-    def put(self, tokens: torch.Tensor) -> None:
-        if self._in_prompt:
-            self._in_prompt = False
-            return
-        for token in tokens.flatten().tolist():
-            self._push(token)
-
-    def end(self) -> None:
-        """All tokens have come."""
-
-
-class _Stopped(StoppingCriteria):  # type: ignore[misc]
-    """Ends an answer that nobody waits for any more."""
-
-    def __init__(self, stop: Event) -> None:
-        self._stop = stop
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.full((len(input_ids),), self._stop.is_set(), device=input_ids.device)

@@ -1,46 +1,29 @@
 """The shared language model: reads a clip once, answers any number of questions about it."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from queue import SimpleQueue
-from threading import Event
 
-import numpy as np
 import torch
 
-from workers.arrays import Int64Array
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.context import check_context, check_layer
 from workers.llm.decoder import Decoder, Prefix
-from workers.llm.detokenizer import TextStream
-from workers.llm.fastv import LayerPruning
 from workers.llm.model_thread import ModelThread
 from workers.llm.prefix_cache import PrefixCache
 from workers.llm.prompt import Prompt
+from workers.llm.question import Question
 from workers.llm.tokenizer import read_tokenizer
+from workers.llm.turn import Turn
 from workers.visual import VisualSequence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Request:
-    """A question on its way through the model's thread, which puts pieces and an end into it."""
-
-    visual: VisualSequence
-    prompt: Prompt
-    sampling: SamplingOptions
-    pieces: "SimpleQueue[str | GeneratedAnswer | BaseException]" = field(
-        default_factory=SimpleQueue
-    )
-    stop: Event = field(default_factory=Event)
 
 
 class LanguageModel:
     """The language half of a LLaVA-NeXT checkpoint.
 
     Calls share nothing but a cache of what was read for earlier ones, so any call may be made anew,
-    of another replica too. Calls made at once are answered one after another.
+    of another replica too. Calls made at once take turns in the order they come; those that follow
+    one another about the same clip share a turn, and the forward passes of it.
 
     Args:
         location: what :func:`workers.checkpoint.locate` returned.
@@ -58,6 +41,7 @@ class LanguageModel:
         self._tokenizer = read_tokenizer(location).load()
         self._decoder = Decoder(location, device=device, dtype=dtype)
         self._prefixes: PrefixCache[Prefix] = PrefixCache(cache_tokens)
+        self._waiting: deque[Question] = deque()
         self._thread = ModelThread()
 
     def generate(
@@ -66,8 +50,8 @@ class LanguageModel:
         """Yield the answer's text as it comes, then the whole of it with its record.
 
         Where the prompt has choices, the answer is the text of one and comes in one piece. It waits
-        for its turn when others are asked. Closing the iterator ends the answer at its next token;
-        leaving it unread holds nobody up.
+        for its turn when others are asked, and is the same whatever they are. Closing the iterator
+        ends the answer at its next token; leaving it unread holds nobody up.
 
         Cost: O(length^2) attention for a clip that is not in the cache, with FastV for every new
         question; O(length) a token then.
@@ -83,12 +67,13 @@ class LanguageModel:
             ValueError: the prompt is about another number of frames.
         """
         self._check(visual, prompt, sampling)
-        request = _Request(visual=visual, prompt=prompt, sampling=sampling)
-        self._thread.submit(partial(self._serve, request))
+        question = Question(visual, prompt, sampling)
+        self._waiting.append(question)  # which threads may do at once; only the model's takes
+        self._thread.submit(self._serve)
         try:
-            yield from _read(request)
+            yield from question.pieces()
         finally:
-            request.stop.set()
+            question.stop.set()
 
     def _check(self, visual: VisualSequence, prompt: Prompt, sampling: SamplingOptions) -> None:
         if len(prompt.frame_segments) != len(visual):
@@ -104,74 +89,41 @@ class LanguageModel:
             length = int(visual.frame_lengths.sum())
         check_context(prompt, length, sampling.max_new_tokens, config.max_position_embeddings)
 
-    def _serve(self, request: _Request) -> None:
-        if request.stop.is_set():
+    def _serve(self) -> None:
+        """Answer the question that waits longest and those right behind it about the same clip."""
+        first = self._next()
+        if first is None:  # answered in another's turn
             return
-        try:
-            request.pieces.put(self._answer(request))
-        except BaseException as error:
-            request.pieces.put(error)
-
-    def _answer(self, request: _Request) -> GeneratedAnswer:
-        visual, prompt = request.visual, request.prompt
         start = time.perf_counter()
-        key = (
-            visual.visual_id,
-            prompt.frame_segments,
-            None if visual.fastv_keep is None else prompt.question,
-        )
+        try:
+            prefix = self._prefix(first)
+        except BaseException as error:
+            self._take(first)
+            first.fail(error)
+            return
+        first.prefill_seconds = time.perf_counter() - start
+        Turn(self._decoder, self._tokenizer, prefix, lambda: self._take(first)).run()
+
+    def _prefix(self, question: Question) -> Prefix:
+        """Return what the model has read of a question's clip, if need be after reading it."""
+        visual, prompt, key = question.visual, question.prompt, question.key
         prefix = self._prefixes.get(key)
         if prefix is None:
             num_text = sum(map(len, prompt.frame_segments))
             self._prefixes.reserve(num_text + len(visual.features))
             prefix = self._decoder.prefill(visual, prompt)
             self._prefixes.put(key, prefix, len(prefix.positions))
-        read = time.perf_counter()
-        try:
-            text, token_ids = self._say(request, prefix)
-        except BaseException:  # its layers may hold different lengths now
-            self._prefixes.drop(key)
-            raise
-        return GeneratedAnswer(
-            text=text,
-            token_ids=token_ids,
-            num_text_tokens=prompt.num_text_tokens,
-            seconds={"prefill": read - start, "generate": time.perf_counter() - read},
-            keep_indices=_kept_by_question(visual, prefix.pruning),
-        )
+        return prefix
 
-    def _say(self, request: _Request, prefix: Prefix) -> tuple[str, tuple[int, ...]]:
-        """Return the answer's text and token ids, and put the text into the request as it comes."""
-        prompt, sampling = request.prompt, request.sampling
-        if prompt.choices:
-            chosen = self._decoder.choose(prefix, prompt.question, prompt.choices, sampling)
-            request.pieces.put(chosen.text)
-            return chosen.text, chosen.token_ids
-        text = TextStream(self._tokenizer, request.pieces.put)
-        token_ids = self._decoder.generate(
-            prefix, prompt.question, sampling, push=text.push, stop=request.stop
-        )
-        text.finish()
-        return text.text.strip(), token_ids
+    def _take(self, like: Question) -> Question | None:
+        """Take the question that waits longest if it goes on from the same prefix as another."""
+        question = self._next()
+        if question is None or question.key != like.key:
+            return None
+        return self._waiting.popleft()
 
-
-def _read(request: _Request) -> Iterator[str | GeneratedAnswer]:
-    """Yield what the model's thread puts into a request; raise what it failed with."""
-    while True:
-        piece = request.pieces.get()
-        if isinstance(piece, BaseException):
-            raise piece
-        yield piece
-        if isinstance(piece, GeneratedAnswer):
-            return
-
-
-def _kept_by_question(
-    visual: VisualSequence, pruning: LayerPruning | None
-) -> tuple[Int64Array, ...] | None:
-    """Return what FastV kept of every frame for one question, None without it."""
-    if pruning is None:
-        return None
-    kept = pruning.kept_visual.cpu().numpy()
-    ends = np.searchsorted(kept, np.cumsum(visual.counts))
-    return tuple(np.split(visual.keep_indices[kept], ends[:-1]))
+    def _next(self) -> Question | None:
+        """Return the question that waits longest; those that nobody waits for go."""
+        while self._waiting and self._waiting[0].stop.is_set():
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None

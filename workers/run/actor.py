@@ -1,5 +1,6 @@
 """A stage in the shape in which an actor offers it: a plain class, no Ray in sight."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,13 +25,15 @@ class StageActor:
         self._make = make
         self._memory_bytes = memory_bytes
         self._stage: Stage | None = None
+        self._making = threading.Lock()
 
     def make(self) -> None:
         """Make the stage, if that has not been done; what fails here fails with its own error."""
-        if self._stage is None:
-            self._stage = self._make()
-            if self._memory_bytes is not None:
-                limit_memory(self._memory_bytes)
+        with self._making:
+            if self._stage is None:
+                self._stage = self._make()
+                if self._memory_bytes is not None:
+                    limit_memory(self._memory_bytes)
 
     def run(self, request: Any, *inputs: Any) -> Iterator[Any | Note]:
         """Yield output and note in turn.

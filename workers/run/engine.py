@@ -7,7 +7,7 @@ Whatever is asked names its clip; clips and questions share the workers (see
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNews
@@ -17,7 +17,7 @@ from workers.llm.prompt import Prompt
 from workers.messages import AllocateRequest, Clip, GenerateRequest
 from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
 from workers.run.meter import Meter
-from workers.run.queue import Unit
+from workers.run.queue import Company, Unit
 from workers.run.schedule import Schedule
 from workers.run.worker import InputLostError, Worker
 from workers.visual import Allocation, KeptFrame
@@ -60,8 +60,8 @@ class Visual:
     frames: tuple[KeptFrame, ...]
     seconds: Mapping[str, float]
     elapsed_seconds: float
-    llm: str | None = None
-    """The language model that holds its prefix."""
+    company: Company = field(default_factory=Company)
+    """The questions about it, which the language model answers that holds its prefix."""
 
 
 class Engine:
@@ -217,25 +217,36 @@ class Engine:
     def generate(
         self, visual: Visual, prompt: Prompt, sampling: SamplingOptions
     ) -> Generator[str | GeneratedAnswer, None, None]:
-        """Yield an answer's text as it comes, then the whole of it; closing it stops the work.
+        """Queue a question and return its answer: the text as it comes, then the whole of it.
 
-        A language model that dies is replaced and gives the same answer again, of which only what
-        is new is yielded.
+        Questions that are queued before the answers of others are read share forward passes with
+        them, if they are about the same sequence; the answer is the same. Closing an answer stops
+        the work. A language model that dies is replaced and gives the same answer again, of which
+        only what is new is yielded.
 
         Raises:
             StreamError: the model or a worker failed.
         """
-        name = visual.encoded.clip.name
         request = GenerateRequest(prompt=prompt, sampling=sampling)
+        return self._pieces(visual, request, self._ask(visual, request))
+
+    def _ask(self, visual: Visual, request: GenerateRequest) -> Generator[Any, None, None]:
+        job = CallJob("llm", f"{visual.encoded.clip.name}: an answer")
+        unit = Unit(job=job, request=request, inputs=(visual.handle,), company=visual.company)
+        return self._schedule.listen(job, [("llm", unit)])
+
+    def _pieces(
+        self, visual: Visual, request: GenerateRequest, events: Generator[Any, None, None]
+    ) -> Generator[str | GeneratedAnswer, None, None]:
         for _ in range(MAX_DEATHS):
-            job = CallJob("llm", f"{name}: an answer")
-            unit = Unit(job=job, request=request, inputs=(visual.handle,), worker=visual.llm)
+            handle = visual.handle
             try:
-                with closing(self._schedule.listen(job, [("llm", unit)])) as events:
+                with closing(events):
                     for _, news in events:
-                        visual.llm = unit.worker or visual.llm
                         yield news
                 return
             except InputLostError:
-                visual.handle = self.allocate(visual.encoded, visual.allocation).handle
-        raise WorkerError(f"{name}: its tokens were lost {MAX_DEATHS} times")
+                if visual.handle is handle:  # else another question has seen to it
+                    visual.handle = self.allocate(visual.encoded, visual.allocation).handle
+                events = self._ask(visual, request)
+        raise WorkerError(f"{visual.encoded.clip.name}: its tokens were lost {MAX_DEATHS} times")

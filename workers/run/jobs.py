@@ -118,7 +118,9 @@ class CallJob(Job):
     def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
         """Try again; an answer is said again from its beginning."""
         self._position = 0
-        return [(self.kind, unit.again(deaths=unit.deaths + 1, worker=None))]
+        if unit.company is not None:
+            unit.company.worker = None
+        return [(self.kind, unit.again(deaths=unit.deaths + 1))]
 
 
 class ClipJob(Job):

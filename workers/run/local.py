@@ -17,12 +17,12 @@ class LocalWorker:
     Args:
         name: of the worker.
         make: makes its stage.
+        slots: requests that the stage answers at the same time.
     """
 
-    slots = 1
-
-    def __init__(self, name: str, make: Callable[[], Stage]) -> None:
+    def __init__(self, name: str, make: Callable[[], Stage], *, slots: int = 1) -> None:
         self.name = name
+        self.slots = slots
         self._make = make
         self._stage: Stage | None = None
 

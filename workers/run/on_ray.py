@@ -114,7 +114,9 @@ class RayCluster:
                 f"no Ray cluster could be started here ({_last_line(error)}); give --executor local"
             ) from error
 
-    def start(self, bundle: int, make: Callable[[], Stage], memory_bytes: int | None) -> Any:
+    def start(
+        self, bundle: int, make: Callable[[], Stage], memory_bytes: int | None, at_once: int
+    ) -> Any:
         """Start an actor on its reserved resources; returns before it is ready."""
         resources = self._bundles[bundle]
         place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=bundle)
@@ -123,6 +125,7 @@ class RayCluster:
             num_gpus=resources.get("GPU", 0),
             max_restarts=0,
             max_task_retries=0,
+            max_concurrency=at_once,
             scheduling_strategy=place,
         )
         return remote_class.remote(make, memory_bytes)
@@ -146,7 +149,8 @@ class RayWorker:
         cluster: open.
         bundle: number of its reserved resources.
         make: makes its stage, in the actor.
-        slots: requests that wait at the actor, so that it never waits for the next.
+        slots: requests that the actor is given, so that it never waits for the next.
+        at_once: requests that it answers at the same time.
         stall_seconds: an actor from which nothing has come for so long counts as dead.
         memory_bytes: of its own that the actor may hold, None for any.
     """
@@ -159,6 +163,7 @@ class RayWorker:
         make: Callable[[], Stage],
         *,
         slots: int,
+        at_once: int = 1,
         stall_seconds: float,
         memory_bytes: int | None = None,
     ) -> None:
@@ -171,7 +176,8 @@ class RayWorker:
         self._ready = threading.Event()
         self._last_result = 0.0
         self._memory_bytes = memory_bytes
-        self._actor = cluster.start(bundle, make, memory_bytes)
+        self._at_once = at_once
+        self._actor = self._start()
 
     def start(self) -> None:
         """Wait until the actor has made its stage."""
@@ -221,7 +227,10 @@ class RayWorker:
         """Make sure that the actor is gone, and start another in its place."""
         self._ready.clear()
         self.stop()
-        self._actor = self._cluster.start(self._bundle, self._make, self._memory_bytes)
+        self._actor = self._start()
+
+    def _start(self) -> Any:
+        return self._cluster.start(self._bundle, self._make, self._memory_bytes, self._at_once)
 
     def stop(self) -> None:
         """Kill the actor."""

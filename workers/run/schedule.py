@@ -94,7 +94,17 @@ class Schedule:
         self._close()
 
     def listen(self, job: Job, units: list[KindAndUnit]) -> Generator[Any, None, None]:
-        """Queue the first units of a job and yield its events; closing this ends the job."""
+        """Queue the first units of a job, and return its events; closing them ends the job.
+
+        Raises:
+            WorkerError: the engine is closed.
+        """
+        events = self._listen(job, units)
+        next(events)  # queued, and to be closed from now on
+        return events
+
+    def _listen(self, job: Job, units: list[KindAndUnit]) -> Generator[Any, None, None]:
+        """Yield once when the units of a job are queued, then its events."""
         with self._turn:
             if self._closed:
                 raise WorkerError("the engine was closed")
@@ -103,6 +113,7 @@ class Schedule:
                 self._end(job, self.failure)
             self._push(units)
         try:
+            yield None
             yield from job.events()
         finally:
             with self._turn:
@@ -154,8 +165,7 @@ class Schedule:
             while not self._closed and self.failure is None:
                 alone = any(unit.deaths for unit in post.running)
                 if not alone:
-                    idle = not post.running
-                    unit = self._queues[post.kind].take(post.worker.name, is_idle=idle)
+                    unit = self._queues[post.kind].take(post.worker.name, post.running)
                     if unit is not None:
                         if unit.job.ended:
                             continue
@@ -208,8 +218,6 @@ class Schedule:
             self.cpu_seconds[name] = note.cpu_seconds
             for reading in readings(unit, note):
                 self._meter.add(*reading)
-            if post.kind == "llm":
-                unit.worker = name
             if not unit.job.ended:
                 self._push(unit.job.receive(unit, handle, note))
             self._sweep(unit.job)

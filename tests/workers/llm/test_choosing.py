@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from workers.errors import ModelError
 from workers.llm.answer import SamplingOptions
 from workers.llm.choices import Choice
-from workers.llm.choosing import choose
+from workers.llm.choosing import choose as say_choice
 
 VOCABULARY, ENDS = 6, (5, 4)
 GREEDY = SamplingOptions()
@@ -30,6 +30,23 @@ class Reader:
             return self._logits
         generator = torch.Generator().manual_seed(hash((self._seed, self.read)) % 2**31)
         return 9 * torch.randn(VOCABULARY, generator=generator)
+
+
+def choose(
+    reader: Reader,
+    question: tuple[int, ...],
+    choices: list[Choice],
+    sampling: SamplingOptions,
+    ends: tuple[int, ...],
+) -> Choice:
+    saying = say_choice(question, choices, sampling, ends)
+    unread = next(saying)
+    while True:
+        try:
+            unread = saying.send(reader(unread))
+        except StopIteration as end:
+            chosen: Choice = end.value
+            return chosen
 
 
 def made(*lists: tuple[int, ...]) -> list[Choice]:

@@ -20,7 +20,7 @@ from tests.workers.llm.visual import (
     show_frames,
 )
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
-from workers.llm.model import _Request
+from workers.llm.question import Question
 from workers.visual import VisualSequence
 
 HOT = SamplingOptions(max_new_tokens=12, temperature=1.0, seed=5)
@@ -137,7 +137,7 @@ def test_a_failure_leaves_no_trace(
     with pytest.raises(torch.OutOfMemoryError, match="pretended"):
         asker.ask(clip, QUESTIONS[0])
     mend()
-    assert len(asker.model._prefixes) == num_held - 1
+    assert len(asker.model._prefixes) == num_held
     assert [asker.ask(clip, question) for question in QUESTIONS] == expected
 
 
@@ -210,10 +210,11 @@ def test_a_question_given_up_in_the_queue_is_never_read(
     asker: Asker, clips: list[VisualSequence]
 ) -> None:
     prompt = asker.prompt(clips[0], QUESTIONS[0])
-    request = _Request(visual=clips[0], prompt=prompt, sampling=GREEDY)
-    request.stop.set()
-    asker.model._serve(request)
-    assert request.pieces.empty()
+    question = Question(clips[0], prompt, GREEDY)
+    question.stop.set()
+    asker.model._waiting.append(question)
+    asker.model._serve()
+    assert not asker.model._waiting
     assert len(asker.model._prefixes) == 0
 
 

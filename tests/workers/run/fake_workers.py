@@ -249,23 +249,33 @@ class FakeEncoder:
 class FakeModel:
     """Says the prompt word by word."""
 
-    slots = 1
-
-    def __init__(self, name: str, book: Book, *, dies: Callable[[str, int], bool]) -> None:
-        self.name = name
-        self._book, self._dies = book, dies
-        self.at_once = self.most_at_once = 0
+    def __init__(
+        self,
+        name: str,
+        book: Book,
+        *,
+        dies: Callable[[str, int], bool],
+        slots: int = 1,
+        seconds: float = 0.0,
+    ) -> None:
+        self.name, self.slots = name, slots
+        self._book, self._dies, self._seconds = book, dies, seconds
+        self.most_at_once = self.most_clips_at_once = 0
+        self._running: list[Any] = []
         self.said: list[str] = []
 
     def start(self) -> None:
         pass
 
     def call(self, request: GenerateRequest, inputs: Sequence[Any]) -> Results:
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
         text: str = request.prompt
+        with self._book.lock:
+            self._running.append(inputs[0])
+            self.most_at_once = max(self.most_at_once, len(self._running))
+            self.most_clips_at_once = max(self.most_clips_at_once, len(set(self._running)))
         try:
             for place, word in enumerate(text.split()):
+                time.sleep(self._seconds)
                 with self._book.lock:
                     if self._dies(text, place):
                         self._book.deaths.append((self.name, (place,)))
@@ -279,7 +289,8 @@ class FakeModel:
             if self._dies(text, -1):
                 raise WorkerDiedError("killed after its result")
         finally:
-            self.at_once -= 1
+            with self._book.lock:
+                self._running.remove(inputs[0])
 
     def replace(self) -> None:
         pass

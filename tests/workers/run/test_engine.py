@@ -23,7 +23,7 @@ from tests.workers.run.fake_workers import (
 from workers.errors import ModelError, VideoDecodeError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.messages import Clip
-from workers.run.engine import EncodedClip, Engine
+from workers.run.engine import EncodedClip, Engine, Visual
 from workers.run.jobs import MAX_DEATHS, Progress
 from workers.run.meter import COUNTERS, GAUGES, Meter
 from workers.run.schedule import CHUNKS_PER_ENCODER
@@ -70,12 +70,17 @@ def running(
     encoder_dies_after: Fault = never,
     is_lost: Fault = never,
     llm_dies: Callable[[str, int], bool] = lambda text, place: False,
+    llm_slots: int = 1,
+    llm_seconds: float = 0.0,
     seed: int = 0,
     meter: Meter | None = None,
     **decoding: Any,
 ) -> Iterator[tuple[Engine, list[FakeModel]]]:
     """An engine of fake workers."""
-    models = [FakeModel(f"llm-{i}", book, dies=llm_dies) for i in range(num_llms)]
+    models = [
+        FakeModel(f"llm-{i}", book, dies=llm_dies, slots=llm_slots, seconds=llm_seconds)
+        for i in range(num_llms)
+    ]
     engine = Engine(
         {
             "decoder": [
@@ -459,6 +464,60 @@ def test_questions_of_many_threads_are_queued_and_never_mixed() -> None:
         assert wrong == []
         assert [model.most_at_once for model in models] == [1, 1]
         assert all(model.said for model in models)
+
+
+def ask_at_once(engine: Engine, visual: Visual, texts: Sequence[str]) -> list[str]:
+    """Queue all questions, then read their answers in order."""
+    answers = [engine.generate(visual, text, GREEDY) for text in texts]
+    return [answer_of(list(pieces)) for pieces in answers]
+
+
+def test_questions_about_one_clip_go_to_one_model_at_the_same_time() -> None:
+    with running(Book(), num_llms=2, llm_slots=3, llm_seconds=0.01) as (engine, models):
+        visual = engine.allocate(engine.encode(make_clip(4)), ALLOCATION)
+        texts = [f"question {number} is this" for number in range(7)]
+        said = ask_at_once(engine, visual, texts)
+        assert said == [f"{text} of ((0, 1, 2, 3),)" for text in texts]
+        assert sorted(model.most_at_once for model in models) == [0, 3]
+
+
+def test_a_model_is_given_the_questions_of_one_clip_at_a_time() -> None:
+    with running(Book(), llm_slots=3, llm_seconds=0.01) as (engine, (model,)):
+        clips = [engine.encode(make_clip(4 * (1 + i), clip_id=f"c{i}")) for i in range(2)]
+        visuals = [engine.allocate(clip, ALLOCATION) for clip in clips]
+        order = [0, 0, 1, 1, 0, 1]
+        answers = [engine.generate(visuals[i], f"{i} is this", GREEDY) for i in order]
+        said = [answer_of(list(pieces)) for pieces in answers]
+        assert said == [f"{i} is this of {clips[i].bank}" for i in order]
+        assert model.most_at_once == 2
+        assert model.most_clips_at_once == 1
+
+
+def test_of_questions_whose_model_died_each_is_tried_again_alone() -> None:
+    book = Book()
+
+    def dies(text: str, place: int) -> bool:
+        return "poison" in text and place == 1
+
+    with running(book, llm_slots=4, llm_dies=dies) as (engine, _):
+        visual = engine.allocate(engine.encode(make_clip(4)), ALLOCATION)
+        texts = ["one is this", "poison is this", "two is this"]
+        answers = [engine.generate(visual, text, GREEDY) for text in texts]
+        assert answer_of(list(answers[0])).startswith("one is this")
+        with pytest.raises(WorkerError, match=r"an answer killed its worker 4 times"):
+            list(answers[1])
+        assert answer_of(list(answers[2])).startswith("two is this")
+        assert answer_of(ask(engine, visual.encoded, "good is this")).startswith("good")
+    assert len(book.deaths) == MAX_DEATHS
+
+
+def test_a_question_that_is_dropped_unread_is_stopped() -> None:
+    with running(Book()) as (engine, (model,)):
+        visual = engine.allocate(engine.encode(make_clip(4)), ALLOCATION)
+        pieces = engine.generate(visual, "w " * 100_000, GREEDY)
+        pieces.close()
+        assert len(list(engine.generate(visual, "a b", GREEDY))) == 3
+        assert len(model.said) < 100_000
 
 
 def test_no_clip_starves_behind_a_long_one() -> None:

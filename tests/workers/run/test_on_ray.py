@@ -1,6 +1,6 @@
 """Ray actors: the same answers as in one process, whoever dies on the way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from streaming.clip_plan import ClipPlan
 from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
-from streaming.pipeline import allocate, answer_clip, ask, encode, in_flight, watch
+from streaming.pipeline import ahead, allocate, answer_clip, ask, encode, in_flight, watch
 from streaming.plan import Variant, plan_clip, plan_clips
 from streaming.result import Answer, BankUse
 from streaming.sample import sample_clip
@@ -30,6 +30,7 @@ from tests.faults import (
 )
 from tests.workers.video.remote import ReadElsewhere, elsewhere
 from workers.disk.store import open_store
+from workers.stages import Stage
 
 QUESTION = "what number is shown first?"
 
@@ -203,6 +204,52 @@ def test_an_answer_that_nobody_reads_on_is_stopped(
         pieces.close()
         list(ask(engine, watched, QUESTION))
     assert 12 < log.stat().st_size < 2_000
+
+
+ASKED = [f"{words} {thing}?" for words in ("What is", "Where is") for thing in ("red", "this")]
+
+
+def ask_at_once(
+    options: Options, stages: Mapping[str, Callable[[], Stage]], planned: ClipPlan, limit: int
+) -> list[str]:
+    """Answer the questions about a clip, so many of them queued at a time."""
+    with open_engine(options, stages) as engine:
+        watched = watch(engine, planned)
+        asked = ahead((ask(engine, watched, text) for text in ASKED), limit)
+        return [each.answer for pieces in asked for each in pieces if isinstance(each, Answer)]
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_questions_asked_at_once_are_answered_as_alone_in_fewer_passes(
+    clip: Path, options: Options, tmp_path: Path, executor: str
+) -> None:
+    options = change(options, {"num_encoders": 1, "executor": executor}, source="the test")
+    planned = plan_clip(sample_clip(str(clip), options), options, ASKED)
+    found, num_passes = [], []
+    for limit in (0, len(ASKED)):
+        log = tmp_path / f"passes-{limit}"
+        stages = doomed_stages(tmp_path, {}, options.model)
+        stages["llm"] = partial(CountingModel, log, options.model)
+        found.append(ask_at_once(options, stages, planned, limit))
+        num_passes.append(log.stat().st_size)
+    assert found[0] == found[1]
+    assert len(set(found[0])) > 1
+    assert 2 * num_passes[1] < num_passes[0]
+
+
+@pytest.mark.slow
+def test_questions_asked_at_once_survive_the_death_of_their_model(
+    clip: Path, options: Options, tmp_path: Path
+) -> None:
+    planned = plan_clip(sample_clip(str(clip), options), options, ASKED)
+    for name in ("alone", "killed"):
+        (tmp_path / name).mkdir()
+    stages = doomed_stages(tmp_path / "alone", {}, options.model)
+    expected = ask_at_once(in_process(options), stages, planned, 0)
+    deaths = {"answer-1": 2}
+    stages = doomed_stages(tmp_path / "killed", deaths, options.model)
+    assert ask_at_once(options, stages, planned, len(ASKED)) == expected
+    assert deaths_in(tmp_path / "killed") == deaths
 
 
 def answers_of_all_methods(

@@ -1,0 +1,90 @@
+"""A question on its way through a model's thread."""
+
+from collections.abc import Hashable, Iterator
+from queue import SimpleQueue
+from threading import Event
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from workers.arrays import Int64Array
+from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.llm.decoder import Decoder, Prefix
+from workers.llm.detokenizer import TextStream
+from workers.llm.fastv import LayerPruning
+from workers.llm.prompt import Prompt
+from workers.llm.saying import Saying
+from workers.visual import VisualSequence
+
+
+class Question:
+    """What is asked, and a queue into which the answer's text and its end are put.
+
+    Args:
+        visual: what is shown of the clip.
+        prompt: about it.
+        sampling: greedy or drawn.
+    """
+
+    def __init__(self, visual: VisualSequence, prompt: Prompt, sampling: SamplingOptions) -> None:
+        self.visual = visual
+        self.prompt = prompt
+        self.sampling = sampling
+        self.prefill_seconds = 0.0
+        self.stop = Event()
+        """Set when nobody waits for the answer any more."""
+        self._news: SimpleQueue[str | GeneratedAnswer | BaseException] = SimpleQueue()
+
+    @property
+    def key(self) -> Hashable:
+        """What questions share that go on from the same prefix."""
+        chosen_for = None if self.visual.fastv_keep is None else self.prompt.question
+        return self.visual.visual_id, self.prompt.frame_segments, chosen_for
+
+    def pieces(self) -> Iterator[str | GeneratedAnswer]:
+        """Yield the text as it comes, then the whole answer; raise what it failed with."""
+        while True:
+            piece = self._news.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+            if isinstance(piece, GeneratedAnswer):
+                return
+
+    def say(self, decoder: Decoder, tokenizer: Tokenizer) -> Saying[tuple[str, tuple[int, ...]]]:
+        """Say the answer, and put its text into the queue; returns that and its token ids."""
+        if self.prompt.choices:
+            chosen = yield from decoder.choose(self.prompt, self.sampling)
+            self._news.put(chosen.text)
+            return chosen.text, chosen.token_ids
+        text = TextStream(tokenizer, self._news.put)
+        token_ids = yield from decoder.say(self.prompt, self.sampling, text.push)
+        text.finish()
+        return text.text.strip(), token_ids
+
+    def end(self, text: str, token_ids: tuple[int, ...], seconds: float, prefix: Prefix) -> None:
+        """Put the whole answer into the queue, with the seconds that it took to say."""
+        self._news.put(
+            GeneratedAnswer(
+                text=text,
+                token_ids=token_ids,
+                num_text_tokens=self.prompt.num_text_tokens,
+                seconds={"prefill": self.prefill_seconds, "generate": seconds},
+                keep_indices=_kept_by_question(self.visual, prefix.pruning),
+            )
+        )
+
+    def fail(self, error: BaseException) -> None:
+        """Put what ended the answer into the queue."""
+        self._news.put(error)
+
+
+def _kept_by_question(
+    visual: VisualSequence, pruning: LayerPruning | None
+) -> tuple[Int64Array, ...] | None:
+    """Return what FastV kept of every frame for one question, None without it."""
+    if pruning is None:
+        return None
+    kept = pruning.kept_visual.cpu().numpy()
+    ends = np.searchsorted(kept, np.cumsum(visual.counts))
+    return tuple(np.split(visual.keep_indices[kept], ends[:-1]))

@@ -1,0 +1,226 @@
+"""Questions about one prefix as rows: its keys and values are held once, each row's own behind it.
+
+A forward pass takes the next tokens of several rows as one sequence. Linear layers work on all of
+them at once; attention takes one row after another, each over exactly the keys and values that it
+would see alone. So there is no padding, and no mask by which a row could tell what is beside it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, Cache
+from transformers.cache_utils import CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "sdpa_row_by_row"
+_STEP = 64
+"""Tokens by which buffers grow."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Row:
+    """One question: its place in the buffers, and the tokens that were read behind the prefix."""
+
+    slot: int
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reading:
+    """Tokens that a row is to read next: ``num_tokens`` from place ``first`` of the pass on."""
+
+    row: Row
+    first: int
+    num_tokens: int
+
+    @property
+    def end(self) -> int:
+        """Place in the pass behind the last of them."""
+        return self.first + self.num_tokens
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row once they are read."""
+        return self.row.length + self.num_tokens
+
+
+def make_readings(rows: Sequence[Row], texts: Sequence[Sequence[int]]) -> list[Reading]:
+    """Return what each row reads in a pass over their texts, one behind another."""
+    ends = accumulate(len(text) for text in texts)
+    return [
+        Reading(row=row, first=end - len(text), num_tokens=len(text))
+        for row, text, end in zip(rows, texts, ends, strict=True)
+    ]
+
+
+class RowCache(Cache):  # type: ignore[misc]
+    """Keys and values of a prefix, and of rows that go on from it.
+
+    What is read first is the prefix, until :meth:`end_prefix`. It is never written to again, so
+    that a forward pass that fails spoils nothing, and may be made again.
+
+    Memory: the prefix once, with room for the longest row and up to 64 tokens; every row once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=_RowLayer)
+
+    def end_prefix(self, num_dropped: int) -> None:
+        """End the prefix, this many tokens before what has been read."""
+        for layer in self.layers:
+            layer.end_prefix(num_dropped)
+
+    @contextmanager
+    def reading(self, readings: Sequence[Reading]) -> Iterator[None]:
+        """Let the forward pass inside, of batch size 1, read on in rows.
+
+        Tokens behind the last reading's belong to no row: they attend to nothing.
+        """
+        for layer in self.layers:
+            layer.readings = readings
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer.readings = ()
+        for reading in readings:
+            reading.row.length += reading.num_tokens
+
+    def forget_rows(self) -> None:
+        """Give back what the rows took."""
+        for layer in self.layers:
+            layer.forget_rows()
+
+
+class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
+    """One layer of a :class:`RowCache`: ``_held`` is the prefix and behind it the row in work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readings: Sequence[Reading] = ()
+        self._num_prefix = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self._held = torch.cat([key_states, value_states])  # (2, heads, length, size)
+        self._num_prefix = key_states.shape[2]
+        self.forget_rows()
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **options: Any
+    ) -> Any:
+        """Take the states (1, heads, length, size) of a prefix, or those of the readings.
+
+        Returns:
+            Keys and values; where there are readings, twice what yields each with its own.
+        """
+        if not self.readings:
+            self.lazy_initialization(key_states, value_states)
+            return key_states, value_states
+        self._store(torch.cat([key_states, value_states]))
+        rows = self._rows(self.readings)
+        return rows, rows
+
+    def end_prefix(self, num_dropped: int) -> None:
+        self._num_prefix -= num_dropped
+
+    def forget_rows(self) -> None:
+        self._tails = self._held.new_empty(0, 2, self._held.shape[1], 0, self._held.shape[3])
+
+    def get_seq_length(self) -> int:
+        return self._num_prefix + (self.readings[0].row.length if self.readings else 0)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def _store(self, states: torch.Tensor) -> None:
+        """Write states (2, heads, tokens, size) to the ends of the rows that they belong to."""
+        self._make_room()
+        slots = [each.row.slot for each in self.readings for _ in range(each.num_tokens)]
+        places = [i for each in self.readings for i in range(each.row.length, each.length)]
+        self._tails[slots, :, :, places] = states[:, :, : len(slots)].permute(2, 0, 1, 3)
+
+    def _rows(
+        self, readings: Sequence[Reading]
+    ) -> Iterator[tuple[Reading, torch.Tensor, torch.Tensor]]:
+        """Yield each reading with its row's keys and values (1, heads, length, size).
+
+        They are views that hold until the next are asked for.
+        """
+        for reading in readings:
+            end = self._num_prefix + reading.length
+            tail = self._tails[reading.row.slot, :, :, : reading.length]
+            self._held[:, :, self._num_prefix : end] = tail
+            yield reading, self._held[:1, :, :end], self._held[1:, :, :end]
+
+    def _make_room(self) -> None:
+        """Let the buffers hold what the rows come to."""
+        slots = max(each.row.slot for each in self.readings) + 1
+        length = max(each.length for each in self.readings)
+        if self._num_prefix + length > self._held.shape[2]:
+            self._held = _grown(self._held, self._num_prefix, self._num_prefix + length + _STEP)
+        num_slots, *_, room, _ = self._tails.shape
+        if slots > num_slots:
+            old = self._tails
+            self._tails = old.new_empty(slots, *old.shape[1:])
+            self._tails[:num_slots] = old
+        if length > room:
+            self._tails = _grown(self._tails, room, length + _STEP)
+
+
+def _grown(buffer: torch.Tensor, length: int, room: int) -> torch.Tensor:
+    """Return the first ``length`` tokens of a buffer (..., tokens, size) in one with more room."""
+    grown = buffer.new_empty(*buffer.shape[:-2], room, buffer.shape[-1])
+    grown[..., :length, :] = buffer[..., :length, :]
+    return grown
+
+
+def attend_by_row(model: Any) -> None:
+    """Let a model on SDPA work with a :class:`RowCache`; with any other cache it stays as it is.
+
+    Works on decoders whose layers hand what the cache returns on to their attention function, as
+    those of Llama, Mistral and Qwen2 do.
+    """
+    AttentionInterface.register(ATTENTION, _attend)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    model.set_attn_implementation(ATTENTION)
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: Any,
+    value: Any,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> Any:
+    """Attend as SDPA does, where there are rows in one after another."""
+    if isinstance(key, torch.Tensor):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    _, heads, length, size = query.shape
+    output = query.new_zeros(1, length, heads, size)
+    for reading, row_key, row_value in key:
+        mask = attention_mask
+        if reading.num_tokens < length:  # else it is alone, and the mask is its own
+            mask = _causal_mask(reading.num_tokens, row_key)
+        places = slice(reading.first, reading.end)
+        output[:, places], _ = sdpa_attention_forward(
+            module, query[:, :, places], row_key, row_value, mask, **options
+        )
+    return output, None
+
+
+def _causal_mask(num_tokens: int, key: torch.Tensor) -> torch.Tensor | None:
+    """Return which keys (1, 1, tokens, length) the last of them see, as transformers would."""
+    if num_tokens == 1:
+        return None
+    seen = torch.ones(1, 1, num_tokens, key.shape[2], dtype=torch.bool, device=key.device)
+    return seen.tril(key.shape[2] - num_tokens)
