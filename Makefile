@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test test-slow chaos lint format benchmark
+.PHONY: demo test test-slow test-gpu chaos lint format benchmark
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,9 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -m slow
+
+test-gpu: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -m gpu
 
 chaos: $(VENV)/.installed
 	$(VENV)/bin/python -m tests.chaos.killing --kills 100
