@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 
 from streaming.options import Options
-from workers.precision import cpu_dtype
 from workers.process import prepare_process
 from workers.run.engine import Engine
 from workers.run.worker import Worker
@@ -23,21 +22,14 @@ def open_engine(
 ) -> Iterator[Engine]:
     """Start the workers that the options ask for, and stop them whatever happens.
 
-    What ``--dtype auto`` is on a CPU, this process' CPU decides for all workers, whatever theirs.
-
     Args:
         options: of the run.
         stages: other stages than the usual ones.
         lazy_vision: load the vision tower with the first frames that need it, by default where
             there is a bank.
-
-    Raises:
-        ModelError: the model cannot be found.
     """
     prepare_process()
-    model = replace(
-        options.model, num_threads=_num_threads(options), cpu_dtype=cpu_dtype(options.model.model)
-    )
+    model = replace(options.model, num_threads=_num_threads(options))
     if lazy_vision is None:
         lazy_vision = options.store.bank is not None
     stages = stages or {
