@@ -8,7 +8,6 @@ from functools import partial
 
 from streaming.options import Options
 from workers.llm.answer import MOST_TOGETHER
-from workers.precision import settled_model
 from workers.process import prepare_process
 from workers.run.engine import Engine
 from workers.run.worker import Worker
@@ -27,19 +26,14 @@ def open_engine(
 ) -> Iterator[Engine]:
     """Start the workers that the options ask for, and stop them whatever happens.
 
-    What ``--dtype auto`` is on a CPU, this process' CPU decides for all workers, whatever theirs.
-
     Args:
         options: of the run.
         stages: other stages than the usual ones.
         lazy_vision: load the vision tower with the first frames that need it, by default where
             there is a bank.
-
-    Raises:
-        ModelError: the model cannot be found.
     """
     prepare_process()
-    model = replace(settled_model(options.model), num_threads=_num_threads(options))
+    model = replace(options.model, num_threads=_num_threads(options))
     if lazy_vision is None:
         lazy_vision = options.store.bank is not None
     stages = stages or {

@@ -158,9 +158,9 @@ class Options:
         model=Flag(help="'embedded', a checkpoint folder, or namespace/name on the hub"),
         device=Flag(help="of the models", choices=("auto", "cpu", "cuda")),
         dtype=Flag(
-            help="of weights and features (auto: bfloat16 on a GPU; on a CPU bfloat16 too where "
-            "the checkpoint is in half precision and the CPU of this command has amx_bf16, else "
-            "float32)",
+            help="of weights and features (auto: bfloat16 on a GPU, else float32; on a CPU with "
+            "amx_bf16 bfloat16 takes a third of the time, but other numbers of threads give other "
+            "bits, and on other CPUs it takes longer)",
             choices=("auto", "float32", "bfloat16", "float16"),
         ),
         cache_tokens=Flag(

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from streaming.clip_plan import ClipPlan
+from streaming.flags import flat
 from streaming.recall import open_stored, recall_or_encode
-from streaming.recorded import recorded
 from streaming.result import Answer, BankUse
 from workers.disk.store import TokenStore
 from workers.errors import StreamError, VideoDecodeError
@@ -218,7 +218,7 @@ def _record(
         elapsed_seconds=encoded.elapsed_seconds + visual.elapsed_seconds + elapsed_seconds,
         peak_memory_bytes=memory,
         warnings=(*plan.warnings, *encoded.warnings),
-        config=recorded(plan.options),
+        config=flat(plan.options),
         bank=_bank_use(encoded),
     )
 

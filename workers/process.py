@@ -29,8 +29,6 @@ class ModelOptions:
     dtype: str = "auto"
     cache_tokens: int = 16_384
     """Prompt tokens whose keys and values a language model keeps for later questions."""
-    cpu_dtype: str = "float32"
-    """What a ``dtype`` of auto is on a CPU: settled once a run, so that all workers do the same."""
     num_threads: int = 0
     """Threads of one worker's tensor operations; 0 leaves torch's default."""
 
@@ -57,7 +55,7 @@ def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":
 
     Returns:
         Device name and dtype: by default a GPU and bfloat16 where there is one, else the CPU and
-        ``cpu_dtype``.
+        float32.
 
     Raises:
         ModelError: a GPU is demanded and this process sees none.
@@ -73,7 +71,7 @@ def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":
         raise ModelError("--device cuda: no GPU can be used here; use --device cpu or auto")
     name = options.dtype
     if name == "auto":
-        name = options.cpu_dtype if device == "cpu" else "bfloat16"
+        name = "float32" if device == "cpu" else "bfloat16"
     return device, getattr(torch, name)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streaming.flags import places
+from streaming.flags import flat, places
 from streaming.options import Options
-from streaming.recorded import recorded
 from workers.checkpoint import locate, read_config
 from workers.version import package_version
 
@@ -19,20 +18,19 @@ _WITHOUT_EFFECT = ("run", "store", "cache_tokens")
 def settings_of(options: Options) -> dict[str, Any]:
     """Return by name all that answers depend on but the manifest: model, options, version.
 
-    With ``--dtype auto`` also what that is on this CPU. Not how many workers there are and where,
-    or what is kept: the answers are the same. A checkpoint in a folder is known by its
-    ``config.json`` and by the names and sizes of its weights, one on the hub by its name and
-    ``config.json``.
+    Not how many workers there are and where, or what is kept: the answers are the same. A
+    checkpoint in a folder is known by its ``config.json`` and by the names and sizes of its
+    weights, one on the hub by its name and ``config.json``.
 
     Raises:
         ModelError: the checkpoint cannot be found.
     """
-    without_effect = {
-        name
+    values = flat(options)
+    chosen = {
+        name: values[name]
         for name, place in places().items()
-        if place.path[0] in _WITHOUT_EFFECT or name in _WITHOUT_EFFECT
+        if place.path[0] not in _WITHOUT_EFFECT and name not in _WITHOUT_EFFECT
     }
-    chosen = {k: v for k, v in recorded(options).items() if k not in without_effect}
     return {"version": package_version(), "checkpoint": _checkpoint(options.model.model), **chosen}
 
 

@@ -12,7 +12,6 @@ from streaming.flags import change
 from streaming.options import Options
 from streaming.sample import sample_clip
 from workers.checkpoint import locate
-from workers.precision import settled_model
 from workers.process import prepare_process, prepare_torch
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Laboratory:
     def __init__(self, options: Options) -> None:
         prepare_process()
         self._options = options
-        self._device, self._dtype = prepare_torch(settled_model(options.model))
+        self._device, self._dtype = prepare_torch(options.model)
 
     def close(self) -> None:
         """Nothing runs."""

@@ -17,7 +17,6 @@ from streaming.flags import change
 from streaming.options import Options
 from streaming.sample import SampledClip, sample_clip
 from workers.checkpoint import locate
-from workers.precision import settled_model
 from workers.process import peak_memory_bytes, prepare_process, prepare_torch
 
 IMAGE = "<image>"
@@ -48,7 +47,7 @@ class TransformersSystem:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         self._options = options
-        self._device, self._dtype = prepare_torch(settled_model(options.model))
+        self._device, self._dtype = prepare_torch(options.model)
         location = locate(options.model.model)
         self._processor: Any = AutoProcessor.from_pretrained(location)
         model: Any = LlavaNextForConditionalGeneration.from_pretrained(location, dtype=self._dtype)

@@ -26,10 +26,9 @@ from streaming.evaluate.questions import Question, read_questions
 from streaming.evaluate.records import AnswerFile, Failure, Record, load_outcomes
 from streaming.evaluate.scoring import score
 from streaming.evaluate.tables import write_tables
-from streaming.flags import add_options, read_options
+from streaming.flags import add_options, flat, read_options
 from streaming.options import Options
 from streaming.pipeline import in_flight
-from streaming.recorded import recorded
 from streaming.sample import check_run
 from workers.errors import InputError, StreamError, VideoError
 
@@ -102,8 +101,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
 def _open_output(folder: Path, options: Options, questions: Path) -> Path:
     """Make the folder, or see that what is in it was made of the same questions and options."""
     digest = hashlib.sha256(questions.read_bytes()).hexdigest()
-    decisive = recorded(options)
-    del decisive["clips_in_flight"]
+    decisive = {name: value for name, value in flat(options).items() if name != "clips_in_flight"}
     settled = json.dumps({"questions": digest, **decisive}, indent=1, sort_keys=True)
     path = folder / "options.json"
     try:

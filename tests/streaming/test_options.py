@@ -72,15 +72,14 @@ def test_each_flag_reaches_its_group() -> None:
     )
 
 
-def test_every_field_is_an_option_but_three() -> None:
+def test_every_field_is_an_option_but_two() -> None:
     def leaves(group: Any) -> int:
         values = [getattr(group, each.name) for each in dataclasses.fields(group)]
         return sum(leaves(value) if dataclasses.is_dataclass(value) else 1 for value in values)
 
-    # What a worker's threads are and what auto is on a CPU is settled where a run starts, the steps
-    # of the graph are --pruner-steps'.
-    assert len(places()) == leaves(Options()) - 3
-    assert not {"num_threads", "cpu_dtype", "num_steps", "settings"} & places().keys()
+    # The threads of a worker are the placement's to settle, the steps of the graph --pruner-steps'.
+    assert len(places()) == leaves(Options()) - 2
+    assert not {"num_threads", "num_steps", "settings"} & places().keys()
 
 
 @pytest.mark.parametrize("name", list(flat(Options())))

@@ -150,7 +150,7 @@ def test_the_record_is_of_this_clip_and_this_question(
     assert answer.num_unpruned_tokens == 4 * 52
     assert answer.num_answer_tokens == 6
     assert answer.num_text_tokens == plan.prompt(QUESTIONS[1], answer.frames).num_text_tokens
-    assert answer.config == flat(options) | {"cpu_dtype": "float32"}
+    assert answer.config == flat(options)
     assert (answer.warnings, answer.num_frames) == ((), 4)
     assert set(answer.peak_memory_bytes) == {"local"}
 

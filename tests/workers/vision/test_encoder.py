@@ -198,6 +198,10 @@ def test_tiles_may_be_a_tensor_and_are_not_modified(checkpoint: Path) -> None:
     np.testing.assert_array_equal(tensor.numpy(), before)
 
 
+def test_attention_is_torch_s_fused_one(checkpoint: Path) -> None:
+    assert load_encoder(checkpoint)._tower.config._attn_implementation == "sdpa"
+
+
 def test_no_frames_have_no_features(checkpoint: Path) -> None:
     encoder = load_encoder(checkpoint)
     assert encode(encoder, []) == []
