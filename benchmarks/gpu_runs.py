@@ -92,7 +92,7 @@ class Runs:
             ((output, note),) = self.stage.run(request, chunk)
             ranked.append(output)
             seconds["encode"] += note.seconds["encode"]
-            seconds["prune"] += note.news[0]
+            seconds["prune"] += note.news.prune_seconds[0]
         allocation = Allocation(method=method, budget=budget)
         ((visual, _),) = self.stage.run(AllocateRequest(allocation=allocation), *ranked)
         return visual, seconds

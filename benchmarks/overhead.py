@@ -26,7 +26,7 @@ from streaming.options import Options
 from streaming.plan import plan_clip
 from streaming.sample import sample_clip
 from workers.frames import RankedFrames, TileChunk
-from workers.messages import EncodeRequest
+from workers.messages import EncodeNews, EncodeRequest
 from workers.stages import ReadStage, Result, note
 
 
@@ -38,7 +38,8 @@ class NullEncoder:
     def run(self, request: EncodeRequest, chunk: TileChunk) -> Iterator[Result]:
         """Yield ``max_keep`` tokens of zeros for each frame and pruning."""
         ranked = tuple(self._zeros(chunk, pruning.max_keep) for pruning in request.prunings)
-        yield ranked, note((0.0,) * len(ranked), {})
+        news = EncodeNews(prune_seconds=(0.0,) * len(ranked), num_encoded_tiles=0)
+        yield ranked, note(news, {})
 
     def _zeros(self, chunk: TileChunk, num_kept: int) -> RankedFrames:
         num_frames = len(chunk)

@@ -10,7 +10,7 @@ from typing import Any
 from pruner import METHODS
 from streaming.bench.concurrency import Load, load
 from streaming.bench.flops import prefill_flops, vision_flops
-from streaming.bench.trial import Trial, num_tiles
+from streaming.bench.trial import Trial
 from streaming.engine import open_engine
 from streaming.flags import change
 from streaming.options import Options
@@ -80,7 +80,9 @@ class EngineSystem:
             num_answer_tokens=answer.num_answer_tokens,
             cpu_seconds=cpu,
             gpu_seconds=sum(seconds.get(stage, 0.0) for stage in _GPU_STAGES) if on_gpu else 0.0,
-            vision_flops=vision_flops(self._config, _num_layers(self._config), num_tiles(sampled)),
+            vision_flops=vision_flops(
+                self._config, _num_layers(self._config), answer.num_encoded_tiles
+            ),
             prefill_flops=prefill_flops(
                 self._config.text_config,
                 entering + answer.num_text_tokens,
