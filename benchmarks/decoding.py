@@ -145,14 +145,14 @@ def measure_sampling(
 ) -> list[Row]:
     """Measure every way of reading one sampling of one clip in turns."""
     wanted = sample_frames(index, **_SAMPLINGS[sampling])  # type: ignore[arg-type]
-    segments = _segments(index, wanted)
+    whole, halves = _segments(index, wanted, 1), _segments(index, wanted, 2)
     timer = Timer()
     ways: dict[str, Read] = {
         "plain": lambda: read_plainly(path, index.pts[wanted].tolist()),
-        "one": lambda: [each for part in segments for each in read_segment(part)[0]],
+        "one": lambda: [each for part in whole for each in read_segment(part)[0]],
     }
     for name, pool in pools.items():
-        ways[name] = lambda pool=pool: timer.read_with(pool, segments)  # type: ignore[misc]
+        ways[name] = lambda pool=pool: timer.read_with(pool, halves)  # type: ignore[misc]
     expected = read_plainly(path, index.pts[wanted].tolist())
     runs: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(repeats + 1):
@@ -164,11 +164,10 @@ def measure_sampling(
     return [_row(path.name, sampling, len(wanted), way, runs) for way in ways]
 
 
-def _segments(index: VideoIndex, wanted: Int64Array) -> list[Segment]:
-    """Cut into two segments or more, as a run does from 65 frames on."""
-    per_chunk = min(8, -(-len(wanted) // 2))
-    num_chunks = -(-len(wanted) // per_chunk)
-    most = min(8, -(-num_chunks // 2))
+def _segments(index: VideoIndex, wanted: Int64Array, least: int) -> list[Segment]:
+    """Cut as a run does, but into ``least`` segments at least: a run does so from 65 frames on."""
+    per_chunk = min(8, -(-len(wanted) // least))
+    most = min(8, -(-len(wanted) // per_chunk // least))
     return cut_segments(
         "clip", index, wanted, decoder="pyav", frames_per_chunk=per_chunk, max_chunks=most
     )
