@@ -29,6 +29,8 @@ _FRAMES_PER_CHUNK = 8
 _CHUNK_BYTES = 64 * 1024**2
 _CHUNKS_PER_SEGMENT = 8
 """A decoder turns to another clip after so many chunks, and another decoder may go on."""
+_MIN_CHUNKS_PER_SEGMENT = 2
+"""After so many another decoder goes on where it need not decode anything again for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,7 @@ def _clip(
             decoder=options.frames.decoder,
             frames_per_chunk=chunk_in_group(per_chunk) if gated else per_chunk,
             max_chunks=_CHUNKS_PER_SEGMENT,
+            min_chunks=_MIN_CHUNKS_PER_SEGMENT,
         )
     return Clip(
         clip_id=clip_id,

@@ -1,7 +1,8 @@
 """Cutting a clip into segments and chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -68,12 +69,14 @@ def cut_segments(
     decoder: str,
     frames_per_chunk: int,
     max_chunks: int,
+    min_chunks: int | None = None,
 ) -> list[Segment]:
     """Cut the sampled frames of a clip into contiguous segments of at most ``max_chunks`` chunks.
 
-    The segments differ by at most one chunk in length. A clip that must be read from its beginning,
-    or has one keyframe only, becomes one segment of any length: more would each decode the same
-    pictures again.
+    The segments differ by at most one chunk in length; with ``min_chunks`` they are cut again where
+    that costs nothing, as no picture is decoded for both sides of a cut. A clip that must be read
+    from its beginning, or has one keyframe only, becomes one segment of any length: more would each
+    decode the same pictures again.
 
     Args:
         clip_id: name of the clip, which every chunk of pictures bears.
@@ -82,6 +85,7 @@ def cut_segments(
         decoder: name of the back end, see ``workers.video.decode.DECODERS``; images have none.
         frames_per_chunk: frames in each chunk but the last, at least 1.
         max_chunks: at least 1.
+        min_chunks: chunks of a segment from which it may be cut again, None never to do so.
 
     Returns:
         Segments in source order; none for no frames.
@@ -100,11 +104,39 @@ def cut_segments(
     if isinstance(source, VideoIndex) and _is_read_from_the_beginning(source):
         num_segments = min(num_segments, 1)
     parts = np.arange(num_segments + 1) * num_chunks
-    bounds = -(-parts // max(num_segments, 1)) * frames_per_chunk
+    bounds = (-(-parts // max(num_segments, 1)) * frames_per_chunk).tolist()
+    if min_chunks is not None and num_segments:
+        cheap = _cheap_cuts(source, frame_indices, min_chunks * frames_per_chunk)
+        bounds = _with_cheap(bounds, cheap, min_chunks * frames_per_chunk)
     return [
         _make_segment(clip_id, source, frame_indices[start:end], start, decoder, frames_per_chunk)
-        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+        for start, end in pairwise(bounds)
     ]
+
+
+def _cheap_cuts(
+    source: VideoIndex | ImageSource, frame_indices: Int64Array, step: int
+) -> list[int]:
+    """Return the multiples of ``step`` where no picture is needed on both sides."""
+    places = np.arange(step, len(frame_indices), step)
+    if isinstance(source, VideoIndex):
+        if _is_read_from_the_beginning(source):
+            return []
+        keyframes = np.searchsorted(source.keyframe_pts, source.pts[frame_indices], "right")
+        places = places[keyframes[places] > keyframes[places - 1]]
+    cuts: list[int] = places.tolist()
+    return cuts
+
+
+def _with_cheap(bounds: list[int], cheap: Sequence[int], step: int) -> list[int]:
+    """Return bounds with those cheap ones added that leave at least a step on both sides."""
+    kept = bounds[:1]
+    for end in bounds[1:]:
+        for cut in cheap:
+            if kept[-1] + step <= cut <= end - step:
+                kept.append(cut)
+        kept.append(end)
+    return kept
 
 
 def _is_read_from_the_beginning(index: VideoIndex) -> bool:

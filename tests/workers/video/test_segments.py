@@ -47,6 +47,7 @@ def cut(
     *,
     frames_per_chunk: int = 4,
     max_chunks: int = 1000,
+    min_chunks: int | None = None,
 ) -> list[Segment]:
     return cut_segments(
         "clip",
@@ -55,6 +56,7 @@ def cut(
         decoder="pyav",
         frames_per_chunk=frames_per_chunk,
         max_chunks=max_chunks,
+        min_chunks=min_chunks,
     )
 
 
@@ -107,8 +109,37 @@ def test_a_clip_that_is_read_from_its_beginning_is_one_segment(folder: Path, nam
     assert [len(segment) for segment in cut(source, np.arange(20), max_chunks=1)] == [20]
 
 
+@pytest.mark.parametrize("keyframe_interval", [30, 250, 30 * 3600])
+@pytest.mark.parametrize("num_frames", [3, 24, 33, 400])
+def test_segments_are_cut_again_where_no_picture_is_decoded_twice_for_that(
+    keyframe_interval: int, num_frames: int
+) -> None:
+    source = long_index(keyframe_interval)
+    positions = np.linspace(0, source.num_frames - 1, num_frames).astype(int)
+    segments = cut(source, positions, max_chunks=20, min_chunks=2)
+    np.testing.assert_array_equal(
+        np.concatenate([segment.pts for segment in segments]), source.pts[positions]
+    )
+    starts = [segment.first_frame for segment in segments]
+    assert all(start % 4 == 0 for start in starts)
+    assert all(len(segment) >= 8 for segment in segments[:-1]) or len(segments) == 1
+    balanced = {segment.first_frame for segment in cut(source, positions, max_chunks=20)}
+    groups = positions // keyframe_interval
+    for start in range(8, num_frames, 8):
+        is_cheap = groups[start - 1] < groups[start]
+        near = any(abs(start - other) < 8 for other in (*balanced, num_frames) if other != start)
+        assert (start in starts) == (start in balanced or (is_cheap and not near))
+
+
+@pytest.mark.parametrize("name", ["numbered.avi", "one_keyframe.mkv"])
+def test_a_clip_read_from_its_beginning_is_not_cut_again(folder: Path, name: str) -> None:
+    source = index_video(str(draw_clip(folder / f"again_{name}", **CLIPS[name])))
+    assert len(cut(source, np.arange(20), min_chunks=1)) == 1
+
+
 def test_no_frames_give_no_segments(index: VideoIndex) -> None:
     assert cut(index, np.arange(0)) == []
+    assert cut(index, np.arange(0), min_chunks=1) == []
 
 
 @pytest.mark.parametrize("counts", [(0, 1), (1, 0)])
