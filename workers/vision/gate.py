@@ -21,6 +21,8 @@ LEAST_SIMILARITY = 0.9
 """Cosine to the anchor's below which a base token has changed (measured: docs/evaluation.md)."""
 MOST_DIFFERENCE = 24.0
 """Mean difference of a base patch from the anchor's, of 255 levels, above which it surely has."""
+_LONE_TILES = 5
+"""Lone tiles of one pass: the fifteen bases of a group that stands still fill three."""
 
 BoolArray = NDArray[np.bool_]
 
@@ -98,7 +100,7 @@ def _encode_rows(
     tokens: torch.Tensor,
 ) -> None:
     """Encode some tiles of each of some frames, and put their tokens in their rows."""
-    passes = [own for own in rows if len(own)]
+    passes = _passes(rows)
     if passes:
         together = np.concatenate(passes)
         tokens[together] = encoder.encode_tiles(tiles[together], [len(own) for own in passes])
@@ -163,3 +165,15 @@ def _rows_of(geometries: Sequence[FrameGeometry]) -> list[Int64Array]:
     """Return which rows of all tiles are those of each frame."""
     stops = np.cumsum([each.num_tiles for each in geometries])
     return np.split(np.arange(stops[-1]), stops[:-1])
+
+
+def _passes(rows: Sequence[Int64Array]) -> list[Int64Array]:
+    """Return the rows of each pass: several tiles of a frame, or ``_LONE_TILES`` that are alone.
+
+    A pass of one tile costs a large tower on a CPU half as much again for the tile. Of lone tiles a
+    pass has a fixed number, some twice if need be, so that its shape tells nothing of the chunk.
+    """
+    lone = np.concatenate([np.empty(0, np.int64), *(own for own in rows if len(own) == 1)])
+    num_passes = -(-len(lone) // _LONE_TILES)
+    filled = np.resize(lone, num_passes * _LONE_TILES).reshape(num_passes, _LONE_TILES)
+    return [*(own for own in rows if len(own) > 1), *filled]
