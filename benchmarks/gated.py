@@ -3,8 +3,8 @@
 Both take turns at each clip, from the file to its ranked tokens, in one process with a warm engine:
 a clip that stands still, one that drifts a pixel a frame, one that pans 16, and one cut every four
 frames. Without ``--model`` the tower is one random layer of half CLIP-L's width at its real
-geometry (336 px tiles of 24 x 24 tokens), and narrow behind it, so that pruning takes about the
-small share of the time that it takes beside a whole tower.
+geometry (336 px tiles of 24 x 24 tokens), and narrow behind it, lest pruning outweigh so
+thin a tower; what encoding alone gains stands in the last column.
 CPU seconds, of all threads, are told beside wall time: other work on the machine moves them less.
 
 Run: python -m benchmarks.gated [--model embedded] [--frames 64] [--clips static pan]
