@@ -3,11 +3,12 @@
 Both take turns at each clip, from the file to its ranked tokens, in one process with a warm engine:
 a clip that stands still, one that drifts a pixel a frame, one that pans 16, and one cut every four
 frames. Without ``--model`` the tower is one random layer of half CLIP-L's width at its real
-geometry (336 px tiles of 24 x 24 tokens), and narrow behind it, so that pruning takes about the
-small share of the time that it takes beside a whole tower.
+geometry (336 px tiles of 24 x 24 tokens), and narrow behind it, lest pruning outweigh so
+thin a tower; what encoding alone gains stands in the last column.
 CPU seconds, of all threads, are told beside wall time: other work on the machine moves them less.
 
-Run: python -m benchmarks.gated [--model embedded] [--frames 64] [--repeats 3] [--json PATH]
+Run: python -m benchmarks.gated [--model embedded] [--frames 64] [--clips static pan]
+     [--repeats 3] [--json PATH]
 """
 
 import argparse
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clips", nargs="+", choices=tuple(CLIPS), default=tuple(CLIPS))
     parser.add_argument("--json", metavar="PATH")
     arguments = parser.parse_args()
     records = []
@@ -153,9 +155,9 @@ def main() -> None:
             warm = folder / "warm.mp4"
             draw_clip(warm, CLIPS["static"](), 4)
             measure(engine, warm, options, 1)
-            for clip, make in CLIPS.items():
+            for clip in arguments.clips:
                 path = folder / f"{clip}.mp4"
-                draw_clip(path, make(), arguments.frames)
+                draw_clip(path, CLIPS[clip](), arguments.frames)
                 records += measure(engine, path, options, arguments.repeats)
                 print(row(clip, records), flush=True)
     if arguments.json:

@@ -21,6 +21,8 @@ LEAST_SIMILARITY = 0.9
 """Cosine to the anchor's below which a base token has changed (measured: docs/evaluation.md)."""
 MOST_DIFFERENCE = 24.0
 """Mean difference of a base patch from the anchor's, of 255 levels, above which it surely has."""
+_LONE_TILES = 5
+"""Lone tiles of one pass: the fifteen bases of a group that stands still fill three."""
 
 BoolArray = NDArray[np.bool_]
 
@@ -49,29 +51,59 @@ def encode_gated(
         and how many tiles were encoded, the anchor's always included.
     """
     anchor, rows = geometries[0], _rows_of(geometries)
-    at_once = [
+    tokens = encoder.newline.new_empty(len(tiles), anchor.tiles.num_base, len(encoder.newline))
+    at_once = _chosen_by_pixels(tiles, rows, geometries)
+    first = [own[chosen] for own, chosen in zip(rows, at_once, strict=True)]
+    _encode_rows(encoder, tiles, first, tokens)
+    second = [
+        _reuse(tokens, own, chosen, anchor)
+        for own, chosen in zip(rows, at_once, strict=True)
+        if not chosen.all()
+    ]
+    _encode_rows(encoder, tiles, second, tokens)
+    start = 0 if keep_anchor else 1
+    frames = encoder.split(tokens[start and anchor.num_tiles :], geometries[start:])
+    return list(frames), sum(map(len, [*first, *second]))
+
+
+def _chosen_by_pixels(
+    tiles: torch.Tensor | UInt8Array,
+    rows: Sequence[Int64Array],
+    geometries: Sequence[FrameGeometry],
+) -> list[BoolArray]:
+    """Return which tiles of each frame are encoded at once: the base, and what has moved."""
+    anchor = geometries[0]
+    return [
         tiles_over(anchor, moved_patches(tiles[own[:1]], tiles[rows[0][:1]], anchor.tiles))
         if each == anchor and own[0] > 0
         else np.ones(len(own), bool)
         for own, each in zip(rows, geometries, strict=True)
     ]
-    first = [own[chosen] for own, chosen in zip(rows, at_once, strict=True)]
-    encoded = _encode_rows(encoder, tiles, first)
-    tokens = encoded.new_empty(len(tiles), *encoded.shape[1:])
-    tokens[np.concatenate(first)] = encoded
 
-    second = []
-    for own, chosen in zip(rows, at_once, strict=True):
-        if not chosen.all():
-            changed = chosen | tiles_over(anchor, turned_tokens(tokens[own[0]], tokens[0]))
-            tokens[own[~changed]] = tokens[rows[0][~changed]]
-            second += [own[changed & ~chosen]] * bool((changed & ~chosen).any())
-    if second:
-        tokens[np.concatenate(second)] = _encode_rows(encoder, tiles, second)
 
-    start = 0 if keep_anchor else 1
-    frames = encoder.split(tokens[start and anchor.num_tiles :], geometries[start:])
-    return list(frames), sum(map(len, [*first, *second]))
+def _reuse(
+    tokens: torch.Tensor, own: Int64Array, encoded: BoolArray, anchor: FrameGeometry
+) -> Int64Array:
+    """Give a frame the anchor's tokens where it resembles it; return the rows of the other tiles.
+
+    The anchor's are the first rows; ``own`` are the frame's, of which some are ``encoded``.
+    """
+    changed = encoded | tiles_over(anchor, turned_tokens(tokens[own[0]], tokens[0]))
+    tokens[own[~changed]] = tokens[np.flatnonzero(~changed)]
+    return own[changed & ~encoded]
+
+
+def _encode_rows(
+    encoder: VisionEncoder,
+    tiles: torch.Tensor | UInt8Array,
+    rows: Sequence[Int64Array],
+    tokens: torch.Tensor,
+) -> None:
+    """Encode some tiles of each of some frames, and put their tokens in their rows."""
+    passes = _passes(rows)
+    if passes:
+        together = np.concatenate(passes)
+        tokens[together] = encoder.encode_tiles(tiles[together], [len(own) for own in passes])
 
 
 def moved_patches(
@@ -135,8 +167,13 @@ def _rows_of(geometries: Sequence[FrameGeometry]) -> list[Int64Array]:
     return np.split(np.arange(stops[-1]), stops[:-1])
 
 
-def _encode_rows(
-    encoder: VisionEncoder, tiles: torch.Tensor | UInt8Array, rows: Sequence[Int64Array]
-) -> torch.Tensor:
-    """Return the tokens of some tiles of each of some frames."""
-    return encoder.encode_tiles(tiles[np.concatenate(rows)], [len(own) for own in rows])
+def _passes(rows: Sequence[Int64Array]) -> list[Int64Array]:
+    """Return the rows of each pass: several tiles of a frame, or ``_LONE_TILES`` that are alone.
+
+    A pass of one tile costs a large tower on a CPU half as much again for the tile. Of lone tiles a
+    pass has a fixed number, some twice if need be, so that its shape tells nothing of the chunk.
+    """
+    lone = np.concatenate([np.empty(0, np.int64), *(own for own in rows if len(own) == 1)])
+    num_passes = -(-len(lone) // _LONE_TILES)
+    filled = np.resize(lone, num_passes * _LONE_TILES).reshape(num_passes, _LONE_TILES)
+    return [*(own for own in rows if len(own) > 1), *filled]
