@@ -77,8 +77,8 @@ class Schedule:
             for slot in range(post.worker.slots):
                 name = f"{post.worker.name}/{slot}"
                 thread = threading.Thread(target=self._serve, args=(post,), name=name, daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
 
     def close(self) -> None:
         """Stop all workers; whoever still waits gets a WorkerError. May be called twice."""

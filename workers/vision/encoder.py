@@ -71,7 +71,9 @@ class VisionEncoder:
         self._layers = model.layers
         self._tower = model.tower.to(self.device)
         self._projector = model.projector.to(self.device)
-        self._fixed_passes = self.device.type != "cpu" or self._multiplications() < _SMALL_TOWER
+        self.is_small = self._multiplications() < _SMALL_TOWER
+        """Whether calling its operators takes longer than they do on a CPU."""
+        self._fixed_passes = self.device.type != "cpu" or self.is_small
         self.newline = model.newline.to(self.device)
 
     @torch.inference_mode()
