@@ -123,7 +123,9 @@ def cross_scores(
         shape, expected = tuple(pruned.shape), tuple(grid.norms.shape)
         raise ValueError(f"the mask must be bool: {shape = }, {expected = }, {pruned.dtype = }")
     scores, degrees = [], []
-    batches = zip(base.batches(), grid.batches(), frame_batches(pruned), strict=True)
+    together = min(base.frames_per_batch, grid.frames_per_batch)
+    masks = frame_batches(pruned, num_frames=together)
+    batches = zip(base.batches(together), grid.batches(together), masks, strict=True)
     for base_batch, grid_batch, (mask,) in batches:
         sums, degree = _cross_sums(base_batch, grid_batch, mask, settings)
         row_sums, inherited = sums.unbind(dim=2)  # E m and E (m w), (f, N1)

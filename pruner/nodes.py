@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,12 +35,18 @@ class Nodes:
         """The units on 8 bits, where that saves work; made once for all scores."""
         return coarsen(self.units)
 
-    def batches(self) -> Iterator[Nodes]:
+    @property
+    def frames_per_batch(self) -> int:
+        """Frames that are worked on together."""
+        return frames_per_batch(self.units.device, self.units.shape[1])
+
+    def batches(self, num_frames: int | None = None) -> Iterator[Nodes]:
         """Frames that are worked on together; the nodes themselves where those are all."""
-        if len(self.units) <= frames_per_batch(self.units.device):
+        num_frames = num_frames or self.frames_per_batch
+        if len(self.units) <= num_frames:
             yield self
             return
-        for units, norms in frame_batches(self.units, self.norms):
+        for units, norms in frame_batches(self.units, self.norms, num_frames=num_frames):
             yield Nodes(units=units, norms=norms)
 
 
@@ -61,11 +68,12 @@ def make_nodes(features: Tensor) -> Nodes:
 
 
 @torch.no_grad()
-def node_batches(features: Tensor) -> Iterator[Nodes]:
+def node_batches(features: Tensor, num_frames: int | None = None) -> Iterator[Nodes]:
     """Normalise the frames that are worked on together, batch after batch, in one buffer.
 
     Args:
         features: (F, ..., D) floating point; the axes between are tokens.
+        num_frames: that are worked on together, if not what suits their tokens.
 
     Yields:
         Nodes of some frames, which the next batch overwrites.
@@ -74,7 +82,9 @@ def node_batches(features: Tensor) -> Iterator[Nodes]:
         ValueError: as `make_nodes`.
     """
     buffer: Tensor | None = None
-    for (frames,) in frame_batches(features):
+    if num_frames is None:
+        num_frames = frames_per_batch(features.device, math.prod(features.shape[1:-1]))
+    for (frames,) in frame_batches(features, num_frames=num_frames):
         tokens = frames.flatten(1, -2)
         norms = token_norms(tokens)
         buffer = norms.new_empty(tokens.shape) if buffer is None else buffer[: len(tokens)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from pruner.batches import frames_per_batch
 from pruner.graph import cross_scores, propagate
 from pruner.layout import FrameLayout, frame_layout
 from pruner.nodes import Nodes, mean_norms, node_batches
@@ -74,7 +75,8 @@ def score_frames(
         raise ValueError(f"a frame keeps 0 to all of its tokens: {num_keep = }, {layout = }")
     if reference and layout.num_grid == 0:
         raise ValueError(f"the published method needs a grid; this is a single tile: {layout = }")
-    batches = zip(node_batches(base), node_batches(grid), strict=True)
+    together = frames_per_batch(base.device, max(layout.num_base, layout.num_grid))
+    batches = zip(node_batches(base, together), node_batches(grid, together), strict=True)
     dtype = base.dtype if reference else None
     return _join([_score(*nodes, layout, num_keep, settings, dtype) for nodes in batches])
 

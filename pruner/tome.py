@@ -162,7 +162,9 @@ def tome(
     if len(counts) != len(base) or not all(0 <= n <= layout.num_tokens for n in counts):
         raise ValueError(f"a share per frame, up to {layout.num_tokens = }: {shares = }")
     merged: dict[int, tuple[Tensor, Tensor]] = {}
-    for share, frames in _same_share(counts, frames_per_batch(base.device)):
+    for share, frames in _same_share(
+        counts, frames_per_batch(base.device, base.shape[1] + grid.shape[1] * grid.shape[2])
+    ):
         own = slice(frames[0], frames[0] + 1) if len(frames) == 1 else frames  # a view, or a copy
         features, indices = _merge_frames(base[own], grid[own], newline, share, layout)
         merged.update(zip(frames, zip(features, indices, strict=True), strict=True))

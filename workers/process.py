@@ -6,6 +6,7 @@ import re
 import resource
 import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def prepare_process() -> None:
 
 
 def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":
-    """Set this process' number of threads, and settle what ``"auto"`` means here.
+    """Set how many threads this thread's operators take, and settle what ``"auto"`` means here.
 
     Returns:
         Device name and dtype: by default a GPU and bfloat16 where there is one, else the CPU and
@@ -62,8 +63,7 @@ def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":
     """
     import torch
 
-    if options.num_threads:
-        torch.set_num_threads(options.num_threads)
+    set_num_threads(options.num_threads or _default_threads())
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -73,6 +73,22 @@ def prepare_torch(options: ModelOptions) -> "tuple[str, torch.dtype]":
     if name == "auto":
         name = "float32" if device == "cpu" else "bfloat16"
     return device, getattr(torch, name)
+
+
+def set_num_threads(number: int) -> None:
+    """Let operators that this thread calls take so many threads, whatever others do."""
+    import torch
+
+    torch.get_num_threads()  # else the first operator takes the number that was set last anywhere
+    torch.set_num_threads(number)
+
+
+@cache
+def _default_threads() -> int:
+    """Return torch's own number of threads: what it is before it is set for the first time."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def limit_memory(num_bytes: int) -> None:

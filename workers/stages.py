@@ -33,6 +33,7 @@ from workers.process import (
     peak_memory_bytes,
     prepare_torch,
     release_memory,
+    set_num_threads,
 )
 from workers.vision.anchors import anchor_of
 from workers.vision.geometry import TileGeometry
@@ -101,7 +102,6 @@ class EncodeStage:
         from workers.disk.stored import StoredTokens
 
         self._device, self._torch_dtype = prepare_torch(options)
-        self._sets_threads = options.num_threads > 0
         self._dtype = str(self._torch_dtype).removeprefix("torch.")
         self._location = locate(options.model)
         self._stored = StoredTokens(self._location, device=self._device, dtype=self._dtype)
@@ -114,10 +114,8 @@ class EncodeStage:
             from workers.vision.encoder import VisionEncoder
 
             encoder = VisionEncoder(self._location, device=self._device, dtype=self._torch_dtype)
-        if self._sets_threads and encoder.is_small:
-            import torch
-
-            torch.set_num_threads(1)  # two take three times the CPU time (measured)
+        if encoder.is_small:
+            set_num_threads(1)  # two would take three times the CPU time (measured)
         return encoder
 
     def run(

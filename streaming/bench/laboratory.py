@@ -12,7 +12,7 @@ from streaming.flags import change
 from streaming.options import Options
 from streaming.sample import sample_clip
 from workers.checkpoint import locate
-from workers.process import prepare_process, prepare_torch
+from workers.process import prepare_process, prepare_torch, set_num_threads
 
 if TYPE_CHECKING:
     from workers.vision.encoder import FrameFeatures
@@ -102,6 +102,8 @@ class Laboratory:
         options = change(self._options, {"num_frames": _NUM_FRAMES}, source="")
         sampled = sample_clip(clip, options)
         encoder = VisionEncoder(locate(options.model.model), device=self._device, dtype=self._dtype)
+        if encoder.is_small:  # as a run does
+            set_num_threads(1)
         pictures = read_pictures(clip, sampled.frame_indices.tolist())
         (features,) = encoder.encode(*cut_pictures(pictures, sampled.tiles))
         return features

@@ -105,11 +105,11 @@ class Bench:
             for entrant in entrants:  # the first of a kind pays for what is made once
                 self._trial(entrant, plan.frame_counts[0])
                 bar.update()
-            for num_frames in plan.frame_counts:
-                self._measure(entrants, num_frames, bar)
             for entrant in entrants if plan.levels else ():
                 self._load(entrant)
                 bar.update()
+            for num_frames in plan.frame_counts:
+                self._measure(entrants, num_frames, bar)
         if not any(point.trials for point in outcome.points):
             raise StreamError(f"nothing could be measured: {outcome.points[0].error}")
         return outcome

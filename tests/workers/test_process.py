@@ -1,12 +1,19 @@
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from workers.errors import ModelError, ResourceError
-from workers.process import ModelOptions, limit_memory, prepare_process, prepare_torch
+from workers.process import (
+    ModelOptions,
+    limit_memory,
+    prepare_process,
+    prepare_torch,
+    set_num_threads,
+)
 
 
 def python(code: str) -> str:
@@ -123,3 +130,21 @@ import workers.process, workers.stages, streaming.pipeline
 print(dict(os.environ) == before)
 """
     assert python(code) == "True"
+
+
+def test_threads_keep_the_number_that_each_has_set() -> None:
+    found: dict[int, int] = {}
+    both = threading.Barrier(2)
+
+    def work(number: int) -> None:
+        set_num_threads(number)
+        both.wait(10)
+        torch.ones(8, 8) @ torch.ones(8, 8)
+        found[number] = torch.get_num_threads()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {1: 1, 2: 2}

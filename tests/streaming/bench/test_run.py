@@ -143,11 +143,11 @@ def test_known_answers_give_an_accuracy(log: list, make_trial: MakeTrial) -> Non
     assert [point.accuracy for point in outcome.points] == [0.5, 0.5, 0.5, None]
 
 
-def test_clients_come_last(log: list, make_trial: MakeTrial) -> None:
+def test_clients_come_before_anyone_is_out(log: list, make_trial: MakeTrial) -> None:
     outcome = bench(replace(PLAN, levels=(1, 4)), log, make_trial, a=1000, b=2)
     assert [(name, load.num_clients) for name, load in outcome.loads] == [
-        ("a, m, local", 1), ("a, m, local", 4)
-    ]  # fmt: skip
+        (f"{name}, m, local", number) for name in "ab" for number in (1, 4)
+    ]
 
 
 def test_what_has_been_measured_is_told_point_by_point(log: list, make_trial: MakeTrial) -> None:
