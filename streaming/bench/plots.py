@@ -1,5 +1,6 @@
 """The pictures of a bench: where seconds go, what one waits for, accuracy, clients at once."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,25 +68,21 @@ def _lines(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def _stages(figure: Any, points: Sequence[Point]) -> None:
-    """Stacked busy seconds by stage, a panel for each system, on one scale."""
+    """Busy seconds of each stage and wall time against frames, a panel for each system."""
     lines = _lines(points)
-    panels = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, line) in zip(panels, lines.items(), strict=True):
-        places, bottom = range(len(line)), [0.0] * len(line)
-        for number, stage in enumerate(STAGES):
-            heights = [point.stage_seconds().get(stage, 0.0) for point in line]
-            if any(heights) or axes is panels[0]:
-                axes.bar(places, heights, bottom=bottom, color=f"C{number}", label=stage)
-            bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+        frames = [point.num_frames for point in line]
         walls = [point.median(lambda t: t.elapsed_seconds) for point in line]
-        axes.plot(places, walls, "k_", markersize=14, label="wall time")
-        axes.set_xticks(places, [str(point.num_frames) for point in line])
-        axes.set_title(name.replace(", ", "\n"), fontsize=9)
-        axes.set_xlabel("frames")
-        axes.set_yscale("symlog", linthresh=0.1)
-        axes.grid(axis="y", alpha=0.3)
+        axes.plot(frames, walls, "k--", linewidth=2, label="wall time")
+        for number, stage in enumerate(STAGES):
+            busy = [point.stage_seconds().get(stage, math.nan) for point in line]
+            style = {"marker": _MARKERS[number % len(_MARKERS)], "color": f"C{number}"}
+            axes.plot(frames, busy, markersize=4, label=stage, **style)
+        axes.set(title=name.replace(", ", "\n"), xlabel="frames", xscale="log", yscale="log")
+        axes.grid(alpha=0.3)
     panels[0].set_ylabel("busy seconds, clip and first question")
-    panels[0].legend(frameon=False, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
 
 
 def _latency(figure: Any, points: Sequence[Point]) -> None:
@@ -142,7 +139,8 @@ def _clients(figure: Any, outcome: Outcome) -> None:
         left.plot(clients, [load.questions_per_second for load in loads], **style)
         right.plot(clients, [load.seconds_p95 for load in loads], **style)
     for axes, title in ((left, "questions a second"), (right, "95th percentile of seconds")):
-        axes.set(title=title, xlabel="clients at once", xscale="log", yscale="log")
+        axes.set(title=title, xlabel="clients at once", xscale="log")
+        axes.set_ylim(bottom=0)
         axes.set_xticks(clients, [str(number) for number in clients])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
