@@ -105,11 +105,14 @@ class Bench:
             for entrant in entrants:  # the first of a kind pays for what is made once
                 self._trial(entrant, plan.frame_counts[0])
                 bar.update()
-            for entrant in entrants if plan.levels else ():
-                self._load(entrant)
-                bar.update()
             for num_frames in plan.frame_counts:
                 self._measure(entrants, num_frames, bar)
+            for entrant in entrants:
+                entrant.child.close()
+            for contestant in self._contestants if plan.levels else ():
+                bar.set_description(f"clients of {contestant.name}")
+                self._load(contestant)
+                bar.update()
         if not any(point.trials for point in outcome.points):
             raise StreamError(f"nothing could be measured: {outcome.points[0].error}")
         return outcome
@@ -181,11 +184,16 @@ class Bench:
             right += [is_right(answer, question.answers) for answer, question in pairs]
         return sum(right) / len(right)
 
-    def _load(self, entrant: _Entrant) -> None:
-        plan, name = self._plan, entrant.contestant.name
+    def _load(self, contestant: Contestant) -> None:
+        """Let clients ask in a fresh process: their threads take memory, and some may be out."""
+        plan, child = self._plan, Child(contestant.make)
+        entrant = _Entrant(contestant=contestant, child=child)
         arguments = (plan.clip, plan.loaded_frames, plan.questions, plan.levels)
-        loads = _call(entrant, plan, "load", *arguments) or ()
-        self.outcome.loads += [(name, load) for load in loads]
+        try:
+            loads = _call(entrant, plan, "load", *arguments) or ()
+        finally:
+            child.close()
+        self.outcome.loads += [(contestant.name, load) for load in loads]
         self._changed(self.outcome)
 
 

@@ -143,11 +143,13 @@ def test_known_answers_give_an_accuracy(log: list, make_trial: MakeTrial) -> Non
     assert [point.accuracy for point in outcome.points] == [0.5, 0.5, 0.5, None]
 
 
-def test_clients_come_before_anyone_is_out(log: list, make_trial: MakeTrial) -> None:
+def test_clients_ask_a_fresh_process_also_of_who_is_out(log: list, make_trial: MakeTrial) -> None:
     outcome = bench(replace(PLAN, levels=(1, 4)), log, make_trial, a=1000, b=2)
     assert [(name, load.num_clients) for name, load in outcome.loads] == [
         (f"{name}, m, local", number) for name in "ab" for number in (1, 4)
     ]
+    closed = [name for name, _ in log if name.endswith("closed")]
+    assert closed.count("a closed") == closed.count("b closed") >= 2
 
 
 def test_what_has_been_measured_is_told_point_by_point(log: list, make_trial: MakeTrial) -> None:
