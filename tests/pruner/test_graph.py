@@ -125,13 +125,23 @@ def test_a_frame_does_not_depend_on_the_others():
     assert torch.equal(together[1], torch.cat([degrees for _, degrees in alone]))
 
 
+def test_small_frames_are_worked_on_together_and_come_out_as_alone():
+    features = clustered(11, 36)
+    nodes = make_nodes(features)
+    assert nodes.frames_per_batch == 12
+    together = propagate(nodes, settings=TWO_STEPS)
+    alone = [propagate(make_nodes(frame[None]), settings=TWO_STEPS) for frame in features]
+    assert torch.equal(together[0], torch.cat([scores for scores, _ in alone]))
+    assert torch.equal(together[1], torch.cat([degrees for _, degrees in alone]))
+
+
 @pytest.mark.parametrize("num_rows", [1, 7, 64])
 def test_strips_and_batches_do_not_matter(monkeypatch, num_rows):
     base, grid = make_nodes(clustered(3, 40)), make_nodes(clustered(3, 55, seed=1))
     pruned = torch.arange(55).expand(3, 55) % 3 > 0
     before = propagate(grid, settings=TWO_STEPS), cross_scores(base, grid, pruned)
     monkeypatch.setattr(pruner.edges, "_CPU_ROWS", num_rows)
-    monkeypatch.setattr(pruner.batches, "_CPU_FRAMES", 2)
+    monkeypatch.setattr(pruner.batches, "_CPU_PAIRS", 2 * 55**2)
     after = propagate(grid, settings=TWO_STEPS), cross_scores(base, grid, pruned)
     torch.testing.assert_close(before, after, rtol=1e-5, atol=1e-7)
 

@@ -83,7 +83,7 @@ def test_every_bad_token_is_counted(dtype: torch.dtype) -> None:
 def test_batches_hold_the_nodes_of_all_frames(
     monkeypatch: pytest.MonkeyPatch, frames_together: int, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(pruner.batches, "_CPU_FRAMES", frames_together)
+    monkeypatch.setattr(pruner.batches, "_CPU_PAIRS", frames_together * 150**2)
     tokens = features(dtype).repeat(2, 1, 1)
     expected = make_nodes(tokens)
     grid = tokens.unflatten(1, (10, 15))

@@ -26,11 +26,24 @@ def python(code: str) -> str:
 
 
 def test_settings_left_to_the_machine() -> None:
-    threads = torch.get_num_threads()
     options = ModelOptions()
     expected = {False: ("cpu", torch.float32), True: ("cuda", torch.bfloat16)}
     assert prepare_torch(options) == expected[torch.cuda.is_available()]
-    assert torch.get_num_threads() == threads
+
+
+def test_threads_left_to_the_machine_are_as_torch_has_them_whatever_was_set_before() -> None:
+    code = """
+import torch
+from workers.process import ModelOptions, prepare_torch
+threads = torch.get_num_threads()
+prepare_torch(ModelOptions(device="cpu"))
+assert torch.get_num_threads() == threads
+prepare_torch(ModelOptions(device="cpu", num_threads=threads + 1))
+assert torch.get_num_threads() == threads + 1
+prepare_torch(ModelOptions(device="cpu"))
+print(torch.get_num_threads() == threads)
+"""
+    assert python(code) == "True"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
