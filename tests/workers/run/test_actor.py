@@ -38,6 +38,35 @@ def test_output_and_note_come_in_turn_before_what_went_wrong(limits: list[int]) 
     assert limits == []
 
 
+class Clock:
+    """Shows what it is set to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+def test_a_note_tells_the_time_in_the_stage_and_not_that_of_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("workers.run.actor.time", clock)
+
+    class Worker:
+        def run(self, request: Any, *inputs: Any) -> Iterator[tuple[Any, Note]]:
+            for seconds in (2.0, 3.0):
+                clock.now += seconds
+                yield request, Note(news=None, seconds={}, peak_memory_bytes=1)
+
+    busy = []
+    for number, result in enumerate(StageActor(Worker).run("request")):
+        clock.now += 100.0
+        busy += [result.busy_seconds] if number % 2 else []
+    assert busy == [2.0, 3.0]
+
+
 def test_memory_is_limited_once_and_its_lack_told_as_such(limits: list[int]) -> None:
     actor = StageActor(Glutton, GIB // 4)
     for _ in range(2):
