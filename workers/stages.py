@@ -6,18 +6,15 @@ stage remembers a request, so any worker may take the next one; what they hold o
 prefix caches) changes the time an answer takes and never the answer.
 """
 
-import io
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from workers.arrays import UInt8Array
 from workers.disk.requests import SaveRequest, StoreRequest
-from workers.frames import PictureChunk, Pruning, RankedFrames, TileChunk
+from workers.frames import PictureChunk, RankedFrames, TileChunk
 from workers.messages import (
     AllocateRequest,
     EncodeNews,
@@ -57,18 +54,18 @@ class ReadStage:
 
     def run(self, request: ReadRequest) -> Iterator[Result]:
         """Yield a ``TileChunk`` or ``PictureChunk`` for each chunk; the news are ``ReadNews``."""
+        from workers.video.anchored import read_anchored
         from workers.video.decode import read_pictures
+        from workers.video.thumbnail import make_thumbnail
         from workers.vision.tiles import cut_chunk
 
-        pictures = read_pictures(request.segment)
-        anchor = None
-        if request.anchor is not None:
-            (anchor,) = read_pictures(request.anchor)
+        if request.gated:
+            pictures = read_anchored(request.segment, request.anchor)
+        else:
+            pictures = ((chunk, chunk) for chunk in read_pictures(request.segment))
         for part in request.segment.chunks():
             start = time.perf_counter()
-            chunk = whole = next(pictures)
-            if request.gated:
-                anchor, whole = _with_anchor(anchor, chunk, part.first_frame)
+            chunk, whole = next(pictures)
             decoded = time.perf_counter()
             exact = request.resize == "exact" and len(chunk)
             output = cut_chunk(whole, request.tiles) if exact else whole
@@ -142,6 +139,8 @@ class EncodeStage:
             yield output, note(news, {stage: time.perf_counter() - start})
 
     def _encode(self, request: EncodeRequest, chunk: TileChunk | PictureChunk) -> Result:
+        from workers.vision.ranked import rank_frames
+
         start = time.perf_counter()
         chunk, groups, num_tiles = self._features(request, chunk)
         self._encoder.wait()  # or ranking, which needs the features first, would seem to take both
@@ -149,7 +148,7 @@ class EncodeStage:
         ranked, prune_seconds = [], []
         for pruning in request.prunings:
             begun = time.perf_counter()
-            ranked.append(self._rank(chunk, groups, pruning))
+            ranked.append(rank_frames(chunk, groups, pruning, dtype=self._dtype))
             prune_seconds.append(time.perf_counter() - begun)
         news = EncodeNews(prune_seconds=tuple(prune_seconds), num_encoded_tiles=num_tiles)
         return tuple(ranked), note(news, {"encode": encoded - start})
@@ -177,65 +176,6 @@ class EncodeStage:
         from workers.vision.resize import cut_pictures_on
 
         return cut_pictures_on(self._encoder.device, chunk.pictures, tiles)
-
-    def _rank(
-        self,
-        chunk: TileChunk | PictureChunk,
-        groups: "list[FrameFeatures]",
-        pruning: Pruning,
-    ) -> RankedFrames:
-        """Rank the frames of a chunk, which come in runs of one layout."""
-        from pruner import Task, gather_tokens, rank
-        from workers.arrays import pack
-
-        orders, kept, informativeness, layouts, counts = [], [], [], [], []
-        first = 0
-        for features in groups:
-            frames = chunk.frame_indices[first : first + len(features)].tolist()
-            first += len(features)
-            task = Task(
-                num_keep=min(pruning.num_keep, features.layout.num_tokens),
-                frame_indices=frames,
-                settings=pruning.settings,
-                seed=pruning.seed,
-                newlines_last=pruning.newlines_last,
-            )
-            ranking = rank(pruning.method, features.base, features.grid, task)
-            order = ranking.order[:, : pruning.max_keep]  # (n, k)
-            tokens = gather_tokens(features.base, features.grid, features.newline, order)
-            orders.append(pack(order.flatten()))
-            kept.append(pack(tokens.flatten(0, 1)))
-            informativeness.append(pack(ranking.informativeness))
-            layouts += [features.layout] * len(frames)
-            counts += [order.shape[1]] * len(frames)
-        return RankedFrames(
-            clip_id=chunk.clip_id,
-            frame_indices=chunk.frame_indices,
-            pts_seconds=chunk.pts_seconds,
-            layouts=tuple(layouts),
-            counts=np.array(counts, np.int64),
-            order=_join(orders),
-            features=_join(kept),
-            dtype=self._dtype,
-            informativeness=_join(informativeness),
-        )
-
-
-def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenate arrays along their first axis; one alone is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _with_anchor(
-    anchor: PictureChunk | None, chunk: PictureChunk, first_frame: int
-) -> tuple[PictureChunk | None, PictureChunk]:
-    """Return the anchor of a chunk that covers the frames from one on, and the chunk behind it.
-
-    A chunk that begins its group holds its anchor itself, if that could be read at all.
-    """
-    if first_frame == anchor_of(first_frame):
-        return chunk[np.flatnonzero(chunk.frame_indices == first_frame)], chunk
-    return anchor, chunk if anchor is None else chunk.behind(anchor)
 
 
 def _allocate(request: AllocateRequest, inputs: tuple[tuple[RankedFrames, ...], ...]) -> Result:
@@ -277,14 +217,3 @@ def note(news: Any, seconds: Mapping[str, float]) -> Note:
         peak_memory_bytes=peak_memory_bytes(),
         cpu_seconds=time.process_time(),
     )
-
-
-def make_thumbnail(picture: UInt8Array, width: int) -> bytes:
-    """Return a picture (height, width, 3) as a JPEG at most ``width`` pixels across."""
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    image.thumbnail((width, width * picture.shape[0]), Image.Resampling.BICUBIC)
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return data.getvalue()

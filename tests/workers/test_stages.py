@@ -26,10 +26,11 @@ from workers.messages import (
     ReadRequest,
 )
 from workers.process import ModelOptions
-from workers.stages import EncodeStage, GenerateStage, ReadStage, make_thumbnail
+from workers.stages import EncodeStage, GenerateStage, ReadStage
 from workers.video.images import open_images
 from workers.video.segments import Segment, cut_segments
 from workers.video.source import open_source
+from workers.video.thumbnail import make_thumbnail
 from workers.vision.encoder import FrameFeatures, VisionEncoder
 from workers.vision.geometry import TileGeometry, read_geometry
 from workers.vision.resize import cut_pictures_on
