@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test test-slow test-gpu chaos lint format benchmark
+.PHONY: demo test test-slow test-gpu test-quantize chaos lint format benchmark
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ test-slow: $(VENV)/.installed
 
 test-gpu: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -m gpu
+
+test-quantize: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[quantize]'
+	$(VENV)/bin/python -m pytest tests/workers/llm/test_quantized.py tests/streaming/test_backends.py
 
 chaos: $(VENV)/.installed
 	$(VENV)/bin/python -m tests.chaos.killing --kills 100

@@ -10,6 +10,7 @@ from streaming.options import Options
 from streaming.sample import SampledClip
 from workers.arrays import Int64Array
 from workers.errors import ContextError, InputError
+from workers.llm.backends import backend_of
 from workers.llm.prompt import ChatTemplate, timestamp_text
 from workers.video.sampling import thin_frames
 
@@ -114,7 +115,8 @@ def are_compact(options: Options, cost: PromptCost, lengths: Int64Array) -> bool
             f"context holds {cost.context}: use --position-ids auto, or lower --num-frames to at "
             f"most {max(0, room // step)}"
         )
-    return options.budget.position_ids == "compact" or not fits
+    keeps_places = backend_of(options.model).positions
+    return options.budget.position_ids == "compact" or not (fits and keeps_places)
 
 
 def count_timestamps(template: ChatTemplate, timestamps: Sequence[str]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from streaming.ranges import Flag, check_group, group, option
 from streaming.run_options import RunOptions
 from workers.errors import InputError
 from workers.llm.answer import SamplingOptions
+from workers.llm.backends import backend_of
 from workers.process import ModelOptions
 
 RIVALS = (("num_frames", "fps"), ("budget", "keep_ratio"))
@@ -168,6 +169,16 @@ class Options:
             least=1,
             most=100_000_000,
         ),
+        llm_weights=Flag(
+            help="of the language model: in its dtype, or as int8, in half of bfloat16's memory "
+            "(needs the extra quantize)",
+            choices=("dtype", "int8"),
+        ),
+        llm_server=Flag(
+            help="URL of a vLLM server (--enable-prompt-embeds) that holds the checkpoint's "
+            "language half, instead of loading it here"
+        ),
+        llm_key_file=Flag(help="file with the key that --llm-server asks for"),
     )
     frames: FrameOptions = group(FrameOptions, "which frames are looked at, and how they are read")
     pruning: PruningOptions = group(PruningOptions, "which tokens of a frame are kept first")
@@ -196,5 +207,25 @@ class Options:
                 f"--temperature {self.generation.temperature:g}: must be 0, or at least "
                 f"{_LEAST_TEMPERATURE:g}"
             )
+        _check_backend(self)
         if self.pruning.pruner == "none" and (self.budget.budget or self.budget.keep_ratio):
             raise InputError("--pruner none keeps every token: leave out --budget and --keep-ratio")
+
+
+def _check_backend(options: Options) -> None:
+    """Refuse what the language model behind the options cannot do."""
+    backend = backend_of(options.model)
+    pruner = options.pruning.pruner
+    if METHODS[pruner].scope == "model" and not backend.layer_pruning:
+        raise InputError(
+            f"--pruner {pruner} leaves tokens out between two layers, which {backend.option} "
+            "cannot: leave out one of the two"
+        )
+    if options.budget.position_ids == "original" and not backend.positions:
+        raise InputError(
+            f"--position-ids original: {backend.option} numbers tokens without gaps: leave it out"
+        )
+    if options.model.llm_server is None and options.model.llm_key_file is not None:
+        raise InputError("--llm-key-file is that of --llm-server: give both, or none")
+    if options.model.llm_server is not None and options.model.llm_weights != "dtype":
+        raise InputError("--llm-weights: --llm-server holds the weights: leave out one of the two")

@@ -1,6 +1,7 @@
 """The process a stage runs in: its environment, its threads, its device and its memory."""
 
 import ctypes
+import logging
 import os
 import re
 import resource
@@ -30,6 +31,12 @@ class ModelOptions:
     dtype: str = "auto"
     cache_tokens: int = 16_384
     """Prompt tokens whose keys and values a language model keeps for later questions."""
+    llm_weights: str = "dtype"
+    """How the language model's weights are held: in ``dtype``, or as ``"int8"``."""
+    llm_server: str | None = None
+    """URL of a vLLM server that holds the language model, instead of loading it."""
+    llm_key_file: str | None = None
+    """Of the key that the server asks for."""
     num_threads: int = 0
     """Threads of one worker's tensor operations; 0 leaves torch's default."""
 
@@ -46,7 +53,10 @@ def prepare_process() -> None:
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     # Ray would print each worker's death, at length, to stdout.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    # And it would not show a cluster that asks for one the token it has itself put there.
+    # Where torchao is installed, transformers imports it, and both warn of kernels for other GPUs.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Ray would not show a cluster that asks for one the token it has itself put there.
     if os.path.exists(os.path.expanduser("~/.ray/auth_token")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from workers.disk.requests import SaveRequest, StoreRequest
 from workers.frames import PictureChunk, RankedFrames, TileChunk
+from workers.llm.backends import backend_of
 from workers.messages import (
     AllocateRequest,
     EncodeNews,
@@ -192,16 +193,7 @@ class GenerateStage:
     """From a visual sequence and a prompt to an answer."""
 
     def __init__(self, options: ModelOptions) -> None:
-        from workers.checkpoint import locate
-        from workers.llm.model import LanguageModel
-
-        device, dtype = prepare_torch(options)
-        self._model = LanguageModel(
-            locate(options.model),
-            device=device,
-            dtype=dtype,
-            cache_tokens=options.cache_tokens,
-        )
+        self._model = backend_of(options).load(options)
 
     def run(self, request: GenerateRequest, visual: VisualSequence) -> Iterator[Result]:
         """Yield no outputs; the news are the answer's text as it comes, then the whole of it."""

@@ -11,7 +11,7 @@ from streaming.options import Options
 from workers.checkpoint import locate, read_config
 from workers.version import package_version
 
-_WITHOUT_EFFECT = ("run", "store", "cache_tokens")
+_WITHOUT_EFFECT = ("run", "store", "cache_tokens", "llm_key_file")
 """Groups and names of options."""
 
 

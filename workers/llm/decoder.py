@@ -24,6 +24,7 @@ from workers.llm.choosing import choose
 from workers.llm.fastv import LayerPruning
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
+from workers.llm.quantized import quantize
 from workers.llm.rows import Row, RowCache, attend_by_row, make_readings
 from workers.llm.saying import Saying, end_tokens, read_controls, say
 from workers.visual import VisualSequence
@@ -50,17 +51,27 @@ class Decoder:
             model, loaded in ``dtype``.
         device: torch device name.
         dtype: torch dtype of the weights.
+        weights: ``"int8"`` to hold them in that; see :func:`workers.llm.quantized.quantize`.
 
     Raises:
-        ModelError: the checkpoint cannot be used.
+        ModelError: the checkpoint cannot be used, or torchao is not installed.
     """
 
-    def __init__(self, model: str | PreTrainedModel, *, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        *,
+        device: str,
+        dtype: torch.dtype,
+        weights: str = "dtype",
+    ) -> None:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         self._device = torch.device(device)
         self._dtype = dtype
         loaded = _load(model, dtype) if isinstance(model, str) else model
+        if weights == "int8":
+            quantize(loaded, self._device)
         self._model: Any = loaded.to(self._device)
         attend_by_row(self._model)
         self._rows_are_alike = rows_are_alike(self._model, MOST_TOGETHER)

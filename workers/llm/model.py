@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from workers.checkpoint import locate
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.context import check_context, check_layer
 from workers.llm.decoder import Decoder, Prefix
@@ -15,7 +16,20 @@ from workers.llm.prompt import Prompt
 from workers.llm.question import Question
 from workers.llm.tokenizer import read_tokenizer
 from workers.llm.turn import Turn
+from workers.process import ModelOptions, prepare_torch
 from workers.visual import VisualSequence
+
+
+def load_language_model(options: ModelOptions) -> "LanguageModel":
+    """Return the language model that the options name; raises ModelError where it cannot be."""
+    device, dtype = prepare_torch(options)
+    return LanguageModel(
+        locate(options.model),
+        device=device,
+        dtype=dtype,
+        cache_tokens=options.cache_tokens,
+        weights=options.llm_weights,
+    )
 
 
 class LanguageModel:
@@ -30,16 +44,23 @@ class LanguageModel:
         device: torch device name.
         dtype: torch dtype of the weights.
         cache_tokens: tokens of earlier prompts that are kept; the last one's are in any case.
+        weights: how they are held; see :class:`Decoder`.
 
     Raises:
         ModelError: the checkpoint cannot be used.
     """
 
     def __init__(
-        self, location: str, *, device: str, dtype: torch.dtype, cache_tokens: int = 16_384
+        self,
+        location: str,
+        *,
+        device: str,
+        dtype: torch.dtype,
+        cache_tokens: int = 16_384,
+        weights: str = "dtype",
     ) -> None:
         self._tokenizer = read_tokenizer(location).load()
-        self._decoder = Decoder(location, device=device, dtype=dtype)
+        self._decoder = Decoder(location, device=device, dtype=dtype, weights=weights)
         self._prefixes: PrefixCache[Prefix] = PrefixCache(cache_tokens)
         self._waiting: deque[Question] = deque()
         self._thread = ModelThread()
