@@ -104,6 +104,8 @@ def test_the_answer_is_that_of_one_process(
     assert kept(answer) == kept(expected)
     assert answer.warnings == ()
     assert answer.num_visual_tokens == 200
+    assert 0 < answer.seconds["transfer"] < answer.elapsed_seconds * len(answer.peak_memory_bytes)
+    assert "transfer" not in expected.seconds
     workers = {"decoder-0", "decoder-1", "encoder-0", "encoder-1", "llm-0"}
     assert {"driver", "llm-0"} <= set(answer.peak_memory_bytes) <= {"driver", *workers}
 
