@@ -126,7 +126,10 @@ def test_a_frame_that_kills_its_worker_four_times_is_left_out_and_named(
 
 @pytest.mark.parametrize(
     "deaths",
-    [{}, {"read-21": 2, "encode-9": 2, "encode-16": 2, "read-32": 2}],
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"read-21": 2, "encode-9": 2, "encode-16": 2, "read-32": 2},
+    ],
     ids=["undisturbed", "frames are tried alone"],
 )
 def test_gated_frames_do_not_depend_on_where_and_how_often_they_are_tried(
@@ -221,7 +224,7 @@ def ask_at_once(
         return [each.answer for pieces in asked for each in pieces if isinstance(each, Answer)]
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_questions_asked_at_once_are_answered_as_alone_in_fewer_passes(
     clip: Path, options: Options, tmp_path: Path, executor: str
 ) -> None:

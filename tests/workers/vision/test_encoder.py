@@ -238,6 +238,7 @@ for geometry in (cpu.geometry, cpu.geometry.without_grid()):
 """
 
 
+@pytest.mark.slow
 def test_an_accelerator_gives_the_same_features_whatever_is_beside(checkpoint: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ON_ACCELERATOR, str(checkpoint)],

@@ -107,6 +107,7 @@ print(tiles.device, (tiles.cpu().numpy() == exact).all(), frames == exact_frames
 """
 
 
+@pytest.mark.slow
 def test_on_an_accelerator_tiles_are_the_exact_ones() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ON_ACCELERATOR],
