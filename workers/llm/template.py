@@ -1,7 +1,7 @@
 """A checkpoint's chat template, rendered as transformers renders it, in a sandbox."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,21 +36,19 @@ class Template:
         except jinja2.TemplateError as error:
             raise ModelError(f"{location}: chat template: {error}") from None
 
-    def render(self, question: str, num_frames: int, now: datetime) -> str:
-        """Return the prompt's text: the frames, the question and the answer's opening.
+    def render(self, messages: Sequence[Mapping[str, Any]], now: datetime) -> str:
+        """Return the prompt's text: what was said, and the answer's opening.
 
         Args:
-            question: the user's text.
-            num_frames: images before it.
+            messages: of the conversation, with images and texts.
             now: the time that the template may ask for.
 
         Raises:
             ModelError: it cannot render this conversation.
         """
-        content = [{"type": "image"}] * num_frames + [{"type": "text", "text": question}]
         try:
             return self._template.render(
-                messages=[{"role": "user", "content": content}],
+                messages=messages,
                 tools=None,
                 documents=None,
                 add_generation_prompt=True,

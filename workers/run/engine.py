@@ -14,13 +14,17 @@ from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNe
 from workers.errors import StreamError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
-from workers.messages import AllocateRequest, Clip, GenerateRequest
+from workers.messages import AllocateRequest, Clip, GenerateRequest, SourceRequest
 from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
 from workers.run.meter import Meter
 from workers.run.queue import Company, Unit
 from workers.run.schedule import Schedule
 from workers.run.worker import InputLostError, Worker
+from workers.video.source import Source
 from workers.visual import Allocation, KeptFrame
+
+_MAX_DEATHS_OPENING = 2
+"""Of decoders, until a clip that they are opening is taken for the reason."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -103,6 +107,22 @@ class Engine:
     def cpu_seconds(self) -> Mapping[str, float]:
         """Of the process of every worker that has answered, by the worker's name, so far."""
         return self._schedule.cpu_seconds
+
+    def open(self, request: SourceRequest, name: str) -> Source:
+        """Open a clip in a decoder, which on Ray is killed if it hangs or takes too much memory.
+
+        Args:
+            request: what to open.
+            name: of the clip, for errors.
+
+        Raises:
+            VideoError: it cannot be read.
+            StreamError: decoders died on it, or the engine is closed.
+        """
+        job = CallJob("decoder", f"{name}: opening it", max_deaths=_MAX_DEATHS_OPENING)
+        ((_, source),) = self._schedule.listen(job, [("decoder", Unit(job=job, request=request))])
+        opened: Source = source
+        return opened
 
     def encode(
         self, clip: Clip, show: Callable[[Progress], None] = lambda progress: None

@@ -90,10 +90,11 @@ class Job:
 class CallJob(Job):
     """One unit whose results are the caller's events: (handle, note)."""
 
-    def __init__(self, kind: str, what: str) -> None:
+    def __init__(self, kind: str, what: str, max_deaths: int = MAX_DEATHS) -> None:
         super().__init__()
         self.kind = kind
         self.what = what
+        self.max_deaths = max_deaths
         self._seen = self._position = 0
 
     def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:

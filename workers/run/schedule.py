@@ -18,7 +18,7 @@ from typing import Any
 
 from workers.errors import StreamError, WorkerError
 from workers.messages import Note
-from workers.run.jobs import MAX_DEATHS, CallJob, Job, KindAndUnit
+from workers.run.jobs import CallJob, Job, KindAndUnit
 from workers.run.meter import Meter, NoMeter, readings
 from workers.run.queue import Unit, UnitQueue
 from workers.run.worker import InputLostError, Worker, WorkerDiedError
@@ -242,10 +242,11 @@ class Schedule:
         with self._turn:
             if unit.job.ended:
                 return
-            if isinstance(unit.job, CallJob) and unit.deaths + 1 >= MAX_DEATHS:
+            deaths = unit.deaths + 1
+            if isinstance(unit.job, CallJob) and deaths >= unit.job.max_deaths:
                 self._end(
                     unit.job,
-                    WorkerError(f"{unit.job.what} killed its worker {MAX_DEATHS} times ({error})"),
+                    WorkerError(f"{unit.job.what} killed its worker {deaths} times ({error})"),
                 )
                 return
             self._push(unit.job.after_death(unit, error.reason), first=True)
