@@ -10,7 +10,7 @@ from streaming.command import check_text, suggest
 from streaming.flags import change, places
 from streaming.options import Options
 from streaming.serve.content import ClipPart, read_content
-from streaming.serve.failures import bad_request
+from streaming.serve.failures import bad_request, explain
 from streaming.serve.schemas import choices_of
 from workers.errors import InputError
 from workers.llm.choices import check_choices
@@ -201,7 +201,7 @@ def _changed(options: Options, values: Mapping[str, object]) -> Options:
     try:
         return change(options, values, source="")
     except InputError as error:
-        raise bad_request(str(error)) from None
+        raise explain(error) from None
 
 
 def _model(body: Mapping[str, Any]) -> str | None:

@@ -68,14 +68,14 @@ class Fetcher:
         """Fetch, or return where a redirect leads."""
         address = check_host(url, self.allowed, self.resolve)
         with _told(), closing(self._connect(url, address, end)) as link, _ended_at(link, end):
-            connection = http.client.HTTPConnection(url.host, url.port)
+            connection = http.client.HTTPSConnection(url.host, url.port)
             connection.sock = link
             headers = {"Accept-Encoding": "identity", "User-Agent": "mr-stream"}
             connection.request("GET", url.target, headers=headers)
-            response = connection.getresponse()
-            if response.status in _REDIRECTS:
-                return response.getheader("Location", "")
-            self._read(response, write)
+            with closing(connection), connection.getresponse() as response:
+                if response.status in _REDIRECTS:
+                    return response.getheader("Location", "")
+                self._read(response, write)
         return None
 
     def _connect(self, url: MediaUrl, address: str, end: float) -> socket.socket:
@@ -91,6 +91,8 @@ class Fetcher:
             raise too_large(self.max_bytes)
         while block := response.read(_BLOCK_BYTES):
             write(block)
+        if response.length:  # else a body that is cut off ends like any other
+            raise _unreachable("it was cut off")
 
 
 @contextmanager
@@ -101,12 +103,10 @@ def _ended_at(link: socket.socket, end: float) -> Iterator[None]:
     timer.start()
     try:
         yield
-    except (OSError, http.client.HTTPException, ValueError):
-        if time.monotonic() >= end:
-            raise _unreachable("it did not come in time") from None
-        raise
     finally:
         timer.cancel()
+        if time.monotonic() >= end:
+            raise _unreachable("it did not come in time") from None
 
 
 def _cut(link: socket.socket) -> None:

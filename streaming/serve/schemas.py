@@ -6,6 +6,7 @@ refused rather than asked for in words.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import Any
@@ -38,9 +39,7 @@ def choices_of(response_format: Any) -> tuple[str, ...]:
         raise _refused("response_format must be of type text or json_schema")
     named = response_format.get("json_schema")
     schema = named.get("schema") if isinstance(named, dict) else None
-    instances = list(islice(_instances(schema), MOST_CHOICES + 1))
-    if len(instances) > MOST_CHOICES:
-        raise _refused(f"the schema has more than {MOST_CHOICES} instances")
+    instances = _few(schema)
     if len(instances) < 2:
         raise _refused("the schema leaves nothing to choose")
     return tuple(dict.fromkeys(json.dumps(each, ensure_ascii=False) for each in instances))
@@ -89,13 +88,21 @@ def _objects(rules: Mapping[str, Any]) -> Iterator[Any]:
     ):
         raise _refused(_TAKEN)
     each = [_few(schema) for schema in properties.values()]
+    _check_number(math.prod(map(len, each)))
     for values in product(*each):
         yield dict(zip(properties, values, strict=True))
 
 
 def _few(schema: Any) -> Sequence[Any]:
-    """Return the instances of a property, more of which than are taken in all are not listed."""
-    return list(islice(_instances(schema), MOST_CHOICES + 1))
+    """Return the instances, if they are not too many, which is found out without listing them."""
+    instances = list(islice(_instances(schema), MOST_CHOICES + 1))
+    _check_number(len(instances))
+    return instances
+
+
+def _check_number(number: int) -> None:
+    if number > MOST_CHOICES:
+        raise _refused(f"the schema has more than {MOST_CHOICES} instances")
 
 
 def _refused(reason: str) -> RequestError:

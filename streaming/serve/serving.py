@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{port}", file=output, flush=True)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=_CLOSE_SECONDS,
+            app, http="h11", log_level="warning", access_log=False,
+            timeout_graceful_shutdown=_CLOSE_SECONDS,
             server_header=False, h11_max_incomplete_event_size=2**16,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listener])
@@ -88,8 +89,8 @@ def read_key(file: str | None) -> str | None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is not text"
         raise InputError(f"--api-key-file {file}: {reason}") from None
-    if not key or len(key.split()) > 1:
-        raise InputError(f"--api-key-file {file}: must hold one key, without blanks")
+    if not key or len(key.split()) > 1 or not key.isascii():
+        raise InputError(f"--api-key-file {file}: must hold one key, plain and without blanks")
     return key
 
 
