@@ -119,7 +119,8 @@ def listening(options: ServerOptions) -> Iterator[socket.socket]:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise OutputError(f"--host {host} --port {port}: {error.strerror}") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OutputError(f"--host {host} --port {port}: {reason}") from None
     with listener:
         yield listener
 
