@@ -22,6 +22,7 @@ from streaming.serve.app import create_app
 from streaming.serve.download import Fetcher
 from streaming.serve.files import Files
 from streaming.serve.guard import Guard
+from streaming.serve.key import KEY_VARIABLE, read_key
 from streaming.serve.media import Media
 from streaming.serve.options import ServerOptions
 from streaming.serve.service import Service
@@ -31,7 +32,6 @@ from workers.errors import InputError, OutputError, StreamError
 from workers.run.engine import Engine
 from workers.video.images import open_images
 
-KEY_VARIABLE = "MR_STREAM_API_KEY"
 _DECODE_SECONDS = 20.0
 _DECODER_GIB = 2.0
 _CLOSE_SECONDS = 10
@@ -73,25 +73,6 @@ def settled(options: ServerOptions) -> ServerOptions:
         },
         source="",
     )
-
-
-def read_key(file: str | None) -> str | None:
-    """Return the key that clients must show: of the file, else of the environment.
-
-    Raises:
-        InputError: the file cannot be read, or holds no key.
-    """
-    if file is None:
-        return os.environ.get(KEY_VARIABLE) or None
-    try:
-        with open(file, encoding="utf-8") as opened:
-            key = opened.read(4096).strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is not text"
-        raise InputError(f"--api-key-file {file}: {reason}") from None
-    if not key or len(key.split()) > 1 or not key.isascii():
-        raise InputError(f"--api-key-file {file}: must hold one key, plain and without blanks")
-    return key
 
 
 def check_address(options: ServerOptions, key: str | None) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from streaming.serve import command
+from streaming.serve.key import read_key
 from streaming.serve.options import ServerOptions
-from streaming.serve.serving import read_key, settled
+from streaming.serve.serving import settled
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +84,6 @@ def test_an_address_in_use_is_told_before_models_are_loaded(
 def test_clips_are_decoded_where_they_can_be_killed_for_it() -> None:
     run = settled(ServerOptions()).run
     assert (run.executor, run.decode_seconds, run.decoder_gib) == ("ray", 20.0, 2.0)
-
-
-def test_a_name_or_value_of_the_server_may_stand_in_the_file() -> None:
-    text = Path("configs/serve.yaml").read_text()
-    assert text.startswith("# python -m streaming.serve --config configs/serve.yaml")
 
 
 @pytest.mark.slow
