@@ -41,7 +41,7 @@ def create_app(
     """
     app = FastAPI(title="mr-stream", docs_url=None, redoc_url=None, openapi_url=None)
     pump = Pump(options.load.max_queue)
-    metrics = Metrics(lambda: pump.running)
+    metrics = Metrics(lambda: pump.running, lambda: pump.waiting)
     _tell_errors(app, metrics)
     Status(service, metrics, is_ready).add_to(app)
     Uploads(files).add_to(app)

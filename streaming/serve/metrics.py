@@ -14,14 +14,14 @@ class Metrics:
     """Counts for one server.
 
     Args:
-        running: returns how many requests are being answered or wait.
+        running: returns how many answers have begun and not ended.
+        waiting: returns how many have not begun.
     """
 
-    def __init__(self, running: Callable[[], float]) -> None:
+    def __init__(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
         self._registry = CollectorRegistry()
-        self._gauge("num_requests_running", "Requests that are answered or wait").set_function(
-            running
-        )
+        self._gauge("num_requests_running", "Answers that have begun").set_function(running)
+        self._gauge("num_requests_waiting", "Answers that have not").set_function(waiting)
         self._prompt = self._counter("prompt_tokens", "Tokens of prompts, visual ones included")
         self._said = self._counter("generation_tokens", "Tokens of answers")
         self._asked = self._counter("prefix_cache_queries", "Visual tokens asked about")

@@ -24,8 +24,9 @@ class Pump:
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
+        self._num = 0
         self.running = 0
-        """Answers that are being made, also those that nobody waits for any more."""
+        """Answers of which the first piece has come, also those that nobody waits for any more."""
 
     async def run(
         self, make: Callable[[], Generator[T, None, None]], patience: Patience
@@ -44,15 +45,18 @@ class Pump:
                 loop.call_soon_threadsafe(queue.put_nowait, item)
 
         def work() -> None:
+            has_begun = 0
             try:
                 with closing(make()) as pieces:
                     for piece in pieces:
                         put((piece, None))
+                        self._count(0, 1 - has_begun)
+                        has_begun = 1
                 put((_END, None))
             except BaseException as error:
                 put((_END, error))
             finally:
-                self._leave()
+                self._count(-1, -has_begun)
 
         threading.Thread(target=work, name="answer", daemon=True).start()
         try:
@@ -66,17 +70,23 @@ class Pump:
         finally:
             patience.leave()
 
+    @property
+    def waiting(self) -> int:
+        """Answers of which nothing has come yet."""
+        return self._num - self.running
+
     def _enter(self) -> None:
         with self._lock:
-            if self.running >= self._most:
+            if self._num >= self._most:
                 raise RequestError(
                     429,
                     "too_many_requests",
                     f"{self._most} requests are being answered or wait: try again",
                     retry=_RETRY_SECONDS,
                 )
-            self.running += 1
+            self._num += 1
 
-    def _leave(self) -> None:
+    def _count(self, num: int, running: int) -> None:
         with self._lock:
-            self.running -= 1
+            self._num += num
+            self.running += running
