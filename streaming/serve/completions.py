@@ -69,6 +69,7 @@ class Completions:
         What goes wrong before the first piece has a status of its own, also where it is streamed.
         """
         started = time.perf_counter()
+        self._pump.check()  # before a body is taken that could not be answered
         chat = self._read(await _read_json(request))
         patience = Patience(self._load.request_seconds)
         watcher = asyncio.create_task(_watch(request, patience))

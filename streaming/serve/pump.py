@@ -75,15 +75,23 @@ class Pump:
         """Answers of which nothing has come yet."""
         return self._num - self.running
 
+    def check(self) -> None:
+        """Refuse another answer where there are as many as there may be.
+
+        Raises:
+            RequestError: says when to come back.
+        """
+        if self._num >= self._most:
+            raise RequestError(
+                429,
+                "too_many_requests",
+                f"{self._most} requests are being answered or wait: try again",
+                retry=_RETRY_SECONDS,
+            )
+
     def _enter(self) -> None:
         with self._lock:
-            if self._num >= self._most:
-                raise RequestError(
-                    429,
-                    "too_many_requests",
-                    f"{self._most} requests are being answered or wait: try again",
-                    retry=_RETRY_SECONDS,
-                )
+            self.check()
             self._num += 1
 
     def _count(self, num: int, running: int) -> None:

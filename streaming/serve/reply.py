@@ -80,7 +80,7 @@ def event(value: dict[str, Any]) -> bytes:
 
 
 def usage(served: Served) -> dict[str, Any]:
-    """Return the tokens of a request; those of a clip that was warm count as cached."""
+    """Return the tokens of a request; of a clip that was not encoded for it they are cached."""
     answer = served.answer
     prompt = answer.num_text_tokens + answer.num_visual_tokens
     return {
@@ -88,7 +88,7 @@ def usage(served: Served) -> dict[str, Any]:
         "completion_tokens": answer.num_answer_tokens,
         "total_tokens": prompt + answer.num_answer_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": answer.num_visual_tokens if served.warm else 0,
+            "cached_tokens": served.num_cached_tokens,
             "video_tokens": answer.num_visual_tokens,
         },
     }

@@ -49,6 +49,12 @@ class Served:
     is_cut: bool
     """Whether it ended for its length."""
 
+    @property
+    def num_cached_tokens(self) -> int:
+        """Visual tokens of a clip that was not encoded for this answer."""
+        bank = self.answer.bank
+        return self.answer.num_visual_tokens if bank is not None and bank.hit else 0
+
 
 class Service:
     """Answers questions.
