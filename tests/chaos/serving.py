@@ -129,8 +129,10 @@ def kill(server: int, client: httpx2.Client, clip: bytes, number: int) -> dict[s
     def strike() -> None:
         while sum(killed.values()) < number:
             time.sleep(float(generator.uniform(0.5, 2.5)))
-            os.kill(int(generator.choice(workers_of(server))), signal.SIGKILL)
-            killed["workers"] += 1
+            victims = workers_of(server)
+            if victims:  # else all are starting
+                os.kill(int(generator.choice(victims)), signal.SIGKILL)
+                killed["workers"] += 1
         over.set()
 
     results: list[dict[str, Any]] = []
@@ -179,6 +181,7 @@ def main() -> int:
     with serving(*words) as (server, client):
         before = ask(client, clips[0], "What number is shown?")
         damaged = fuzz(server, client, clips, arguments.clips)
+        print(json.dumps(damaged), file=sys.stderr)
         killed = kill(server, client, clips[0], arguments.kills)
         after = ask(client, clips[0] + b"\0", "What number is shown?")
     good = (

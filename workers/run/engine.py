@@ -23,8 +23,8 @@ from workers.run.worker import InputLostError, Worker
 from workers.video.source import Source
 from workers.visual import Allocation, KeptFrame
 
-_MAX_DEATHS_OPENING = 2
-"""Of decoders, until a clip that they are opening is taken for the reason."""
+_MAX_OVERRUNS_OPENING = 2
+"""Decoders that opening a clip may keep for too long, or have take too much memory."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -119,7 +119,7 @@ class Engine:
             VideoError: it cannot be read.
             StreamError: decoders died on it, or the engine is closed.
         """
-        job = CallJob("decoder", f"{name}: opening it", max_deaths=_MAX_DEATHS_OPENING)
+        job = CallJob("decoder", f"{name}: opening it", max_overruns=_MAX_OVERRUNS_OPENING)
         ((_, source),) = self._schedule.listen(job, [("decoder", Unit(job=job, request=request))])
         opened: Source = source
         return opened

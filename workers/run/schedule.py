@@ -243,7 +243,7 @@ class Schedule:
             if unit.job.ended:
                 return
             deaths = unit.deaths + 1
-            if isinstance(unit.job, CallJob) and deaths >= unit.job.max_deaths:
+            if isinstance(unit.job, CallJob) and unit.job.is_given_up(deaths, error.reason):
                 self._end(
                     unit.job,
                     WorkerError(f"{unit.job.what} killed its worker {deaths} times ({error})"),

@@ -14,7 +14,7 @@ from workers.errors import VideoOpenError, WorkerError
 from workers.messages import SourceRequest
 from workers.run.engine import Engine
 from workers.run.local import LocalWorker
-from workers.run.worker import Results, Worker, WorkerHungError
+from workers.run.worker import Results, Worker, WorkerDiedError, WorkerHungError
 from workers.stages import ReadStage
 from workers.video.images import ImageSource
 from workers.video.source import open_source
@@ -22,16 +22,15 @@ from workers.video.video_index import VideoIndex
 
 
 class Frail(LocalWorker):
-    """A decoder that hangs for a while."""
+    """A decoder that dies for a while."""
 
-    def __init__(self, hangs: int) -> None:
+    def __init__(self, deaths: Sequence[WorkerDiedError]) -> None:
         super().__init__("decoder-0", ReadStage)
-        self.hangs = hangs
+        self.deaths = list(deaths)
 
     def call(self, request: Any, inputs: Sequence[Any]) -> Results:
-        if self.hangs:
-            self.hangs -= 1
-            raise WorkerHungError("not heard of")
+        if self.deaths:
+            raise self.deaths.pop(0)
         return super().call(request, inputs)
 
     def replace(self) -> None:
@@ -39,8 +38,8 @@ class Frail(LocalWorker):
 
 
 @contextmanager
-def running(hangs: int = 0) -> Iterator[Engine]:
-    decoders: list[Worker] = [Frail(hangs)]
+def running(*deaths: WorkerDiedError) -> Iterator[Engine]:
+    decoders: list[Worker] = [Frail(deaths)]
     engine = Engine({"decoder": decoders, "encoder": [], "llm": []})
     engine.start()
     try:
@@ -54,9 +53,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(draw_clip(tmp_path_factory.mktemp("opened") / "clip.mp4", num_frames=9))
 
 
-@pytest.mark.parametrize("hangs", [0, 1])
-def test_what_is_opened_by_a_worker_is_what_is_opened_here(clip: str, hangs: int) -> None:
-    with running(hangs) as engine:
+HANGS, DIES = WorkerHungError("not heard of"), WorkerDiedError("killed")
+
+
+@pytest.mark.parametrize("deaths", [[], [HANGS], [DIES] * 3])
+def test_what_is_opened_by_a_worker_is_what_is_opened_here(
+    clip: str, deaths: list[WorkerDiedError]
+) -> None:
+    with running(*deaths) as engine:
         opened = engine.open(SourceRequest(paths=(clip,)), "the clip")
     expected = open_source(clip)
     assert isinstance(opened, VideoIndex)
@@ -75,9 +79,11 @@ def test_pictures_are_opened_as_one_clip(tmp_path: Path) -> None:
     assert opened.pictures == paths
 
 
-def test_a_clip_that_workers_die_of_is_given_up_at_the_second(clip: str) -> None:
-    with running(hangs=2) as engine:
-        with pytest.raises(WorkerError, match=r"^the clip: opening it killed its worker 2 times"):
+@pytest.mark.parametrize("deaths", [[HANGS] * 2, [DIES] * 4])
+def test_a_clip_that_workers_die_of_is_given_up(clip: str, deaths: list[WorkerDiedError]) -> None:
+    text = rf"^the clip: opening it killed its worker {len(deaths)} times"
+    with running(*deaths) as engine:
+        with pytest.raises(WorkerError, match=text):
             engine.open(SourceRequest(paths=(clip,)), "the clip")
         assert engine.failure is None
         assert engine.open(SourceRequest(paths=(clip,)), "the clip").num_frames == 9
