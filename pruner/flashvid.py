@@ -130,11 +130,7 @@ def _merge(tokens: Tensor, counts: Tensor) -> list[Kept]:
     means = torch.stack([frame.mean(dim=0, dtype=torch.float64) for frame in tokens])  # (T, D)
     lengths = segment_lengths(means)
     segments = zip(*(each.split(lengths) for each in (tokens, means, counts)), strict=True)
-    return [
-        kept
-        for segment, own, share in segments
-        for kept in _merge_segment(segment, own.mean(0), share)
-    ]
+    return [kept for segment in segments for kept in _merge_segment(*segment)]
 
 
 def _merge_segment(segment: Tensor, means: Tensor, counts: Tensor) -> list[Kept]:
