@@ -14,7 +14,7 @@ from pruner.rounding import significant_bits
 # A block of frames is chosen from at a time: the published 32, or as many as have so many tokens.
 _BLOCK_FRAMES, _BLOCK_TOKENS = 32, 16_384
 # Rows of the similarities that are worked on together, and candidates that are.
-_ROWS, _CANDIDATES = 512, 16
+_ROWS, _CANDIDATES = 1024, 16
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def representatives(tokens: Tensor, num_keep: int) -> Tensor:
         return torch.empty(0, dtype=torch.int64, device=tokens.device)
     totals = significant_bits(units @ units.sum(dim=0))  # f of one token
     chosen = [int(totals.argmax())]
-    similarity = units @ units.T  # (N, N)
+    similarity = _cosines(units)  # (N, N)
     covered = similarity[chosen[0]].clone()  # max over S, (N,)
     bounds = torch.cat([_gains(rows, covered) for rows in similarity.split(_ROWS)])
     bounds[chosen[0]] = -1
@@ -100,6 +100,16 @@ def floc(base: Tensor, grid: Tensor, budget: int) -> list[Tensor]:
         chosen = representatives(tokens.flatten(0, 1), share)
         kept += _with_newlines(chosen, share, layout, len(tokens))
     return kept
+
+
+def _cosines(units: Tensor) -> Tensor:
+    """Cosines of unit vectors (N, D), (N, N), each product computed once."""
+    cosines = units.new_empty(len(units), len(units))
+    for start in range(0, len(units), _ROWS):
+        rows = slice(start, start + _ROWS)
+        block = units[rows] @ units[start:].T
+        cosines[rows, start:], cosines[start:, rows] = block, block.T
+    return cosines
 
 
 def _gains(rows: Tensor, covered: Tensor) -> Tensor:
