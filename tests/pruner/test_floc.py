@@ -82,7 +82,8 @@ def test_lazy_and_plain_choice_are_one_where_many_tokens_repeat() -> None:
     assert (chosen[useful + 1 :].diff() > 0).all()
 
 
-def test_each_choice_is_the_best_there_is_on_many_tokens() -> None:
+def test_each_choice_is_the_best_there_is_on_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pruner.floc._ROWS", 128)
     tokens = clusters(1, 700)
     units = torch.nn.functional.normalize(tokens.double(), dim=1)
     cosines = units @ units.T
