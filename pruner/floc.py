@@ -11,7 +11,8 @@ from pruner.nodes import make_nodes
 from pruner.order import joint_order
 from pruner.rounding import significant_bits
 
-# A block of frames is chosen from at a time: the published 32, or as many as have so many tokens.
+# A block of frames is chosen from at a time: the published 32, or as many as have so many tokens,
+# whose similarities take 1 GiB. Ranks below 2^15 are also what `joint_order` tells apart.
 _BLOCK_FRAMES, _BLOCK_TOKENS = 32, 16_384
 # Rows of the similarities that are worked on together, and candidates that are.
 _ROWS, _CANDIDATES = 1024, 16
