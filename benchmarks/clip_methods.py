@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 
 from benchmarks.pruner_speed import COLUMNS, NUM_BASE, ROWS, Seconds, make_clip, run_fast, timed
@@ -30,7 +31,7 @@ def measure(options: argparse.Namespace) -> dict[str, list[Seconds]]:
     times: dict[str, list[Seconds]] = {name: [] for name in (BESIDE, *options.methods)}
     for _ in range(options.repeats + 1):
         for name, own in times.items():
-            own.append(timed(lambda name=name: run_fast(name, base, grid, num_keep), "cpu"))
+            own.append(timed(partial(run_fast, name, base, grid, num_keep), "cpu"))
     return {name: own[1:] for name, own in times.items()}
 
 
