@@ -83,12 +83,14 @@ def floc(base: Tensor, grid: Tensor, num_keep: int) -> list[Tensor]:
 def greedy(units: Tensor, num_keep: int) -> list[int]:
     """Tokens (N, D) in the order in which each raises sum_v max_{u in S} cos(v, u) most."""
     cosines = units @ units.T
+    gains, covered = cosines.sum(dim=1), cosines.new_full((len(cosines),), -1.0)
     chosen: list[int] = []
     while len(chosen) < num_keep:
-        added = cosines if not chosen else cosines - cosines[:, chosen].max(dim=1).values
-        gains = significant_bits((added.clamp_min(0) if chosen else added).sum(dim=1))
-        gains[chosen] = -1
-        chosen.append(int(gains.argmax()))
+        scores = significant_bits(gains)
+        scores[chosen] = -1
+        chosen.append(int(scores.argmax()))
+        covered = torch.maximum(covered, cosines[chosen[-1]])
+        gains = (cosines - covered).clamp_min(0).sum(dim=1)
     return chosen
 
 
