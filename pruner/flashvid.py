@@ -64,7 +64,7 @@ def diverse_tokens(units: Tensor, relevance: Tensor, num_keep: int) -> Tensor:
         gaps = torch.minimum(gaps, distances[best]) if step else distances[best]
         taken[best] = True
         chosen.append(best)
-    return torch.stack(chosen) if chosen else torch.empty(0, dtype=torch.int64)
+    return torch.stack(chosen) if chosen else relevance.new_empty(0, dtype=torch.int64)
 
 
 @torch.no_grad()
