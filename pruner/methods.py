@@ -30,8 +30,8 @@ class Method:
     ========= ============================================== =======================================
     ``frame`` by ranking inside one frame; a share is a      ``(base, grid, task) -> Ranking``
               prefix
-    ``share`` inside one frame, told its final share         ``(base, grid, newline, shares)``, to
-                                                             features and indices of each frame
+    ``share`` inside one frame, told its final share;        ``(base, grid, newline, shares)``, to
+              FlashVID reads the sum of the shares only      features and indices of each frame
     ``clip``  among all tokens of the clip                   ``(base, grid, budget)``, to indices
                                                              of each frame
     ``model`` inside the language model, for each question   see the function
@@ -129,6 +129,24 @@ METHODS: dict[str, Method] = {
             function="pruner.vidcom2:vidcom2",
             summary="what is unlike the rest of the clip (VidCom2, arXiv 2505.14454)",
         ),
+        Method(
+            name="vcast",
+            scope="clip",
+            function="pruner.vcast:vcast",
+            summary="where the clip turns, and what stands out (V-CAST, arXiv 2603.27650)",
+        ),
+        Method(
+            name="floc",
+            scope="clip",
+            function="pruner.floc:floc",
+            summary="what represents all tokens, by facility location (FLoC, ICLR 2026)",
+        ),
+        Method(
+            name="flashvid",
+            scope="share",
+            function="pruner.flashvid:flashvid",
+            summary="diverse tokens, the rest merged over time (FlashVID, ICLR 2026)",
+        ),
     )
 }
 
@@ -176,7 +194,8 @@ def choose(
         grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
         newline: (D,), the newline token.
         shares: F whole numbers in [0, num_tokens], newlines counted: how many tokens each frame
-            keeps. A method of scope ``clip`` shares their sum out anew; VidCom2's is at least F.
+            keeps. Methods of scope ``clip`` and FlashVID share their sum out anew; VidCom2's is at
+            least F.
 
     Returns:
         For each frame the features (k, D) of what it keeps, None where tokens are kept as they are,
