@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from streaming.bench.random_checkpoint import Shape, make_config
-from workers.vision.geometry import read_geometry
 from workers.vision.normalize import Normalization
+from workers.vision.tower import read_geometry
 from workers.vision.weights import VisionModel
 
 IMAGE_TOKEN = 3

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pruner import METHODS
 from streaming.clip_plan import ClipPlan
 from streaming.served import recorded_options
 from workers.digests import DigestMemory
@@ -90,16 +91,17 @@ def make_key(plan: ClipPlan, store: TokenStore) -> Mapping[str, Any]:
     source, clip = plan.source, plan.clip
     ranking = asdict(clip.prunings[plan.pruning])
     del ranking["num_keep"], ranking["max_keep"]
+    origin = METHODS[ranking["method"]].origin
     pictures = isinstance(source, ImageSource)
     return {
-        "version": package_version(),
+        "version": f"{package_version()} with {origin}" if origin else package_version(),
         "content": content_digest(source, store.memory),
         "positions": plan.frames.tolist(),
         "pts_seconds": source.pts_seconds(plan.frames).tolist(),
         "decoder": "pillow" if pictures else plan.options.frames.decoder,
         "resize": clip.resize,
         "gated": clip.gated,
-        "tiles": {**asdict(clip.tiles), "pinpoints": [list(each) for each in clip.tiles.pinpoints]},
+        "tiles": clip.tiles.to_json(),
         "ranking": ranking,
     }
 

@@ -183,7 +183,7 @@ def _make_model(config: Any, tokenizer: Any, dtype: str, seed: int) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = LlavaNextForConditionalGeneration(config)
-            _spread_weights(model)
+            spread_weights(model)
             _silence_words(model, tokenizer)
     finally:
         torch.set_default_dtype(before)
@@ -218,7 +218,7 @@ def _make_tokenizer() -> Any:
     )
 
 
-def _spread_weights(model: Any) -> None:
+def spread_weights(model: Any) -> None:
     """Scale every matrix by its fan-in, so that features and answers follow the pixels.
 
     Sharp attention over weak residual text makes each answer depend on the visual tokens kept.

@@ -114,9 +114,10 @@ def moved_patches(
     Returns:
         (num_base,), row-major.
     """
-    side, patch = geometry.tokens_per_side, geometry.patch_size
-    pixels, others = (torch.as_tensor(each).float() for each in (tile, anchor))
-    patches = (pixels - others).abs().view(side, patch, side, patch, 3)
+    side, size = geometry.tokens_per_side, geometry.token_size
+    seen = slice(side * size)
+    pixels, others = (torch.as_tensor(each)[:, seen, seen].float() for each in (tile, anchor))
+    patches = (pixels - others).abs().view(side, size, side, size, 3)
     moved: BoolArray = (patches.mean(dim=(1, 3, 4)) > MOST_DIFFERENCE).flatten().cpu().numpy()
     return moved
 

@@ -13,9 +13,10 @@ from transformers import LlavaNextImageProcessorPil
 from tests.workers.vision.pictures import draw_picture
 from workers.arrays import UInt8Array
 from workers.frames import PictureChunk
-from workers.vision.geometry import DEFAULT_PINPOINTS, TileGeometry, read_geometry
+from workers.vision.geometry import DEFAULT_PINPOINTS, TileGeometry
 from workers.vision.normalize import Normalization, normalize
 from workers.vision.tiles import cut_chunk, cut_pictures, cut_tiles
+from workers.vision.tower import read_geometry
 
 ROOT = Path(__file__).parents[3]
 # (height, width): 16:9, 4:3, portrait, square, panorama, tiny, one pixel, and odd ones between.
