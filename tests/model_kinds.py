@@ -1,7 +1,7 @@
 """Checkpoints of every family with random weights: configured as published, but thin.
 
-Depth of the vision towers, sizes in pixels, layers whose features are used, pinpoints and
-multipliers are those of the checkpoints named; widths and the language models' depth are not.
+Sizes in pixels, pinpoints and multipliers are those of the checkpoints named; widths and depths are
+not, and of Granite-Vision's layers -24, -20, -12 and -1 only the last keeps its number.
 """
 
 import json
@@ -37,15 +37,15 @@ CLIP = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_attention_heads": 2,
-    "num_hidden_layers": 24,
+    "num_hidden_layers": 3,
     "image_size": 336,
     "patch_size": 14,
 }
-SIGLIP = CLIP | {"model_type": "siglip_vision_model", "num_hidden_layers": 27, "image_size": 384}
+SIGLIP = CLIP | {"model_type": "siglip_vision_model", "image_size": 384}
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 128,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 32_768,
@@ -117,7 +117,7 @@ MODEL_KINDS = {
     "llava-hf/llava-interleave-qwen-0.5b-hf": ModelKind(
         model_type="llava",
         config={"vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
-        vision=SIGLIP | {"num_hidden_layers": 26, "vision_use_head": False},
+        vision=SIGLIP | {"vision_use_head": False},
         text={"model_type": "qwen2", "tie_word_embeddings": True},
         pictures=SIGLIP_PICTURES,
         tokenizer=qwen_2,
@@ -127,7 +127,7 @@ MODEL_KINDS = {
     "ibm-granite/granite-vision-3.2-2b": ModelKind(
         model_type="llava_next",
         config={
-            "vision_feature_layer": [-24, -20, -12, -1],
+            "vision_feature_layer": [-4, -3, -2, -1],
             "vision_feature_select_strategy": "full",
             "image_grid_pinpoints": GRANITE_PINPOINTS,
             "tie_word_embeddings": True,

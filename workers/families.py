@@ -65,6 +65,6 @@ def load_config(location: str) -> Any:
     family_of(raw)
     try:
         return CONFIG_MAPPING[raw["model_type"]](**raw)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{location}: transformers cannot read config.json: {reason}") from None

@@ -1,6 +1,8 @@
 """Published configurations with random weights give what transformers gives, frame to answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,17 @@ from tests.model_kinds import MODEL_KINDS, write_model
 from tests.workers.llm.visual import Asker, show_frames
 from tests.workers.vision.pictures import draw_picture
 from workers.arrays import UInt8Array, unpack
+from workers.errors import ModelError
+from workers.llm.answer import SamplingOptions
+from workers.llm.decoder import Decoder
+from workers.llm.prompt import Prompt
+from workers.llm.rows import Row
+from workers.vision.weights import load_vision
+from workers.visual import VisualSequence
 
 SIZES = {"wide": (180, 320), "tall": (400, 90)}
-QUESTIONS = ["What color is the cat?", "How many people are there?"]
+QUESTION = "What color is the cat?"
+SHORT = SamplingOptions(max_new_tokens=8)
 
 
 @pytest.fixture(scope="module", params=MODEL_KINDS)
@@ -35,9 +45,9 @@ def folder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def frames(kind: str) -> list[UInt8Array]:
-    """Two frames; those of a video are of one size."""
-    is_video = "video" in MODEL_KINDS[kind].model_type
-    sizes = [SIZES["wide"], SIZES["wide" if is_video else "tall"]]
+    """One frame where it has many tiles, else two, which in a video are of one size."""
+    names = {"llava": ["wide", "tall"], "llava_next": ["wide"], "llava_next_video": ["wide"] * 2}
+    sizes = [SIZES[name] for name in names[MODEL_KINDS[kind].model_type]]
     return [draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
 
 
@@ -79,12 +89,15 @@ class Reference:
         ids: list[int] = self._tokenizer(text.replace("\0", f"<{name}>"))["input_ids"]
         return ids
 
-    def answer(self, frames: list[UInt8Array], ids: list[int]) -> list[int]:
+    def answer(self, frames: list[UInt8Array], ids: list[int]) -> tuple[torch.Tensor, list[int]]:
+        """The logits of the first token, and eight tokens."""
         inputs = {"input_ids": torch.tensor([ids])} | self.pixels(frames)
+        options = {"return_dict_in_generate": True, "output_logits": True, "do_sample": False}
         with torch.inference_mode():
-            whole = self._model.generate(**inputs, max_new_tokens=24, do_sample=False)
-        tokens: list[int] = whole[0, len(ids) :].tolist()
-        return tokens
+            answer = self._model.generate(**inputs, max_new_tokens=8, **options)
+        # Granite's language model divides by this; LLaVA-NeXT around its layers does not.
+        scaling = getattr(self._model.config.text_config, "logits_scaling", 1)
+        return answer.logits[0][0] / scaling, answer.sequences[0, len(ids) :].tolist()
 
 
 @pytest.fixture(scope="module")
@@ -92,26 +105,68 @@ def reference(folder: Path) -> Reference:
     return Reference(folder)
 
 
-@pytest.mark.parametrize("rename", [str, old_name, new_name])
 def test_features_ids_and_answers_are_those_of_transformers(
-    folder: Path,
-    frames: list[UInt8Array],
-    reference: Reference,
-    tmp_path: Path,
-    rename: Callable[[str], str],
+    folder: Path, frames: list[UInt8Array], reference: Reference
+) -> None:
+    visual, expected = show_frames(folder, frames), reference.features(frames)
+    lengths = list(map(len, expected))
+    assert visual.frame_lengths.tolist() == lengths
+    torch.testing.assert_close(
+        unpack(visual.features, "float32"), torch.cat(expected), atol=1e-4, rtol=1e-4
+    )
+    asker = Asker(folder)
+    ids, prompt = reference.ids(lengths, QUESTION), asker.prompt(visual, QUESTION)
+    placeholders = [[asker.template._image_token_id] * length for length in lengths]
+    shown = zip(prompt.frame_segments, placeholders, strict=True)
+    assert [*chain.from_iterable(chain.from_iterable(shown)), *prompt.question] == ids
+    logits, tokens = reference.answer(frames, ids)
+    torch.testing.assert_close(first_logits(asker, visual, prompt), logits, atol=1e-3, rtol=1e-3)
+    assert asker.ask(visual, QUESTION, sampling=SHORT) == tokens
+
+
+def first_logits(asker: Asker, visual: VisualSequence, prompt: Prompt) -> torch.Tensor:
+    decoder = asker.model._decoder
+    prefix = decoder.prefill(visual, prompt)
+    return decoder.read(prefix, [Row(slot=0)], [prompt.question])[0]
+
+
+@pytest.mark.parametrize("rename", [old_name, new_name])
+def test_names_of_transformers_4_and_5(
+    folder: Path, tmp_path: Path, rename: Callable[[str], str]
 ) -> None:
     renamed = rewrite_checkpoint(folder, tmp_path / "renamed", rename=rename, num_shards=2)
-    visual = show_frames(renamed, frames)
-    expected = reference.features(frames)
-    assert visual.frame_lengths.tolist() == list(map(len, expected))
-    torch.testing.assert_close(
-        unpack(visual.features, "float32"), torch.cat(expected), atol=2e-4, rtol=2e-4
-    )
-    asker = Asker(renamed)
-    for question in QUESTIONS:
-        ids = reference.ids(list(map(len, expected)), question)
-        prompt = asker.prompt(visual, question)
-        placeholders = [[asker.template._image_token_id] * len(each) for each in expected]
-        parts = zip(map(list, prompt.frame_segments), placeholders, strict=True)
-        assert sum((before + shown for before, shown in parts), []) + [*prompt.question] == ids
-        assert asker.ask(visual, question) == reference.answer(frames, ids)
+    for expected, actual in zip(weights(folder), weights(renamed), strict=True):
+        assert expected.keys() == actual.keys()
+        assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def weights(folder: Path) -> list[dict[str, torch.Tensor]]:
+    """Weights of the vision tower, the projector and the language model."""
+    vision = load_vision(str(folder), torch.float32)
+    decoder = Decoder(str(folder), device="cpu", dtype=torch.float32)
+    modules = vision.tower, vision.projector, decoder._model
+    return [{"newline": vision.newline}, *(dict(each.state_dict()) for each in modules)]
+
+
+def test_a_language_model_without_attention_in_every_layer_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.model_kinds.spread_weights", lambda model: None)
+    text = {"model_type": "lfm2", "layer_types": ["conv", "full_attention"]}
+    kind = replace(MODEL_KINDS["llava-hf/llava-1.5-7b-hf"], text=text)
+    folder = write_model(tmp_path / "hybrid", kind)
+    with pytest.raises(ModelError, match=r"a Lfm2ForCausalLM cannot read clips: .* attention"):
+        Decoder(str(folder), device="cpu", dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("language_model", "reason"),
+    [("none", "cannot read config"), ("clip_vision_model", "is no language model")],
+)
+def test_what_is_no_language_model_is_one_line(
+    checkpoint: Path, tmp_path: Path, language_model: str, reason: str
+) -> None:
+    config = {"text_config": {"model_type": language_model}}
+    folder = rewrite_checkpoint(checkpoint, tmp_path / "broken", config=config)
+    with pytest.raises(ModelError, match=rf"^[^\n]*{reason}[^\n]*$"):
+        Decoder(str(folder), device="cpu", dtype=torch.float32)

@@ -226,7 +226,7 @@ def _load(location: str, dtype: torch.dtype) -> Any:
         dtype=dtype,
     )
     layers = getattr(model.base_model, "layers", [None])
-    if not all(hasattr(layer, "self_attn") for layer in layers):
+    if any(getattr(layer, "self_attn", None) is None for layer in layers):
         raise ModelError(
             f"{location}: a {type(model).__name__} cannot read clips: not all of its layers are of "
             "attention, as those of Llama, Mistral, Qwen2 and Granite are"
