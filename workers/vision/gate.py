@@ -157,9 +157,9 @@ def _overlaps(tiles: TileGeometry, num_tiles: int, padding: int, length: int) ->
     The picture is ``length`` pixels of the canvas long, behind ``padding`` pixels of black.
     """
     edges = np.clip(np.arange(num_tiles + 1) * tiles.tile_size - padding, 0, length)
-    tokens = np.arange(tiles.tokens_per_side) * length
-    places = edges[:, None] * tiles.tokens_per_side
-    return (tokens + length > places[:-1]) & (tokens < places[1:])
+    step = tiles.token_size * length
+    tokens, places = np.arange(tiles.tokens_per_side) * step, edges[:, None] * tiles.tile_size
+    return (tokens + step > places[:-1]) & (tokens < places[1:])
 
 
 def _rows_of(geometries: Sequence[FrameGeometry]) -> list[Int64Array]:
