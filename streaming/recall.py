@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pruner import METHODS
 from streaming.clip_plan import ClipPlan
 from streaming.served import recorded_options
 from workers.digests import DigestMemory
@@ -16,7 +15,7 @@ from workers.disk.store import TokenStore
 from workers.errors import VideoOpenError
 from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import Progress
-from workers.version import package_version
+from workers.version import version_with
 from workers.video.content import check_unchanged, content_digest
 from workers.video.entry_source import EntrySource
 from workers.video.images import ImageSource
@@ -91,10 +90,9 @@ def make_key(plan: ClipPlan, store: TokenStore) -> Mapping[str, Any]:
     source, clip = plan.source, plan.clip
     ranking = asdict(clip.prunings[plan.pruning])
     del ranking["num_keep"], ranking["max_keep"]
-    origin = METHODS[ranking["method"]].origin
     pictures = isinstance(source, ImageSource)
     return {
-        "version": f"{package_version()} with {origin}" if origin else package_version(),
+        "version": version_with(ranking["method"]),
         "content": content_digest(source, store.memory),
         "positions": plan.frames.tolist(),
         "pts_seconds": source.pts_seconds(plan.frames).tolist(),
