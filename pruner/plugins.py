@@ -78,11 +78,18 @@ def _entry_points() -> Iterable[EntryPoint]:
     """
     folders = [Path(place or ".") for place in sys.path]
     files = (file for folder in folders for file in folder.glob("*-info/entry_points.txt"))
-    if not any(GROUP.encode() in file.read_bytes() for file in files):
+    if not any(map(_names_group, files)):
         return ()
     from importlib.metadata import entry_points
 
     return entry_points(group=GROUP)
+
+
+def _names_group(file: Path) -> bool:
+    try:
+        return GROUP.encode() in file.read_bytes()
+    except OSError:
+        return False
 
 
 def _checked(entry: EntryPoint, method: object) -> Method:
