@@ -59,12 +59,13 @@ def load_config(location: str) -> Any:
     Raises:
         ModelError: of an unsupported class, or one that transformers cannot read.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
     raw = read_config(location)
     family_of(raw)
     try:
         return CONFIG_MAPPING[raw["model_type"]](**raw)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, StrictDataclassError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{location}: transformers cannot read config.json: {reason}") from None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,13 +161,16 @@ def test_a_language_model_without_attention_in_every_layer_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("language_model", "reason"),
-    [("none", "cannot read config"), ("clip_vision_model", "is no language model")],
+    ("text", "reason"),
+    [
+        ({"model_type": "none"}, "cannot read config"),
+        ({"model_type": "llama", "hidden_size": 10}, "cannot read config"),
+        ({"model_type": "clip_vision_model"}, "is no language model"),
+    ],
 )
 def test_what_is_no_language_model_is_one_line(
-    checkpoint: Path, tmp_path: Path, language_model: str, reason: str
+    checkpoint: Path, tmp_path: Path, text: dict[str, Any], reason: str
 ) -> None:
-    config = {"text_config": {"model_type": language_model}}
-    folder = rewrite_checkpoint(checkpoint, tmp_path / "broken", config=config)
+    folder = rewrite_checkpoint(checkpoint, tmp_path / "broken", config={"text_config": text})
     with pytest.raises(ModelError, match=rf"^[^\n]*{reason}[^\n]*$"):
         Decoder(str(folder), device="cpu", dtype=torch.float32)
