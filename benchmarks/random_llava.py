@@ -15,7 +15,8 @@ from transformers import (
     LlavaNextForConditionalGeneration,
 )
 
-from streaming.bench.random_checkpoint import Shape, make_config
+from streaming.bench.random_checkpoint import make_config
+from streaming.bench.shapes import Shape
 from workers.vision.normalize import Normalization
 from workers.vision.tower import read_geometry
 from workers.vision.weights import VisionModel
