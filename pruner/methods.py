@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from pruner.layout import frame_layout
-from pruner.plugins import MethodTable
+from pruner.plugins import MethodTable, check_kept, check_ranking
 from pruner.ranking import Ranking, Task
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
 
         return rank_none(base, grid)
     ranking: Ranking = method.load()(base, grid, task)
+    if method.origin:
+        check_ranking(method, ranking, len(base), frame_layout(base, grid).num_tokens)
     if task.newlines_last:
         from pruner.newlines import newlines_last
 
@@ -218,5 +220,9 @@ def choose(
     if len(shares) != len(base) or not all(0 <= share <= num_tokens for share in shares):
         raise ValueError(f"a share per frame, up to {num_tokens = }: {shares = }")
     if method.scope == "share":
-        return list(method.load()(base, grid, newline, shares))
-    return [(None, indices) for indices in method.load()(base, grid, sum(shares))]
+        kept = list(method.load()(base, grid, newline, shares))
+    else:
+        kept = [(None, indices) for indices in method.load()(base, grid, sum(shares))]
+    if method.origin:
+        check_kept(method, kept, shares, num_tokens)
+    return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from torch import Tensor
+
     from pruner.methods import Method
+    from pruner.ranking import Ranking
 
 GROUP = "mr_stream.pruners"
 _SCOPES = ("frame", "share", "clip")
@@ -110,3 +113,44 @@ def _checked(entry: EntryPoint, method: object) -> Method:
 def _origin(entry: EntryPoint) -> str:
     """Return the distribution that an entry point is of, with its version."""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def check_ranking(method: Method, ranking: Ranking, num_frames: int, num_tokens: int) -> None:
+    """Refuse a ranking by an added method that is none of every token of F frames.
+
+    Raises:
+        PluginError: names the method.
+    """
+    import torch
+
+    every = torch.arange(num_tokens).expand(num_frames, -1)
+    if not torch.equal(ranking.order.sort(dim=1).values.cpu(), every):
+        raise PluginError(
+            f"the method {method.name!r} that {method.origin} adds does not rank each of the "
+            f"{num_tokens} tokens of {num_frames} frames: {tuple(ranking.order.shape) = }"
+        )
+
+
+def check_kept(
+    method: Method,
+    kept: Sequence[tuple[Tensor | None, Tensor]],
+    shares: Sequence[int],
+    num_tokens: int,
+) -> None:
+    """Refuse what an added method keeps if that is more or less than it may, or no tokens.
+
+    Raises:
+        PluginError: names the method.
+    """
+    counts = [len(indices) for _, indices in kept]
+    fits = all(
+        bool((indices.diff() > 0).all())
+        and (indices[:1] >= 0).all()
+        and (indices < num_tokens).all()
+        for _, indices in kept
+    )
+    if not fits or len(counts) != len(shares) or sum(counts) != sum(shares):
+        raise PluginError(
+            f"the method {method.name!r} that {method.origin} adds does not keep {sum(shares)} "
+            f"tokens of {len(shares)} frames, ascending and below {num_tokens}: {counts = }"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruner import Method, Task, rank
+from pruner import Method, Task, choose, rank
 from pruner.plugins import MethodTable, PluginError
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,21 @@ def rank_backward(base, grid, task):
     ranking = rank_none(base, grid)
     return replace(ranking, order=ranking.order.flip(1))
 
+def rank_twice(base, grid, task):
+    ranking = rank_backward(base, grid, task)
+    return replace(ranking, order=ranking.order.clamp(min=1))
+
+def keep_too_much(base, grid, budget):
+    import torch
+    return [torch.arange(budget) for _ in base]
+
+def keep_backward(base, grid, budget):
+    import torch
+    return [torch.arange(budget).flip(0), *(torch.arange(0) for _ in base[1:])]
+
+TWICE = Method(name="twice", scope="frame", function="made_up:rank_twice", summary="wrong")
+MUCH = Method(name="much", scope="clip", function="made_up:keep_too_much", summary="wrong")
+TURNED = Method(name="turned", scope="clip", function="made_up:keep_backward", summary="wrong")
 GOOD = Method(name="backward", scope="frame", function="made_up:rank_backward", summary="last")
 OTHER = Method(name="other", scope="frame", function="made_up:rank_backward", summary="last")
 INSIDE = Method(name="inside", scope="model", function="made_up:rank_backward", summary="last")
@@ -107,12 +122,35 @@ def test_a_name_is_not_given_twice(folder: Path) -> None:
         MethodTable([OWN])["backward"]
 
 
-def test_it_ranks_as_ours_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(folder, "backward = made_up:GOOD")
+BASE, GRID = torch.ones(2, 4, 3), torch.ones(2, 2, 5, 3)
+
+
+@pytest.fixture
+def added(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("backward = made_up:GOOD", "twice = made_up:TWICE")
+    install(folder, *names, "much = made_up:MUCH", "turned = made_up:TURNED")
     monkeypatch.setattr("pruner.methods.METHODS", MethodTable([OWN]))
-    base, grid = torch.ones(2, 4, 3), torch.ones(2, 2, 5, 3)
-    ranking = rank("backward", base, grid, Task(frame_indices=range(2)))
+
+
+@pytest.mark.usefixtures("added")
+def test_it_ranks_as_ours_do() -> None:
+    ranking = rank("backward", BASE, GRID, Task(frame_indices=range(2)))
     assert ranking.order.tolist() == [[*reversed(range(4 + 2 * 6))]] * 2
+
+
+@pytest.mark.usefixtures("added")
+def test_a_ranking_of_some_tokens_only_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"'twice' that made-up 1\.2 adds does not rank each of"):
+        rank("twice", BASE, GRID, Task(frame_indices=range(2)))
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("name", ["much", "turned"])
+def test_what_is_kept_beyond_the_budget_or_out_of_order_is_refused(name: str) -> None:
+    with pytest.raises(
+        PluginError, match=rf"'{name}' that made-up 1\.2 adds does not keep 6 tokens"
+    ):
+        choose(name, BASE, GRID, torch.zeros(3), [2, 4])
 
 
 def ask(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from workers.errors import ModelError
 from workers.families import Family
 from workers.vision.geometry import Fit
 
+VIDEO_PROCESSOR = "video_preprocessor_config.json"
 _BICUBIC = 3
 
 
@@ -23,7 +24,7 @@ def read_processor(location: str, family: Family) -> dict[str, Any]:
     """
     names = ["preprocessor_config.json", "processor_config.json"]
     if family.is_video:
-        names.insert(0, "video_preprocessor_config.json")
+        names.insert(0, VIDEO_PROCESSOR)
     for name in names:
         settings = read_optional(location, name)
         nested = settings.get(f"{family.modality}_processor") or settings.get("image_processor")
