@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,28 +41,31 @@ class MethodTable(Mapping[str, "Method"]):
     """
 
     def __init__(self, own: Iterable[Method]) -> None:
-        self._methods = {method.name: method for method in own}
+        self._own = {method.name: method for method in own}
         self._added: dict[str, list[EntryPoint]] = {}
         for entry in _entry_points():
             self._added.setdefault(entry.name, []).append(entry)
-        self._names = tuple(dict.fromkeys([*self._methods, *sorted(self._added)]))
+        self._loaded: dict[str, Method] = {}
+        self._lock = RLock()
 
     def __getitem__(self, name: str) -> Method:
-        if name in self._added:
-            self._methods[name] = self._load(name)
-            del self._added[name]
-        return self._methods[name]
+        if name not in self._added:
+            return self._own[name]
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(dict.fromkeys([*self._own, *sorted(self._added)]))
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._own.keys() | self._added)
 
     def _load(self, name: str) -> Method:
         """Import an added method."""
         first, *others = self._added[name]
-        if others or name in self._methods:
+        if others or name in self._own:
             by = " and ".join(sorted(map(_origin, self._added[name])))
             taken = "several have that name" if others else "the name is taken"
             raise PluginError(f"the method {name!r} that {by} adds is refused: {taken}")
