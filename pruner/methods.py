@@ -1,6 +1,7 @@
 """The methods by name: where each one chooses, and which function does it.
 
-A new method is one file and one row of the table. Nothing here loads torch before a method is used.
+A new method is one file and one row of the table, or an entry point of another distribution, see
+`pruner.plugins`. Nothing here loads torch before a method is used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from pruner.layout import frame_layout
+from pruner.plugins import MethodTable, check_kept, check_ranking
 from pruner.ranking import Ranking, Task
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Method:
         is_random: whether its choice depends on a seed.
         has_graph: whether it reads the settings of the token graph.
         num_steps: propagation steps unless told otherwise, for methods with a token graph.
+        origin: distribution and version that added it, empty for this project's own.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Method:
     is_random: bool = False
     has_graph: bool = False
     num_steps: int = 1
+    origin: str = ""
 
     @property
     def enters_unpruned(self) -> bool:
@@ -72,8 +76,8 @@ class Method:
         return function
 
 
-METHODS: dict[str, Method] = {
-    method.name: method
+METHODS = MethodTable(
+    method
     for method in (
         Method(name="none", scope="none", summary="every token"),
         Method(
@@ -148,7 +152,8 @@ METHODS: dict[str, Method] = {
             summary="diverse tokens, the rest merged over time (FlashVID, ICLR 2026)",
         ),
     )
-}
+)
+"""This project's, and those that installed distributions add."""
 
 
 def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
@@ -176,6 +181,8 @@ def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
 
         return rank_none(base, grid)
     ranking: Ranking = method.load()(base, grid, task)
+    if method.origin:
+        check_ranking(method, ranking, len(base), frame_layout(base, grid).num_tokens)
     if task.newlines_last:
         from pruner.newlines import newlines_last
 
@@ -213,5 +220,9 @@ def choose(
     if len(shares) != len(base) or not all(0 <= share <= num_tokens for share in shares):
         raise ValueError(f"a share per frame, up to {num_tokens = }: {shares = }")
     if method.scope == "share":
-        return list(method.load()(base, grid, newline, shares))
-    return [(None, indices) for indices in method.load()(base, grid, sum(shares))]
+        kept = list(method.load()(base, grid, newline, shares))
+    else:
+        kept = [(None, indices) for indices in method.load()(base, grid, sum(shares))]
+    if method.origin:
+        check_kept(method, kept, shares, num_tokens)
+    return kept

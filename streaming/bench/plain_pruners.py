@@ -34,7 +34,8 @@ def mr_pruner(base: Tensor, grid: Tensor, num_keep: int) -> list[Tensor]:
     """MR-Pruner: graphs inside both resolutions, then across them (WACV 2026)."""
     layout, kept = frame_layout(base, grid), []
     for low, high in zip(base.float(), grid.flatten(1, 2).float(), strict=True):
-        share = float(low.norm(dim=1).mean() / (low.norm(dim=1).mean() + high.norm(dim=1).mean()))
+        norms = [tokens.norm(dim=1).mean().nan_to_num() for tokens in (low, high)]  # 0 of no grid
+        share = float(norms[0] / sum(norms))
         low_scores, high_scores = mr_pruner_scores(low, high, layout, share, num_keep)
         order = _mix(ranked(low_scores), ranked(high_scores), share)
         kept += keep(order, layout, num_keep)

@@ -1,4 +1,4 @@
-"""The prompt: a question in the model's own chat template, with one image placeholder a frame.
+"""The prompt: a question in the model's own chat template, with one placeholder a frame.
 
 It is made and counted where the run is planned, so nothing here needs torch or transformers.
 """
@@ -12,12 +12,15 @@ from typing import Any
 
 from workers.checkpoint import read_config, read_optional
 from workers.errors import ModelError
+from workers.families import Family, family_of
 from workers.llm.choices import Choice, check_choices, encode_choices, list_choices
 from workers.llm.spelling import Spelling
 from workers.llm.template import Template, read_template
 from workers.llm.tokenizer import TokenizerFiles, read_tokenizer
 
-_CONTEXT_LENGTHS = {"llama": 2048, "mistral": 131_072, "qwen2": 32_768}  # where none is stated
+_CONTEXT_LENGTHS = {"granite": 2048, "llama": 2048, "mistral": 131_072, "qwen2": 32_768}
+"""Where none is stated."""
+_IMAGES = Family()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class ChatTemplate:
         files: its tokenizer.
         source: its chat template in Jinja's language.
         image_token: text of the placeholder.
+        family: of the checkpoint; to one of videos, frames are one video.
         context_length: positions the language model was made for.
 
     Raises:
@@ -73,9 +77,11 @@ class ChatTemplate:
         source: str,
         *,
         image_token: str,
+        family: Family = _IMAGES,
         context_length: int,
     ) -> None:
         self.context_length = context_length
+        self._family = family
         secret = secrets.token_hex(8)
         self._location = location
         self._template = Template(location, source, files.special_tokens)
@@ -102,13 +108,15 @@ class ChatTemplate:
             ModelError: a file is missing or is not what it should be.
         """
         config = read_config(location)
+        family = family_of(config)
         processor_config = read_optional(location, "processor_config.json")
         files = read_tokenizer(location)
         return cls(
             location,
             files,
             read_template(location, processor_config, files.config),
-            image_token=_image_token(files, processor_config, config),
+            image_token=_image_token(family.modality, files, processor_config, config),
+            family=family,
             context_length=_context_length(location, config),
         )
 
@@ -145,10 +153,11 @@ class ChatTemplate:
     def _render(self, question: str, num_frames: int) -> tuple[str, str, str]:
         """Return what the template puts before the question, the question, and what follows."""
         now = datetime.now()
-        before, found, after = self._template.render(self._marker, num_frames, now).partition(
+        shown = self._shown(num_frames)
+        before, found, after = self._template.render(self._marker, shown, now).partition(
             self._marker
         )
-        whole = self._template.render(question, num_frames, now)
+        whole = self._template.render(question, shown, now)
         text = whole[len(before) : len(whole) - len(after)]
         if (
             not found
@@ -158,6 +167,11 @@ class ChatTemplate:
         ):
             raise ModelError(f"{self._location}: the chat template changes the question")
         return before, text, after
+
+    def _shown(self, num_frames: int) -> list[str]:
+        """Return what the template is told of frames: an image for each, or a video of them all."""
+        num_placeholders = min(num_frames, 1) if self._family.is_video else num_frames
+        return [self._family.modality] * num_placeholders
 
     def _encode(
         self,
@@ -181,10 +195,13 @@ class ChatTemplate:
         opening, found = self._spelling.apply(before, without=without)
         ending, found_after = self._spelling.apply(after, without=without)
         pieces = opening.split(self._image)
-        if len(pieces) != len(timestamps) + 1 or self._image in ending:
+        num_placeholders = len(self._shown(len(timestamps)))
+        if len(pieces) != num_placeholders + 1 or self._image in ending:
             raise ModelError(
-                f"{self._location}: the chat template does not put the images before the text"
+                f"{self._location}: the chat template does not put the {self._family.modality}s "
+                "before the text"
             )
+        pieces[1:1] = [""] * (len(timestamps) - num_placeholders)  # between frames of a video
         frames = zip(pieces, timestamps, strict=False)
         marked = "".join(piece + stamp + self._image for piece, stamp in frames) + pieces[-1]
         has_start = self._opening is not None and before.startswith(self._opening)
@@ -210,14 +227,18 @@ def _cut(ids: list[int], image_token_id: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _image_token(
-    files: TokenizerFiles, processor_config: Mapping[str, Any], config: Mapping[str, Any]
+    modality: str,
+    files: TokenizerFiles,
+    processor_config: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> str:
-    named = files.special_tokens.get("image_token") or processor_config.get("image_token")
+    name = f"{modality}_token"
+    named = files.special_tokens.get(name) or processor_config.get(name)
     if named:
         return str(named)
-    index = config.get("image_token_index", config.get("image_token_id"))
+    index = config.get(f"{name}_index", config.get(f"{name}_id"))
     stored = {token.get("id"): token.get("content") for token in files.backend["added_tokens"]}
-    return str(stored.get(index) or "<image>")
+    return str(stored.get(index) or f"<{modality}>")
 
 
 def _context_length(location: str, config: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """A checkpoint's chat template, rendered as transformers renders it, in a sandbox."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,18 +36,18 @@ class Template:
         except jinja2.TemplateError as error:
             raise ModelError(f"{location}: chat template: {error}") from None
 
-    def render(self, question: str, num_frames: int, now: datetime) -> str:
-        """Return the prompt's text: the frames, the question and the answer's opening.
+    def render(self, question: str, shown: Sequence[str], now: datetime) -> str:
+        """Return the prompt's text: what is shown, the question and the answer's opening.
 
         Args:
             question: the user's text.
-            num_frames: images before it.
+            shown: before it, ``image`` or ``video`` for each placeholder.
             now: the time that the template may ask for.
 
         Raises:
             ModelError: it cannot render this conversation.
         """
-        content = [{"type": "image"}] * num_frames + [{"type": "text", "text": question}]
+        content = [*({"type": kind} for kind in shown), {"type": "text", "text": question}]
         try:
             return self._template.render(
                 messages=[{"role": "user", "content": content}],
@@ -78,7 +78,10 @@ def read_template(
     )
     source = next((_default(source) for source in sources if source), None)
     if not isinstance(source, str):
-        raise ModelError(f"{location}: the checkpoint has no chat template")
+        raise ModelError(
+            f"{location}: no chat template, which says how a question is put to the model: write "
+            "it, in Jinja as transformers has it, to chat_template.jinja in the checkpoint's folder"
+        )
     return source
 
 
