@@ -22,7 +22,7 @@ from benchmarks.gpu_tables import Bench, Table
 from benchmarks.random_llava import SMALL, make_llava, make_llava_config
 from benchmarks.stopwatch import Stopwatch
 from streaming.bench.hardware import describe_hardware
-from streaming.bench.random_checkpoint import SHAPES
+from streaming.bench.shapes import SHAPES
 
 
 def describe_device(device: str) -> dict[str, str]:

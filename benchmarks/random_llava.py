@@ -15,9 +15,10 @@ from transformers import (
     LlavaNextForConditionalGeneration,
 )
 
-from streaming.bench.random_checkpoint import Shape, make_config
-from workers.vision.geometry import read_geometry
+from streaming.bench.random_checkpoint import make_config
+from streaming.bench.shapes import Shape
 from workers.vision.normalize import Normalization
+from workers.vision.tower import read_geometry
 from workers.vision.weights import VisionModel
 
 IMAGE_TOKEN = 3

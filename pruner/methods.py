@@ -1,6 +1,7 @@
 """The methods by name: where each one chooses, and which function does it.
 
-A new method is one file and one row of the table. Nothing here loads torch before a method is used.
+A new method is one file and one row of the table, or an entry point of another distribution, see
+`pruner.plugins`. Nothing here loads torch before a method is used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from pruner.layout import frame_layout
+from pruner.plugins import MethodTable, check_kept, check_ranking
 from pruner.ranking import Ranking, Task
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ class Method:
     ========= ============================================== =======================================
     ``frame`` by ranking inside one frame; a share is a      ``(base, grid, task) -> Ranking``
               prefix
-    ``share`` inside one frame, told its final share         ``(base, grid, newline, shares)``, to
-                                                             features and indices of each frame
+    ``share`` inside one frame, told its final share;        ``(base, grid, newline, shares)``, to
+              FlashVID reads the sum of the shares only      features and indices of each frame
     ``clip``  among all tokens of the clip                   ``(base, grid, budget)``, to indices
                                                              of each frame
     ``model`` inside the language model, for each question   see the function
@@ -47,6 +49,7 @@ class Method:
         is_random: whether its choice depends on a seed.
         has_graph: whether it reads the settings of the token graph.
         num_steps: propagation steps unless told otherwise, for methods with a token graph.
+        origin: distribution and version that added it, empty for this project's own.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Method:
     is_random: bool = False
     has_graph: bool = False
     num_steps: int = 1
+    origin: str = ""
 
     @property
     def enters_unpruned(self) -> bool:
@@ -72,8 +76,8 @@ class Method:
         return function
 
 
-METHODS: dict[str, Method] = {
-    method.name: method
+METHODS = MethodTable(
+    method
     for method in (
         Method(name="none", scope="none", summary="every token"),
         Method(
@@ -129,8 +133,27 @@ METHODS: dict[str, Method] = {
             function="pruner.vidcom2:vidcom2",
             summary="what is unlike the rest of the clip (VidCom2, arXiv 2505.14454)",
         ),
+        Method(
+            name="vcast",
+            scope="clip",
+            function="pruner.vcast:vcast",
+            summary="where the clip turns, and what stands out (V-CAST, arXiv 2603.27650)",
+        ),
+        Method(
+            name="floc",
+            scope="clip",
+            function="pruner.floc:floc",
+            summary="what represents all tokens, by facility location (FLoC, ICLR 2026)",
+        ),
+        Method(
+            name="flashvid",
+            scope="share",
+            function="pruner.flashvid:flashvid",
+            summary="diverse tokens, the rest merged over time (FlashVID, ICLR 2026)",
+        ),
     )
-}
+)
+"""This project's, and those that installed distributions add."""
 
 
 def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
@@ -158,6 +181,8 @@ def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
 
         return rank_none(base, grid)
     ranking: Ranking = method.load()(base, grid, task)
+    if method.origin:
+        check_ranking(method, ranking, len(base), frame_layout(base, grid).num_tokens)
     if task.newlines_last:
         from pruner.newlines import newlines_last
 
@@ -176,7 +201,8 @@ def choose(
         grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
         newline: (D,), the newline token.
         shares: F whole numbers in [0, num_tokens], newlines counted: how many tokens each frame
-            keeps. A method of scope ``clip`` shares their sum out anew; VidCom2's is at least F.
+            keeps. Methods of scope ``clip`` and FlashVID share their sum out anew; VidCom2's is at
+            least F.
 
     Returns:
         For each frame the features (k, D) of what it keeps, None where tokens are kept as they are,
@@ -194,5 +220,9 @@ def choose(
     if len(shares) != len(base) or not all(0 <= share <= num_tokens for share in shares):
         raise ValueError(f"a share per frame, up to {num_tokens = }: {shares = }")
     if method.scope == "share":
-        return list(method.load()(base, grid, newline, shares))
-    return [(None, indices) for indices in method.load()(base, grid, sum(shares))]
+        kept = list(method.load()(base, grid, newline, shares))
+    else:
+        kept = [(None, indices) for indices in method.load()(base, grid, sum(shares))]
+    if method.origin:
+        check_kept(method, kept, shares, num_tokens)
+    return kept

@@ -38,5 +38,5 @@ def significant_bits(x: Tensor) -> Tensor:
     Returns:
         int32 of the same shape: whole numbers in the order of the rounded values.
     """
-    bits = x.float().clamp_min(0.0).contiguous().view(torch.int32)
+    bits = x.float().contiguous().view(torch.int32).clamp_min(0)  # the sign is the highest bit
     return (bits + (1 << (_DROPPED_BITS - 1))) >> _DROPPED_BITS

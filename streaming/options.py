@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pruner import METHODS, Settings
+from pruner.plugins import PluginError
 from streaming.ranges import Flag, check_group, group, option
 from streaming.run_options import RunOptions
 from workers.errors import InputError
@@ -97,8 +98,12 @@ class PruningOptions:
     )
 
     def __post_init__(self) -> None:
-        """Refuse values no run can work with."""
+        """Refuse values no run can work with, a broken method of another distribution too."""
         check_group(self, rivals=RIVALS)
+        try:
+            METHODS.get(self.pruner)
+        except PluginError as error:
+            raise InputError(f"--pruner {self.pruner}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -220,6 +220,7 @@ def _record(
         warnings=(*plan.warnings, *encoded.warnings),
         config=flat(plan.options),
         bank=_bank_use(encoded),
+        fit=plan.clip.tiles.fit,
     )
 
 

@@ -15,7 +15,7 @@ from workers.disk.store import TokenStore
 from workers.errors import VideoOpenError
 from workers.run.engine import EncodedClip, Engine
 from workers.run.jobs import Progress
-from workers.version import package_version
+from workers.version import version_with
 from workers.video.content import check_unchanged, content_digest
 from workers.video.entry_source import EntrySource
 from workers.video.images import ImageSource
@@ -92,14 +92,14 @@ def make_key(plan: ClipPlan, store: TokenStore) -> Mapping[str, Any]:
     del ranking["num_keep"], ranking["max_keep"]
     pictures = isinstance(source, ImageSource)
     return {
-        "version": package_version(),
+        "version": version_with(ranking["method"]),
         "content": content_digest(source, store.memory),
         "positions": plan.frames.tolist(),
         "pts_seconds": source.pts_seconds(plan.frames).tolist(),
         "decoder": "pillow" if pictures else plan.options.frames.decoder,
         "resize": clip.resize,
         "gated": clip.gated,
-        "tiles": {**asdict(clip.tiles), "pinpoints": [list(each) for each in clip.tiles.pinpoints]},
+        "tiles": clip.tiles.to_json(),
         "ranking": ranking,
     }
 

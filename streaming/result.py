@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from workers.vision.geometry import Fit
 from workers.visual import KeptFrame
 
 
@@ -31,7 +32,8 @@ class Answer:
     ``elapsed_seconds`` is wall time, from when the clip was asked for until
     it was ready and from the question to the answer, without what lay between.
     ``peak_memory_bytes`` is the peak resident memory by process name, ``config`` the resolved
-    options of the run, ``bank`` None where no stored tokens were looked for.
+    options of the run, ``bank`` None where no stored tokens were looked for, ``fit`` how a frame
+    became its base tile.
     """
 
     video: str
@@ -51,6 +53,7 @@ class Answer:
     warnings: tuple[str, ...]
     config: Mapping[str, Any]
     bank: BankUse | None = None
+    fit: Fit = "stretch"
 
     @property
     def num_frames(self) -> int:

@@ -19,7 +19,8 @@ from workers.video.sampling import at_keyframes, sample_frames
 from workers.video.source import Source, open_source
 from workers.video.video_index import VideoIndex
 from workers.video.with_decord import import_decord
-from workers.vision.geometry import TileGeometry, read_geometry
+from workers.vision.geometry import TileGeometry
+from workers.vision.tower import load_geometry
 
 DEFAULT_NUM_FRAMES = 32
 
@@ -43,7 +44,7 @@ def open_checkpoint(model: str) -> Checkpoint:
     location = locate(model)
     config = read_config(location)
     return Checkpoint(
-        geometry=read_geometry(config),
+        geometry=load_geometry(location),
         template=ChatTemplate.load(location),
         num_layers=(config.get("text_config") or {}).get("num_hidden_layers"),
     )

@@ -1,7 +1,7 @@
 """What an entry of stored tokens can be asked: the options it was made with, and what fits them."""
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from streaming.flags import change, flat, places
@@ -52,7 +52,7 @@ def check_frames(source: EntrySource, frames: FrameOptions, tiles: TileGeometry)
         if value is not None and value != getattr(made, name):
             raise _conflict(source, name, value, getattr(made, name))
     key = source.manifest.key
-    if {**asdict(tiles), "pinpoints": [list(each) for each in tiles.pinpoints]} != key["tiles"]:
+    if tiles.to_json() != key["tiles"]:
         raise InputError(
             f"{display_name(source.path)}: was made by a model that cuts other tiles than --model; "
             "name the model it was made with"

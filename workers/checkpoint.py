@@ -1,4 +1,4 @@
-"""Reading a LLaVA-NeXT checkpoint in transformers format, one part at a time.
+"""Reading a checkpoint in transformers format, one part at a time.
 
 A vision worker reads the vision tower and the projector only, a language worker the language model
 only: just those tensors are read from the safetensors files, and from the hub just the files that

@@ -9,7 +9,7 @@ from typing import Any
 from streaming.flags import flat, places
 from streaming.options import Options
 from workers.checkpoint import locate, read_config
-from workers.version import package_version
+from workers.version import version_with
 
 _WITHOUT_EFFECT = ("run", "store", "cache_tokens", "llm_key_file")
 """Groups and names of options."""
@@ -31,7 +31,8 @@ def settings_of(options: Options) -> dict[str, Any]:
         for name, place in places().items()
         if place.path[0] not in _WITHOUT_EFFECT and name not in _WITHOUT_EFFECT
     }
-    return {"version": package_version(), "checkpoint": _checkpoint(options.model.model), **chosen}
+    version = version_with(options.pruning.pruner)
+    return {"version": version, "checkpoint": _checkpoint(options.model.model), **chosen}
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ from streaming.bench.clip import draw_clip
 from streaming.bench.command import frame_counts
 from streaming.bench.contestants import BASELINES, contestants
 from streaming.bench.plots import draw
-from streaming.bench.random_checkpoint import SHAPES, write_shape
+from streaming.bench.random_checkpoint import write_shape
 from streaming.bench.report import describe_run, write_report
 from streaming.bench.run import Bench, Outcome, Plan
+from streaming.bench.shapes import SHAPES
 from streaming.command import say
 from streaming.evaluate.questions import read_questions
 from streaming.flags import change, read_options

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pruner import METHODS
-from streaming.bench.random_checkpoint import SHAPES
+from streaming.bench.shapes import SHAPES
 from streaming.command import Parser, run_command
 from streaming.flags import add_options
 from workers.errors import InputError

@@ -18,7 +18,7 @@ from streaming.pipeline import WatchedClip, ask, watch
 from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_clip
-from workers.checkpoint import locate, read_config
+from workers.checkpoint import locate
 from workers.process import prepare_process
 
 _GPU_STAGES = ("encode", "prune", "prefill", "generate")
@@ -151,9 +151,9 @@ class EngineSystem:
 
 
 def _model_config(model: str) -> Any:
-    from transformers import LlavaNextConfig
+    from workers.families import load_config
 
-    return LlavaNextConfig(**read_config(locate(model)))
+    return load_config(locate(model))
 
 
 def _num_layers(config: Any) -> int:

@@ -1,4 +1,4 @@
-"""Floating-point operations that a LLaVA-NeXT needs, and those that a machine can do.
+"""Floating-point operations that a LLaVA needs, and those that a machine can do.
 
 Counted are the products of matrices, two operations for each multiplication with its addition;
 norms, softmax and the prompt's embedding are left out. Causal attention counts its lower half.
@@ -7,22 +7,25 @@ norms, softmax and the prompt's embedding are left out. Causal attention counts 
 import time
 from typing import Any
 
+import numpy as np
+
 
 def vision_flops(config: Any, num_layers: int, num_tiles: int) -> float:
     """Return the operations of the vision tower and the projector on some tiles.
 
     Args:
-        config: a ``LlavaNextConfig``.
+        config: transformers' configuration of the whole.
         num_layers: of the tower that are run.
         num_tiles: base and grid tiles of all frames.
     """
     vision, out = config.vision_config, config.text_config.hidden_size
     hidden, wide = vision.hidden_size, vision.intermediate_size
     patches = (vision.image_size // vision.patch_size) ** 2
-    tokens = patches + 1  # with the class token
+    tokens = patches + (config.vision_feature_select_strategy == "default")  # a class token
     layer = 2 * tokens * (4 * hidden * hidden + 2 * hidden * wide) + 4 * tokens * tokens * hidden
     embedding = 2 * patches * 3 * vision.patch_size**2 * hidden
-    projector = 2 * patches * (hidden * out + out * out)
+    num_features = hidden * np.size(config.vision_feature_layer)
+    projector = 2 * patches * (num_features * out + out * out)
     return float(num_tiles * (num_layers * layer + embedding + projector))
 
 

@@ -16,18 +16,17 @@ Not here: `fastv` chooses inside the language model, and `random`, `uniform` and
 feature, so that there is no slower way to write them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import normalize
 
-from pruner import FrameLayout, frame_layout, rank_tokens, water_fill
+from pruner import FrameLayout, frame_layout
+from streaming.bench.plain_order import Content, keep, ranked
+from streaming.bench.plain_video_pruners import evs, flashvid, floc, vcast, vidcom2
 
 Plain = Callable[[Tensor, Tensor, int], list[Tensor]]
-Content = list[tuple[int, int]]
-"""Content tokens in keeping order: (frame, index among its base tokens, then its grid tokens)."""
-
 SIMILARITY, TEMPERATURE, BETA = 0.5, 0.03, 0.5
 
 
@@ -35,9 +34,10 @@ def mr_pruner(base: Tensor, grid: Tensor, num_keep: int) -> list[Tensor]:
     """MR-Pruner: graphs inside both resolutions, then across them (WACV 2026)."""
     layout, kept = frame_layout(base, grid), []
     for low, high in zip(base.float(), grid.flatten(1, 2).float(), strict=True):
-        share = float(low.norm(dim=1).mean() / (low.norm(dim=1).mean() + high.norm(dim=1).mean()))
+        norms = [tokens.norm(dim=1).mean().nan_to_num() for tokens in (low, high)]  # 0 of no grid
+        share = float(norms[0] / sum(norms))
         low_scores, high_scores = mr_pruner_scores(low, high, layout, share, num_keep)
-        order = _mix(_rank(low_scores), _rank(high_scores), share)
+        order = _mix(ranked(low_scores), ranked(high_scores), share)
         kept += keep(order, layout, num_keep)
     return kept
 
@@ -51,7 +51,7 @@ def mr_pruner_scores(
     low_scores = low.norm(dim=1) @ low_transition / low_degrees
     high_scores = high.norm(dim=1) @ high_transition / high_degrees
     # The grid tokens that this frame would not keep hand their weight to the base.
-    order = _mix(list(range(len(low))), _rank(high_scores), share)
+    order = _mix(list(range(len(low))), ranked(high_scores), share)
     (first,) = keep(order, layout, num_keep)
     first_grid = torch.isin(layout.grid_indices(), first)
     pruned = high[~first_grid.to(high.device)]
@@ -66,7 +66,7 @@ def gprune(base: Tensor, grid: Tensor, num_keep: int, num_steps: int = 5) -> lis
     layout, kept = frame_layout(base, grid), []
     share = layout.num_base / (layout.num_base + layout.num_grid)
     for frame in zip(base.float(), grid.flatten(1, 2).float(), strict=True):
-        low_rank, high_rank = (_rank(gprune_scores(tokens, num_steps)) for tokens in frame)
+        low_rank, high_rank = (ranked(gprune_scores(tokens, num_steps)) for tokens in frame)
         kept += keep(_mix(low_rank, high_rank, share), layout, num_keep)
     return kept
 
@@ -96,45 +96,15 @@ def tome(base: Tensor, grid: Tensor, num_keep: int) -> list[Tensor]:
     return kept
 
 
-def evs(base: Tensor, grid: Tensor, num_keep: int) -> list[Tensor]:
-    """EVS: the tokens of the clip that changed most since the frame before (arXiv 2510.14624)."""
-    layout = frame_layout(base, grid)
-    tokens = torch.cat((base, grid.flatten(1, 2)), dim=1).float()
-    changes = (1 - cosine_similarity(tokens[1:], tokens[:-1], dim=2)).clamp(0, 2)
-    first = torch.full_like(tokens[:1, :, 0], 255.0)
-    scores = (torch.cat((first, changes)) * 2**20).round() / 2**20
-    num_content = scores.shape[1]
-    order = [divmod(place, num_content) for place in _rank(scores.flatten())]
-    return keep(order, layout, num_keep * len(base), num_frames=len(base))
-
-
-def vidcom2(base: Tensor, grid: Tensor, num_keep: int) -> list[Tensor]:
-    """VidCom2: tokens unlike the mean of clip and frame (arXiv 2505.14454)."""
-    layout, num_frames = frame_layout(base, grid), len(base)
-    tokens = torch.cat((base, grid.flatten(1, 2)), dim=1).float()
-    variance = tokens.double().flatten(0, 1).var(dim=0, correction=0)
-    steady = variance.argsort(stable=True)[: max(len(variance) // 2, 1)]
-    units = normalize(tokens[:, :, steady], dim=2)  # (T, P, D / 2)
-    to_clip = _likeness(units, units.mean(dim=(0, 1), dtype=torch.float64).float())
-    to_frame = _likeness(units, units.mean(dim=1, keepdim=True, dtype=torch.float64).float())
-    uniqueness = -to_clip.double().mean(dim=1)  # (T,)
-    sigma = torch.softmax((uniqueness - uniqueness.max()) / 0.01, dim=0)
-    weights = 1 + sigma - sigma.mean()
-    caps = [layout.num_tokens] * num_frames
-    shares = water_fill(weights, num_keep * num_frames, floors=[1] * num_frames, caps=caps).tolist()
-    scores = ((10 - to_clip - to_frame) * 2**20).round() / 2**20
-    kept = []
-    for frame, share in zip(scores, shares, strict=True):
-        kept += keep([(0, index) for index in _rank(frame)], layout, share)
-    return kept
-
-
 PLAIN: Mapping[str, Plain] = {
     "mr_pruner": mr_pruner,
     "gprune": gprune,
     "tome": tome,
     "evs": evs,
     "vidcom2": vidcom2,
+    "vcast": vcast,
+    "floc": floc,
+    "flashvid": flashvid,
 }
 """The methods by the names of `pruner.METHODS`."""
 
@@ -176,32 +146,6 @@ def merge_to(tokens: Tensor, target: int) -> Tensor:
     return places
 
 
-def keep(order: Content, layout: FrameLayout, budget: int, num_frames: int = 1) -> list[Tensor]:
-    """Take tokens in order, and the newline of a row after its first, until the budget is spent."""
-    kept: list[list[int]] = [[] for _ in range(num_frames)]
-    for frame, flat in _with_newlines(order, layout):
-        if budget == 0:
-            break
-        kept[frame].append(flat)
-        budget -= 1
-    return [torch.tensor(sorted(own), dtype=torch.int64) for own in kept]
-
-
-def _with_newlines(order: Content, layout: FrameLayout) -> Iterator[tuple[int, int]]:
-    """Frame and flat index of each token in turn, newlines among them."""
-    opened: set[tuple[int, int]] = set()
-    for frame, index in order:
-        if index < layout.num_base:
-            yield frame, index
-            continue
-        row, column = divmod(index - layout.num_base, layout.columns)
-        start = layout.num_base + row * (layout.columns + 1)
-        yield frame, start + column
-        if (frame, row) not in opened:
-            opened.add((frame, row))
-            yield frame, start + layout.columns
-
-
 def _mix(base_rank: list[int], grid_rank: list[int], share: float) -> Content:
     """Content tokens of one frame in order: of the first n, floor(n share) are base."""
     order: Content = []
@@ -214,15 +158,3 @@ def _mix(base_rank: list[int], grid_rank: list[int], share: float) -> Content:
         else:
             order.append((0, len(base_rank) + grid_rank[n - 1 - num_base]))
     return order
-
-
-def _rank(scores: Tensor) -> list[int]:
-    """Indices by descending score (N,), ties by index."""
-    ranks: list[int] = rank_tokens(scores[None])[0].tolist()
-    return ranks
-
-
-def _likeness(tokens: Tensor, mean: Tensor) -> Tensor:
-    """Sum of exp(-||x - mean||^2 / (2 * 2^k)) for k = -3..1, of tokens (T, P, C): (T, P)."""
-    squares = (tokens - mean).square().sum(dim=2)
-    return torch.stack([torch.exp(-squares / (2 * 2.0**k)) for k in range(-3, 2)]).sum(dim=0)

@@ -1,8 +1,11 @@
-"""A LLaVA-NeXT with random weights, of any geometry: the real token counts without real weights."""
+"""A LLaVA with random weights, of any geometry: the real token counts without real weights."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from streaming.bench.shapes import Shape
+from workers.families import FAMILIES
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -13,7 +16,6 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
 _PATCH_SIZE = 14
-_PINPOINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))  # in tiles, as the real checkpoints have
 _WORDS = """
 a about above after all an and animal answer appears at away background before behind below beside
 between black blue bottom bright brown building car cat child circle city clip close color corner
@@ -25,50 +27,6 @@ square standing stone street table tall text the then there thing three to top t
 triangle turning two under up video view walking wall water wheel white window with woman wood
 yellow yes zero
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """The sizes of a LLaVA-NeXT: a CLIP tower on square tiles and a language model like Llama.
-
-    A vocabulary of 0 is the tokenizer's; a larger one than that has words nobody says.
-    """
-
-    tile_size: int = 336
-    vision_size: int = 1024
-    vision_wide: int = 4096
-    vision_heads: int = 16
-    vision_layers: int = 24
-    text_size: int = 4096
-    text_wide: int
-    text_heads: int = 32
-    text_key_heads: int
-    text_layers: int = 32
-    vocabulary: int
-    context_length: int
-
-    def thinned(self, num_layers: int) -> "Shape":
-        """Return the same with at most so many layers in the tower and in the language model."""
-        return replace(
-            self,
-            # The features are those before the tower's last layer.
-            vision_layers=min(self.vision_layers, num_layers + 1),
-            text_layers=min(self.text_layers, num_layers),
-        )
-
-
-SHAPES = {
-    "llava-next-8b": Shape(
-        text_wide=14_336, text_key_heads=8, vocabulary=128_320, context_length=8192
-    ),
-    "llava-next-mistral-7b": Shape(
-        text_wide=14_336, text_key_heads=8, vocabulary=32_064, context_length=32_768
-    ),
-    "llava-next-vicuna-7b": Shape(
-        text_wide=11_008, text_key_heads=32, vocabulary=32_064, context_length=4096
-    ),
-}
-"""The sizes of ``llava-hf``'s checkpoints."""
 
 
 def write_checkpoint(
@@ -100,20 +58,18 @@ def write_checkpoint(
 
 
 def write_shape(folder: Path, shape: Shape, *, dtype: str = "float32", seed: int = 0) -> None:
-    """Write a randomly initialised LLaVA-NeXT checkpoint with tokenizer and processor.
+    """Write a randomly initialised checkpoint with tokenizer and processor.
 
     Args:
         folder: where to; made if need be.
-        shape: of the models; tiles are multiples of 14 pixels.
+        shape: of the models.
         dtype: torch's name of that of the weights.
         seed: of the weights.
     """
-    from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     tokenizer = _make_tokenizer()
-    tile_size = shape.tile_size
     config = make_config(
         replace(shape, vocabulary=shape.vocabulary or len(tokenizer)),
         image_token=tokenizer.convert_tokens_to_ids("<image>"),
@@ -122,34 +78,24 @@ def write_shape(folder: Path, shape: Shape, *, dtype: str = "float32", seed: int
         pad_token_id=tokenizer.pad_token_id,
     )
     _make_model(config, tokenizer, dtype, seed).save_pretrained(folder)
-    processor = LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessorPil(
-            size={"shortest_edge": tile_size},
-            crop_size={"height": tile_size, "width": tile_size},
-            image_grid_pinpoints=config.image_grid_pinpoints,
-        ),
-        tokenizer=tokenizer,
-        patch_size=_PATCH_SIZE,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
-    )
-    processor.save_pretrained(folder)
+    _make_processor(shape, tokenizer).save_pretrained(folder)
 
 
 def make_config(shape: Shape, *, image_token: int, **text: Any) -> Any:
-    """Return the ``LlavaNextConfig`` of a shape.
+    """Return transformers' configuration of a shape.
 
     Args:
         shape: of the models.
         image_token: id that stands for a picture's tokens in a prompt.
         text: what else the language model's configuration is told.
     """
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig
+    from transformers import CONFIG_MAPPING, LlamaConfig
 
-    size = shape.tile_size
-    return LlavaNextConfig(
-        vision_config=CLIPVisionConfig(
+    size, layers = shape.tile_size, list(shape.feature_layers)
+    pinpoints = [[a * size, b * size] for a, b in shape.pinpoints]
+    tiles = {"image_grid_pinpoints": pinpoints} if FAMILIES[shape.family].has_grid else {}
+    return CONFIG_MAPPING[shape.family](
+        vision_config=CONFIG_MAPPING[shape.tower](
             hidden_size=shape.vision_size,
             intermediate_size=shape.vision_wide,
             num_hidden_layers=shape.vision_layers,
@@ -167,23 +113,52 @@ def make_config(shape: Shape, *, image_token: int, **text: Any) -> Any:
             max_position_embeddings=shape.context_length,
             **text,
         ),
-        image_grid_pinpoints=[[a * size, b * size] for a, b in _PINPOINTS],
+        vision_feature_layer=layers[0] if len(layers) == 1 else layers,
+        vision_feature_select_strategy="default" if shape.has_class_token else "full",
         image_token_index=image_token,
         image_seq_length=(size // _PATCH_SIZE) ** 2,
+        **tiles,
+    )
+
+
+def _make_processor(shape: Shape, tokenizer: Any) -> Any:
+    from transformers import (
+        LlavaImageProcessorPil,
+        LlavaNextImageProcessorPil,
+        LlavaNextProcessor,
+        LlavaProcessor,
+    )
+
+    size = shape.tile_size
+    options: dict[str, Any] = {"size": {"shortest_edge": size}}
+    options["crop_size"] = {"height": size, "width": size}
+    if FAMILIES[shape.family].has_grid:
+        pinpoints = [[a * size, b * size] for a, b in shape.pinpoints]
+        pictures = LlavaNextImageProcessorPil(image_grid_pinpoints=pinpoints, **options)
+    else:
+        pictures = LlavaImageProcessorPil(**options)
+    make = LlavaNextProcessor if FAMILIES[shape.family].has_grid else LlavaProcessor
+    return make(
+        image_processor=pictures,
+        tokenizer=tokenizer,
+        patch_size=_PATCH_SIZE,
+        vision_feature_select_strategy="default" if shape.has_class_token else "full",
+        num_additional_image_tokens=int(shape.has_class_token),
+        chat_template=CHAT_TEMPLATE,
     )
 
 
 def _make_model(config: Any, tokenizer: Any, dtype: str, seed: int) -> Any:
     import torch
-    from transformers import LlavaNextForConditionalGeneration
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = LlavaNextForConditionalGeneration(config)
-            _spread_weights(model)
+            model = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
+            spread_weights(model)
             _silence_words(model, tokenizer)
     finally:
         torch.set_default_dtype(before)
@@ -218,7 +193,7 @@ def _make_tokenizer() -> Any:
     )
 
 
-def _spread_weights(model: Any) -> None:
+def spread_weights(model: Any) -> None:
     """Scale every matrix by its fan-in, so that features and answers follow the pixels.
 
     Sharp attention over weak residual text makes each answer depend on the visual tokens kept.

@@ -16,7 +16,9 @@ from streaming.bench.trial import Trial, num_tiles, video_seconds
 from streaming.flags import change
 from streaming.options import Options
 from streaming.sample import SampledClip, sample_clip
-from workers.checkpoint import locate
+from workers.checkpoint import locate, read_config
+from workers.errors import InputError
+from workers.families import family_of
 from workers.process import peak_memory_bytes, prepare_process, prepare_torch
 
 IMAGE = "<image>"
@@ -33,7 +35,7 @@ class _Said:
 
 
 class TransformersSystem:
-    """``LlavaNextForConditionalGeneration`` on the frames that the options sample.
+    """transformers' model of images and text on the frames that the options sample.
 
     The second question about a clip reuses its pixels, which is all that ``generate`` lets one
     keep. A prompt beyond the model's context is answered all the same, for its time.
@@ -41,7 +43,7 @@ class TransformersSystem:
 
     def __init__(self, options: Options) -> None:
         prepare_process()
-        from transformers import AutoProcessor, LlavaNextForConditionalGeneration
+        from transformers import AutoModelForImageTextToText, AutoProcessor
         from transformers.utils import logging
 
         logging.disable_progress_bar()
@@ -49,8 +51,10 @@ class TransformersSystem:
         self._options = options
         self._device, self._dtype = prepare_torch(options.model)
         location = locate(options.model.model)
+        if family_of(read_config(location)).is_video:
+            raise InputError("transformers takes a video here, not pictures: give another --model")
         self._processor: Any = AutoProcessor.from_pretrained(location)
-        model: Any = LlavaNextForConditionalGeneration.from_pretrained(location, dtype=self._dtype)
+        model: Any = AutoModelForImageTextToText.from_pretrained(location, dtype=self._dtype)
         self._model = model.to(self._device).eval()
         self._vision = _VisionClock(self._model.model, self._device)
 

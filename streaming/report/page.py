@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streaming.report.path import write_page
 from streaming.result import Answer
+from workers.vision.geometry import Fit
 from workers.visual import KeptFrame
 
 BoolArray = NDArray[np.bool_]
@@ -60,7 +61,7 @@ def _render(answers: Sequence[Answer]) -> str:
         clip=clip,
         name=os.path.basename(clip.video) or clip.video,
         answers=answers,
-        cards=[_card(frame) for frame in clip.frames],
+        cards=[_card(frame, clip.fit) for frame in clip.frames],
         axis=_axis([frame.pts_seconds for frame in clip.frames]),
         most_tokens=max((frame.num_visual_tokens for frame in clip.frames), default=0),
         show_novelty=any(frame.novelty != 1 for frame in clip.frames),
@@ -80,7 +81,7 @@ def _warnings(answers: Sequence[Answer]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _card(frame: KeptFrame) -> dict[str, Any]:
+def _card(frame: KeptFrame, fit: Fit) -> dict[str, Any]:
     """Return what the page shows of one frame beside the numbers it carries itself."""
     layout = frame.layout
     kept = np.zeros(layout.num_tokens, dtype=np.bool_)
@@ -93,8 +94,10 @@ def _card(frame: KeptFrame) -> dict[str, Any]:
         "jpeg": base64.b64encode(frame.thumbnail_jpeg).decode("ascii"),
         "width": width,
         "height": height,
-        "base": _overlay(kept[: layout.num_base].reshape(side, side), width, height),
-        "grid": _overlay(lines[:, :-1], width, height),
+        "base": _overlay(
+            kept[: layout.num_base].reshape(side, side), width, height, _seen(width, height, fit)
+        ),
+        "grid": _overlay(lines[:, :-1], width, height, (0, 0, width, height)),
         "num_newlines": int(lines[:, -1].sum()),
     }
 
@@ -109,24 +112,41 @@ def _picture_size(frame: KeptFrame) -> tuple[int, int]:
         return picture.size
 
 
-def _overlay(cells: BoolArray, width: int, height: int) -> dict[str, Any]:
+def _seen(width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
+    """Return the left, top, width and height of what the base tile shows of a picture's plane."""
+    if fit == "stretch":
+        return 0, 0, width, height
+    side = min(width, height) if fit == "crop" else max(width, height)
+    return (width - side) / 2, (height - side) / 2, side, side
+
+
+def _overlay(
+    cells: BoolArray, width: int, height: int, seen: tuple[float, float, float, float]
+) -> dict[str, Any]:
     """Return the SVG paths, in units of cells, that dim all but the kept cells of a picture.
 
-    ``veil`` is filled even-odd: a rectangle around the whole picture, then each row's runs of kept
-    cells, which therefore stay clear. ``border`` runs along the kept cells' outer sides only.
+    The cells cover what is ``seen`` (left, top, width, height). ``veil`` is filled even-odd: a
+    rectangle around the whole picture, then each row's runs of kept cells, which therefore stay
+    clear. ``border`` runs along the kept cells' outer sides only.
     """
     rows, columns = cells.shape
+    left, top, seen_width, seen_height = seen
+    moved = f"translate({left:.6g} {top:.6g}) " if left or top else ""
+    scaled = f"scale({seen_width / max(columns, 1):.6g} {seen_height / max(rows, 1):.6g})"
+    cells_x, cells_y = columns / seen_width, rows / seen_height  # of a pixel
+    corner = f"M{0 - left * cells_x:.6g} {0 - top * cells_y:.6g}"
+    across, down = f"{width * cells_x:.6g}", f"{height * cells_y:.6g}"
     framed = np.pad(cells, 1)
-    across = framed[1:, 1:-1] ^ framed[:-1, 1:-1]
-    down = framed[1:-1, 1:] ^ framed[1:-1, :-1]
+    above = framed[1:, 1:-1] ^ framed[:-1, 1:-1]
+    beside = framed[1:-1, 1:] ^ framed[1:-1, :-1]
     return {
         "num_cells": cells.size,
         "num_kept": int(cells.sum()),
-        "scale": f"{width / max(columns, 1):.6g} {height / max(rows, 1):.6g}",
-        "veil": f"M0 0h{columns}v{rows}h-{columns}z"
+        "transform": moved + scaled,
+        "veil": f"{corner}h{across}v{down}h-{across}z"
         + "".join(f"M{x} {y}h{run}v1h-{run}z" for y, x, run in _runs(cells)),
-        "border": "".join(f"M{x} {y}h{run}" for y, x, run in _runs(across))
-        + "".join(f"M{x} {y}v{run}" for x, y, run in _runs(down.T)),
+        "border": "".join(f"M{x} {y}h{run}" for y, x, run in _runs(above))
+        + "".join(f"M{x} {y}v{run}" for x, y, run in _runs(beside.T)),
     }
 
 

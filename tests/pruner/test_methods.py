@@ -9,7 +9,10 @@ from torch import Tensor
 
 from pruner import METHODS, FrameLayout, Settings, Task, choose, newlines_last, rank
 from pruner.evs import evs
+from pruner.flashvid import flashvid
+from pruner.floc import floc
 from pruner.tome import tome
+from pruner.vcast import vcast
 from pruner.vidcom2 import vidcom2
 
 LAYOUT = FrameLayout(num_base=16, rows=4, columns=5)
@@ -116,13 +119,11 @@ def test_newlines_may_go_last(name: str, frames: tuple[Tensor, Tensor]) -> None:
 
 def test_the_table_s_functions_choose(frames: tuple[Tensor, Tensor]) -> None:
     newline, shares = torch.ones(DIM), [7, 12, 31]
-    for (features, kept), (wanted, indices) in zip(
-        choose("tome", *frames, newline, shares), tome(*frames, newline, shares), strict=True
-    ):
-        assert features is not None
-        assert torch.equal(features, wanted)
-        assert torch.equal(kept, indices)
-    for name, function in (("evs", evs), ("vidcom2", vidcom2)):
+    for name, merge in (("tome", tome), ("flashvid", flashvid)):
+        merged = choose(name, *frames, newline, shares)
+        for one, two in zip(merged, merge(*frames, newline, shares), strict=True):
+            assert all(map(torch.equal, one, two))
+    for name, function in (("evs", evs), ("vidcom2", vidcom2), ("vcast", vcast), ("floc", floc)):
         chosen = choose(name, *frames, newline, shares)
         assert [features for features, _ in chosen] == [None] * NUM_FRAMES
         expected = function(*frames, sum(shares))

@@ -35,4 +35,4 @@ def test_significant_bits_keep_the_order_at_every_scale(scale: float) -> None:
 
 
 def test_significant_bits_of_negative_numbers_are_those_of_zero() -> None:
-    assert significant_bits(torch.tensor([-1.0, 0.0])).tolist() == [0, 0]
+    assert significant_bits(torch.tensor([-1.0, -0.0, 0.0])).tolist() == [0, 0, 0]

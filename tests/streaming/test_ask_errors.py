@@ -175,7 +175,7 @@ def test_unpruned_takes_no_budget(run: Any, clip: str) -> None:
     check_failure(result, 2, "leave out --budget and --keep-ratio")
 
 
-@pytest.mark.parametrize("pruner", ["evs", "vidcom2", "tome"])
+@pytest.mark.parametrize("pruner", ["evs", "vidcom2", "tome", "vcast", "floc", "flashvid"])
 def test_a_method_that_keeps_to_the_cap_takes_a_still_picture(
     run: Any, tmp_path: Path, pruner: str
 ) -> None:

@@ -407,7 +407,7 @@ def test_thumbnails_come_with_the_answers(
     assert len({frame.thumbnail_jpeg for frame in answer.frames}) == 4
 
 
-COMPARING = ("evs", "vidcom2", "tome")
+COMPARING = ("evs", "vidcom2", "tome", "vcast", "floc", "flashvid")
 """Methods that compare frames place by place."""
 
 

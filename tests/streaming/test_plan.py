@@ -498,7 +498,7 @@ def test_a_ranking_that_asks_for_its_share_is_made_for_each() -> None:
 
 
 def test_methods_that_see_the_whole_clip_share_its_tokens() -> None:
-    names = ["none", "tome", "evs", "vidcom2", "fastv"]
+    names = ["none", "tome", "evs", "vidcom2", "vcast", "floc", "flashvid", "fastv"]
     settings = {"none": {}}
     plans = merged(*({"pruner": name, **settings.get(name, {"keep_ratio": 0.2})} for name in names))
     (pruning,) = plans[0].clip.prunings

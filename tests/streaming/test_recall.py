@@ -304,7 +304,7 @@ def test_the_key_follows_content_and_version_not_the_path(
     plans = [plan_of(path, options) for path in paths]
     same, copied, another = (canonical(make_key(plan, store)) for plan in plans)
     assert same == copied != another
-    monkeypatch.setattr(recall, "package_version", lambda: "9.9")
+    monkeypatch.setattr(recall, "version_with", lambda method: "9.9")
     assert canonical(make_key(plans[0], store)) != same
 
 

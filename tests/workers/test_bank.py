@@ -150,7 +150,7 @@ def test_frames_of_several_sizes_keep_their_layouts() -> None:
     assert shares(frames) == [22, 16, 22]
 
 
-@pytest.mark.parametrize("method", ["tome", "evs", "vidcom2"])
+@pytest.mark.parametrize("method", ["tome", "evs", "vidcom2", "vcast", "floc", "flashvid"])
 def test_methods_that_compare_places_refuse_frames_of_several_sizes(method: str) -> None:
     ranked = [make_ranked([0]), make_ranked([1], layout=SMALL)]
     with pytest.raises(InputError, match=f"^--pruner {method} compares frames place by place"):

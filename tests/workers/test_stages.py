@@ -32,9 +32,10 @@ from workers.video.segments import Segment, cut_segments
 from workers.video.source import open_source
 from workers.video.thumbnail import make_thumbnail
 from workers.vision.encoder import FrameFeatures, VisionEncoder
-from workers.vision.geometry import TileGeometry, read_geometry
+from workers.vision.geometry import TileGeometry
 from workers.vision.resize import cut_pictures_on
 from workers.vision.tiles import cut_pictures
+from workers.vision.tower import read_geometry
 from workers.visual import Allocation, KeptFrame, VisualSequence
 
 FRAMES = [1, 5, 9, 20, 33]

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    GenerationConfig,
-    LlavaNextConfig,
-    PreTrainedModel,
-)
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig, PreTrainedModel
 from transformers.utils import logging
 
 from workers.arrays import Int64Array, unpack
-from workers.checkpoint import LANGUAGE_MODEL, build_module, read_config, read_tensors
+from workers.checkpoint import LANGUAGE_MODEL, build_module, read_tensors
+from workers.errors import ModelError
+from workers.families import load_config
 from workers.llm.alike import rows_are_alike
 from workers.llm.answer import MOST_TOGETHER, SamplingOptions
 from workers.llm.choices import Choice
@@ -44,7 +41,7 @@ class Prefix:
 
 
 class Decoder:
-    """The weights of a LLaVA-NeXT checkpoint's language model. One call at a time.
+    """The weights of a checkpoint's language model. One call at a time.
 
     Args:
         model: what :func:`workers.checkpoint.locate` returned, or transformers' causal language
@@ -215,8 +212,10 @@ class Decoder:
 
 
 def _load(location: str, dtype: torch.dtype) -> Any:
-    whole = LlavaNextConfig(**read_config(location))
+    whole = load_config(location)
     config = whole.text_config
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"{location}: a {config.model_type!r} is no language model")
     tensors = read_tensors(location, LANGUAGE_MODEL, dtype=dtype)
     config.tie_word_embeddings = "lm_head.weight" not in tensors
     model = build_module(
@@ -226,6 +225,12 @@ def _load(location: str, dtype: torch.dtype) -> Any:
         tensors=tensors,
         dtype=dtype,
     )
+    layers = getattr(model.base_model, "layers", [None])
+    if any(getattr(layer, "self_attn", None) is None for layer in layers):
+        raise ModelError(
+            f"{location}: a {type(model).__name__} cannot read clips: not all of its layers are of "
+            "attention, as those of Llama, Mistral, Qwen2 and Granite are"
+        )
     try:
         model.generation_config = GenerationConfig.from_pretrained(location)
     except OSError:

@@ -38,14 +38,19 @@ def turns_of(question: str) -> tuple[Turn, ...]:
     return (*earlier, Turn(role="user", text=str(question)))
 
 
-def messages_of(turns: Sequence[Turn], num_frames: int) -> list[Mapping[str, Any]]:
-    """Return turns as chat templates take them, the frames with the first question."""
+def messages_of(turns: Sequence[Turn], shown: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return turns as chat templates take them, what is shown with the first question.
+
+    Args:
+        turns: a user's last.
+        shown: ``image`` or ``video`` for each placeholder.
+    """
     first = next(place for place, turn in enumerate(turns) if turn.role == "user")
     return [
         {
             "role": turn.role,
             "content": [
-                *({"type": "image"} for _ in range(num_frames if place == first else 0)),
+                *({"type": kind} for kind in (shown if place == first else ())),
                 {"type": "text", "text": turn.text},
             ],
         }

@@ -27,7 +27,8 @@ class LayerPruning:
     of layers with a sliding window is gathered, so that the window still counts original places.
 
     Works on decoders whose layers have a ``self_attn`` that hands unknown keywords on to its
-    attention function, as Llama, Mistral and Qwen2 have. One sequence at a time; not reentrant.
+    attention function, as Llama, Mistral, Qwen2 and Granite have. One sequence at a time; not
+    reentrant.
 
     Args:
         model: the language model, on SDPA, with or without its head.

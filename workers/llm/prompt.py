@@ -1,4 +1,4 @@
-"""The prompt: a question in the model's own chat template, with one image placeholder a frame.
+"""The prompt: a question in the model's own chat template, with one placeholder a frame.
 
 It is made and counted where the run is planned, so nothing here needs torch or transformers.
 """
@@ -13,13 +13,16 @@ from typing import Any
 
 from workers.checkpoint import read_config, read_optional
 from workers.errors import ModelError
+from workers.families import Family, family_of
 from workers.llm.choices import Choice, check_choices, encode_choices, list_choices
 from workers.llm.dialogue import Turn, messages_of, turns_of
 from workers.llm.spelling import Spelling
 from workers.llm.template import Template, read_template
 from workers.llm.tokenizer import TokenizerFiles, read_tokenizer
 
-_CONTEXT_LENGTHS = {"llama": 2048, "mistral": 131_072, "qwen2": 32_768}  # where none is stated
+_CONTEXT_LENGTHS = {"granite": 2048, "llama": 2048, "mistral": 131_072, "qwen2": 32_768}
+"""Where none is stated."""
+_IMAGES = Family()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class ChatTemplate:
         files: its tokenizer.
         source: its chat template in Jinja's language.
         image_token: text of the placeholder.
+        family: of the checkpoint; to one of videos, frames are one video.
         context_length: positions the language model was made for.
 
     Raises:
@@ -75,9 +79,11 @@ class ChatTemplate:
         source: str,
         *,
         image_token: str,
+        family: Family = _IMAGES,
         context_length: int,
     ) -> None:
         self.context_length = context_length
+        self._family = family
         secret = secrets.token_hex(8)
         self._location = location
         self._template = Template(location, source, files.special_tokens)
@@ -104,13 +110,15 @@ class ChatTemplate:
             ModelError: a file is missing or is not what it should be.
         """
         config = read_config(location)
+        family = family_of(config)
         processor_config = read_optional(location, "processor_config.json")
         files = read_tokenizer(location)
         return cls(
             location,
             files,
             read_template(location, processor_config, files.config),
-            image_token=_image_token(files, processor_config, config),
+            image_token=_image_token(family.modality, files, processor_config, config),
+            family=family,
             context_length=_context_length(location, config),
         )
 
@@ -152,19 +160,25 @@ class ChatTemplate:
         The texts stand between the pieces, of which there is one more.
         """
         now = datetime.now()
+        shown = self._shown(num_frames)
         markers = [f"{self._marker}{place}." for place in range(len(turns))]
         marked = [replace(turn, text=mark) for turn, mark in zip(turns, markers, strict=True)]
-        rest = self._template.render(messages_of(marked, num_frames), now)
+        rest = self._template.render(messages_of(marked, shown), now)
         pieces = []
         for mark in markers:
             piece, _, rest = rest.partition(mark)
             pieces.append(piece)
         pieces.append(rest)
-        whole = self._template.render(messages_of(turns, num_frames), now)
+        whole = self._template.render(messages_of(turns, shown), now)
         texts = _texts_between(whole, pieces, [turn.text for turn in turns])
         if texts is None or self._marker in "".join(pieces):
             raise ModelError(f"{self._location}: the chat template changes the question")
         return pieces, texts
+
+    def _shown(self, num_frames: int) -> list[str]:
+        """Return what the template is told of frames: an image for each, or a video of them all."""
+        num_placeholders = min(num_frames, 1) if self._family.is_video else num_frames
+        return [self._family.modality] * num_placeholders
 
     def _encode(
         self,
@@ -188,11 +202,14 @@ class ChatTemplate:
         )
         counts = [piece.count(self._image) for piece in spelled]
         holder = next((place for place, count in enumerate(counts) if count), 0)
-        if sum(counts) != len(timestamps) or counts[holder] != sum(counts):
+        num_placeholders = len(self._shown(len(timestamps)))
+        if sum(counts) != num_placeholders or counts[holder] != num_placeholders:
             raise ModelError(
-                f"{self._location}: the chat template does not put the images before the text"
+                f"{self._location}: the chat template does not put the {self._family.modality}s "
+                "before the text"
             )
         *between, behind = spelled[holder].split(self._image)
+        between[1:1] = [""] * (len(timestamps) - num_placeholders)  # between frames of a video
         frames = zip(between, timestamps, strict=True)
         opening = "".join(piece + stamp + self._image for piece, stamp in frames)
         before = "".join(p + t for p, t in zip(spelled[:holder], texts[:holder], strict=True))
@@ -245,14 +262,18 @@ def _cut(ids: list[int], image_token_id: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _image_token(
-    files: TokenizerFiles, processor_config: Mapping[str, Any], config: Mapping[str, Any]
+    modality: str,
+    files: TokenizerFiles,
+    processor_config: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> str:
-    named = files.special_tokens.get("image_token") or processor_config.get("image_token")
+    name = f"{modality}_token"
+    named = files.special_tokens.get(name) or processor_config.get(name)
     if named:
         return str(named)
-    index = config.get("image_token_index", config.get("image_token_id"))
+    index = config.get(f"{name}_index", config.get(f"{name}_id"))
     stored = {token.get("id"): token.get("content") for token in files.backend["added_tokens"]}
-    return str(stored.get(index) or "<image>")
+    return str(stored.get(index) or f"<{modality}>")
 
 
 def _context_length(location: str, config: Mapping[str, Any]) -> int:

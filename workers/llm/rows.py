@@ -187,7 +187,7 @@ def attend_by_row(model: Any) -> None:
     """Let a model on SDPA work with a :class:`RowCache`; with any other cache it stays as it is.
 
     Works on decoders whose layers hand what the cache returns on to their attention function, as
-    those of Llama, Mistral and Qwen2 do.
+    those of Llama, Mistral, Qwen2 and Granite do.
     """
     AttentionInterface.register(ATTENTION, _attend)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -76,7 +76,10 @@ def read_template(
     )
     source = next((_default(source) for source in sources if source), None)
     if not isinstance(source, str):
-        raise ModelError(f"{location}: the checkpoint has no chat template")
+        raise ModelError(
+            f"{location}: no chat template, which says how a question is put to the model: write "
+            "it, in Jinja as transformers has it, to chat_template.jinja in the checkpoint's folder"
+        )
     return source
 
 

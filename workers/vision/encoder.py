@@ -1,4 +1,4 @@
-"""LLaVA-NeXT's vision tower and projector, loaded alone and run over the tiles of frames."""
+"""A model's vision tower and projector, loaded alone and run over the tiles of frames."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ class FrameFeatures:
     """Projected features of frames of one layout: what the language model would see, unpruned.
 
     ``base`` is (n, num_base, hidden), ``grid`` (n, rows, columns, hidden) after unpadding, (n, 0,
-    0, hidden) for frames of one tile, and ``newline`` (hidden,), the token that ends each grid row.
+    0, hidden) for frames of one tile, and ``newline`` (hidden,), the token that ends each grid row,
+    zero in a model without grid.
     """
 
     base: torch.Tensor
@@ -50,7 +51,7 @@ class FrameFeatures:
 
 
 class VisionEncoder:
-    """The vision half of a LLaVA-NeXT checkpoint: tiles in, visual tokens out.
+    """The vision half of a checkpoint: tiles in, visual tokens out.
 
     Args:
         model: checkpoint folder or hub name, or its vision half, loaded in ``dtype``.
@@ -69,6 +70,7 @@ class VisionEncoder:
         self.dtype = dtype
         self._normalization = model.normalization
         self._layers = model.layers
+        self._first_patch = int(model.has_class_token)
         self._tower = model.tower.to(self.device)
         self._projector = model.projector.to(self.device)
         self.is_small = self._multiplications() < _SMALL_TOWER
@@ -93,8 +95,8 @@ class VisionEncoder:
 
         Returns:
             The frames in order, neighbours of equal geometry in one batch. Features are in the
-            encoder's dtype, on its device, and equal transformers' ``get_image_features`` on the
-            same pixels before packing.
+            encoder's dtype, on its device, and equal transformers' ``get_image_features`` (or
+            ``get_video_features``) on the same pixels before packing.
 
         Raises:
             ValueError: the tiles are not those of the geometries.
@@ -132,7 +134,7 @@ class VisionEncoder:
         """Return how often weights of tower and projector are multiplied for one tile."""
         parts = (self._tower, self._projector)
         num_weights = sum(weights.numel() for part in parts for weights in part.parameters())
-        return num_weights * (self.geometry.num_base + 1)
+        return num_weights * (self.geometry.num_patches + 1)
 
     def _encode_pass(self, tiles: torch.Tensor) -> torch.Tensor:
         pixel_values = normalize(tiles, self._normalization, self.dtype)
@@ -151,11 +153,12 @@ class VisionEncoder:
             start = stop
 
     def _features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return the selected hidden states without the class token: (tiles, num_base, hidden)."""
+        """Return the selected hidden states without a class token: (tiles, patches, hidden)."""
+        first = self._first_patch
         if len(self._layers) == 1:
-            return cast(torch.Tensor, self._tower(pixel_values).last_hidden_state[:, 1:])
-        states = self._tower(pixel_values, output_hidden_states=True).hidden_states
-        return torch.cat([states[layer][:, 1:] for layer in self._layers], dim=-1)
+            return cast(torch.Tensor, self._tower(pixel_values).last_hidden_state[:, first:])
+        states = self._tower(pixel_values, output_hidden_states=self._layers).hidden_states
+        return torch.cat([states[layer][:, first:] for layer in self._layers], dim=-1)
 
 
 def _pad(tiles: torch.Tensor) -> torch.Tensor:

@@ -114,9 +114,10 @@ def moved_patches(
     Returns:
         (num_base,), row-major.
     """
-    side, patch = geometry.tokens_per_side, geometry.patch_size
-    pixels, others = (torch.as_tensor(each).float() for each in (tile, anchor))
-    patches = (pixels - others).abs().view(side, patch, side, patch, 3)
+    side, size = geometry.tokens_per_side, geometry.token_size
+    seen = slice(side * size)
+    pixels, others = (torch.as_tensor(each)[:, seen, seen].float() for each in (tile, anchor))
+    patches = (pixels - others).abs().view(side, size, side, size, 3)
     moved: BoolArray = (patches.mean(dim=(1, 3, 4)) > MOST_DIFFERENCE).flatten().cpu().numpy()
     return moved
 
@@ -156,9 +157,9 @@ def _overlaps(tiles: TileGeometry, num_tiles: int, padding: int, length: int) ->
     The picture is ``length`` pixels of the canvas long, behind ``padding`` pixels of black.
     """
     edges = np.clip(np.arange(num_tiles + 1) * tiles.tile_size - padding, 0, length)
-    tokens = np.arange(tiles.tokens_per_side) * length
-    places = edges[:, None] * tiles.tokens_per_side
-    return (tokens + length > places[:-1]) & (tokens < places[1:])
+    step = tiles.token_size * length
+    tokens, places = np.arange(tiles.tokens_per_side) * step, edges[:, None] * tiles.tile_size
+    return (tokens + step > places[:-1]) & (tokens < places[1:])
 
 
 def _rows_of(geometries: Sequence[FrameGeometry]) -> list[Int64Array]:

@@ -5,15 +5,20 @@ follows transformers' ``llava_next`` exactly, its choice of pinpoint and its rou
 (published LLaVA differs on a few small sizes). Sizes are (height, width) in pixels.
 """
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from pruner.layout import FrameLayout
 from workers.errors import ModelError
 
 DEFAULT_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+Fit = Literal["stretch", "crop", "pad"]
+"""How a picture becomes square: by other proportions, without its ends, or with a margin."""
+_LONGEST = 64
+"""Shorter sides to which a picture is squeezed before its ends are cropped, to spare memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +27,22 @@ class TileGeometry:
 
     ``tile_size`` and ``patch_size`` are in pixels, ``pinpoints`` the (height, width) resolutions a
     picture may be fitted into, in the checkpoint's order, which breaks ties; without any, a picture
-    is its base tile alone.
+    is its base tile alone. ``pool`` x ``pool`` patches give a token. ``fit`` says how a picture
+    becomes the base tile, ``background`` the RGB margin that it may get.
     """
 
     tile_size: int
     patch_size: int
     pinpoints: tuple[tuple[int, int], ...]
+    pool: int = 1
+    fit: Fit = "stretch"
+    background: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
-        if self.tile_size % self.patch_size:
+        if self.tokens_per_side < 1:
             raise ModelError(
-                f"the vision tower's tile of {self.tile_size} px is no multiple of its patch of "
-                f"{self.patch_size} px"
+                f"the vision tower's tile of {self.tile_size} px is smaller than a token of "
+                f"{self.token_size} px"
             )
         for pinpoint in self.pinpoints:
             if len(pinpoint) != 2 or any(side % self.tile_size for side in pinpoint):
@@ -42,9 +51,19 @@ class TileGeometry:
                 )
 
     @property
+    def num_patches(self) -> int:
+        """Patches of a tile."""
+        return (self.tile_size // self.patch_size) ** 2
+
+    @property
+    def token_size(self) -> int:
+        """Pixels of a tile along one side of a token."""
+        return self.patch_size * self.pool
+
+    @property
     def tokens_per_side(self) -> int:
-        """Visual tokens along one side of a tile."""
-        return self.tile_size // self.patch_size
+        """Visual tokens along one side of a tile; what is left of it below a token is not seen."""
+        return self.tile_size // self.patch_size // self.pool
 
     @property
     def num_base(self) -> int:
@@ -57,35 +76,60 @@ class TileGeometry:
 
     def frame(self, height: int, width: int) -> "FrameGeometry":
         """Return how a picture of this size is resized, padded and cut."""
+        base = self._base_size(height, width)
         if not self.pinpoints:
-            return FrameGeometry(tiles=self, target=(0, 0), resized=(0, 0), rows=0, columns=0)
+            return FrameGeometry(
+                tiles=self, base=base, target=(0, 0), resized=(0, 0), rows=0, columns=0
+            )
         target = choose_pinpoint((height, width), self.pinpoints)
         rows, columns = _unpad((height, width), target, self.tokens_per_side, self.tile_size)
         if 0 in (rows, columns):  # thinner than a token: nothing of the picture is on the grid
             rows = columns = 0
         return FrameGeometry(
             tiles=self,
+            base=base,
             target=target,
             resized=_fit((height, width), target),
             rows=rows,
             columns=columns,
         )
 
+    def _base_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return to which size a picture is resized before its middle becomes the base tile."""
+        size = self.tile_size
+        if self.fit != "crop":
+            return size, size
+        longer = int(min(size * max(height, width) / min(height, width), size * _LONGEST))
+        return (longer, size) if width <= height else (size, longer)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it comes back from JSON: lists for tuples."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameGeometry:
     """How a picture of one size becomes tiles and tokens.
 
-    The picture is scaled to ``resized`` keeping its aspect ratio, centred on a black ``target``
-    canvas and cut into tiles; of the canvas' tokens the ``rows`` x ``columns`` on the picture stay,
-    none where the picture is thinner than a token.
+    Of the picture resized to ``base`` the middle is the base tile. For the others it is scaled to
+    ``resized`` keeping its aspect ratio, centred on a black ``target`` canvas and cut into tiles;
+    of the canvas' tokens the ``rows`` x ``columns`` on the picture stay, none where the picture is
+    thinner than a token.
     """
 
     tiles: TileGeometry
+    base: tuple[int, int]
     target: tuple[int, int]
     resized: tuple[int, int]
     rows: int
     columns: int
+
+    @property
+    def cropped(self) -> tuple[int, int]:
+        """Pixels of the picture resized for the base (above, left) of the tile."""
+        size = self.tiles.tile_size
+        return (self.base[0] - size) // 2, (self.base[1] - size) // 2
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -154,28 +198,3 @@ def _unpad(
         return rows - 2 * ((rows - inner) // 2), columns
     inner = int(round(width * (rows / height), 7))
     return rows, columns - 2 * ((columns - inner) // 2)
-
-
-def read_geometry(config: Mapping[str, Any]) -> TileGeometry:
-    """Read the tile geometry from a checkpoint's ``config.json``.
-
-    Raises:
-        ModelError: the checkpoint is no LLaVA-NeXT with a CLIP vision tower.
-    """
-    if config.get("model_type") != "llava_next":
-        raise ModelError(f"model_type is {config.get('model_type')!r}; a llava_next is needed")
-    vision = config.get("vision_config") or {}
-    kind = vision.get("model_type", "clip_vision_model")
-    if kind != "clip_vision_model":
-        raise ModelError(f"the vision tower is a {kind!r}; a clip_vision_model is needed")
-    strategy = config.get("vision_feature_select_strategy", "default")
-    if strategy != "default":
-        raise ModelError(f"vision_feature_select_strategy {strategy!r} is not supported")
-    pinpoints = config.get("image_grid_pinpoints")
-    if pinpoints is None:
-        pinpoints = DEFAULT_PINPOINTS
-    return TileGeometry(
-        tile_size=vision.get("image_size", 336),
-        patch_size=vision.get("patch_size", 14),
-        pinpoints=tuple((int(height), int(width)) for height, width in pinpoints),
-    )

@@ -20,6 +20,7 @@ from workers.checkpoint import (
 )
 from workers.digests import DigestMemory
 from workers.errors import ModelError
+from workers.vision.processor import VIDEO_PROCESSOR
 
 _NAMES = VISION_TOWER | PROJECTOR
 _BLOCK_BYTES = 4 * 1024**2
@@ -52,7 +53,7 @@ def vision_identity(location: str, memory: DigestMemory) -> str:
     config = {k: v for k, v in read_config(location).items() if k != "text_config"}
     pictures = [
         read_optional(location, name)
-        for name in ("preprocessor_config.json", "processor_config.json")
+        for name in ("preprocessor_config.json", "processor_config.json", VIDEO_PROCESSOR)
     ]
     content = json.dumps([config, pictures, tensors], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()

@@ -1,16 +1,14 @@
 """Tiles to ``pixel_values``, as the checkpoint's image processor scales them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
-from workers.checkpoint import fetch, read_json
-from workers.errors import ModelError
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_BICUBIC = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,26 +19,8 @@ class Normalization:
     std: tuple[float, float, float] = CLIP_STD
 
 
-def read_normalization(location: str) -> Normalization:
-    """Read the checkpoint's image processor settings.
-
-    Args:
-        location: folder or hub name.
-
-    Raises:
-        ModelError: it has none, or one that resizes other than LLaVA-NeXT's processor does.
-    """
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        path = fetch(location, name)
-        if path is not None:
-            settings = read_json(path)
-            settings = settings.get("image_processor", settings)
-            if "image_mean" in settings:
-                break
-    else:
-        raise ModelError(f"{location}: no image processor settings (preprocessor_config.json)")
-    if settings.get("resample", _BICUBIC) != _BICUBIC:
-        raise ModelError(f"{location}: its image processor does not resize bicubically")
+def read_normalization(settings: Mapping[str, Any]) -> Normalization:
+    """Return the normalization among an image processor's settings; what is missing is CLIP's."""
     return Normalization(
         mean=tuple(settings.get("image_mean", CLIP_MEAN)),
         std=tuple(settings.get("image_std", CLIP_STD)),

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from workers.arrays import Float64Array, Int64Array, UInt8Array
 from workers.vision.geometry import FrameGeometry, TileGeometry
-from workers.vision.tiles import Resizer, cut_pictures_with
+from workers.vision.tiles import Resizer, cut_pictures_with, squared
 from workers.vision.transfer import stack_on
 
 _PRECISION_BITS = 22
@@ -48,6 +48,7 @@ def cut_pictures_on(
         tiles, frames = cut_pictures_with(_fast_resizer, pictures, geometry)
         return torch.from_numpy(tiles), frames
     frames = [geometry.frame(*picture.shape[:2]) for picture in pictures]
+    pictures = [squared(picture, geometry) for picture in pictures]
     size = geometry.tile_size
     parts = [torch.empty((0, size, size, 3), dtype=torch.uint8, device=device)]
     for _, group in groupby(pictures, key=lambda picture: picture.shape):
@@ -66,8 +67,9 @@ def cut_batch(pictures: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor:
     Returns:
         (n, num_tiles, tile_size, tile_size, 3) uint8 on the pictures' device.
     """
-    size = geometry.tiles.tile_size
-    base = _resize_all(pictures, (size, size))[:, None]
+    size, (top, left) = geometry.tiles.tile_size, geometry.cropped
+    resized = _resize_all(pictures, geometry.base)
+    base = resized[:, None, top : top + size, left : left + size]
     down, across = geometry.grid
     if down * across == 0:
         return base

@@ -1,10 +1,10 @@
 """Pictures to tiles, with the very pixels of transformers' PIL processor.
 
-The picture is resized whole to one base tile, and scaled, padded and cut into high-resolution
-tiles as :mod:`workers.vision.geometry` says. This runs where frames are decoded: it needs neither
-torch nor a checkpoint's weights, and tiles are smaller than the pictures of most clips (1.7 MB
-against 6.2 MB for 1920 x 1080 and LLaVA-NeXT's 336 px tiles). :mod:`workers.vision.resize` does
-the same on the vision tower's device.
+The picture is resized to one base tile, whole or but for its ends, and scaled, padded and cut into
+high-resolution tiles as :mod:`workers.vision.geometry` says. This runs where frames are decoded: it
+needs neither torch nor a checkpoint's weights, and tiles are smaller than the pictures of most
+clips (1.7 MB against 6.2 MB for 1920 x 1080 and LLaVA-NeXT's 336 px tiles).
+:mod:`workers.vision.resize` does the same on the vision tower's device.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,14 +34,30 @@ def cut_tiles(picture: UInt8Array, geometry: FrameGeometry) -> UInt8Array:
     """
     size = geometry.tiles.tile_size
     tiles = np.empty((geometry.num_tiles, size, size, 3), np.uint8)
-    _lay_out(tiles, _resizer(picture), geometry)
+    _lay_out(tiles, _resizer(squared(picture, geometry.tiles)), geometry)
     return tiles
+
+
+def squared(picture: UInt8Array, geometry: TileGeometry) -> UInt8Array:
+    """Return a picture with the margin that makes it square, itself where it needs none.
+
+    Cost: O(longer side squared), as for transformers.
+    """
+    height, width = picture.shape[:2]
+    if geometry.fit != "pad" or height == width:
+        return picture
+    side = max(height, width)
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = geometry.background
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = picture
+    return square
 
 
 def _lay_out(tiles: UInt8Array, resize: Resizer, geometry: FrameGeometry) -> None:
     """Write a picture's base tile, then its high-resolution tiles, row-major, into ``tiles``."""
-    size = geometry.tiles.tile_size
-    tiles[0] = resize((size, size))
+    size, (top, left) = geometry.tiles.tile_size, geometry.cropped
+    _place(tiles[0], resize(geometry.base), -top, -left)
     if len(tiles) == 1:
         return
     scaled, (above, left) = resize(geometry.resized), geometry.padding
@@ -92,7 +108,8 @@ def cut_pictures_with(
     tiles = np.empty((sum(frame.num_tiles for frame in frames), size, size, 3), np.uint8)
     start = 0
     for picture, frame in zip(pictures, frames, strict=True):
-        _lay_out(tiles[start : start + frame.num_tiles], make_resizer(picture), frame)
+        resize = make_resizer(squared(picture, geometry))
+        _lay_out(tiles[start : start + frame.num_tiles], resize, frame)
         start += frame.num_tiles
     return tiles, frames
 

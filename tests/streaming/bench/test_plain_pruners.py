@@ -44,6 +44,17 @@ def test_the_plain_form_keeps_the_same_tokens(name: str, num_keep: int, dtype: t
     assert [kept.tolist() for kept in plain] == [kept.tolist() for kept in expected]
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_frames_without_grid_keep_the_same_tokens(name: str) -> None:
+    base, grid = clip()
+    plain, expected = (prune(name, base, grid[:, :0, :0], 9) for prune in (by_plain, fast))
+    assert [kept.tolist() for kept in plain] == [kept.tolist() for kept in expected]
+
+
+def by_plain(name: str, base: Tensor, grid: Tensor, num_keep: int) -> list[Tensor]:
+    return PLAIN[name](base, grid, num_keep)
+
+
 @pytest.mark.parametrize("name", ["mr_pruner", "gprune"])
 def test_tokens_without_neighbours_rank_alike(name: str) -> None:
     generator = torch.Generator().manual_seed(1)

@@ -16,7 +16,7 @@ from tests.lmms_eval.fake_lmms_eval import GREEDY, QUESTION, Evaluation, install
 from tests.workers.vision.pictures import draw_picture
 from workers.checkpoint import read_config
 from workers.errors import InputError, ModelError
-from workers.vision.geometry import read_geometry
+from workers.vision.tower import read_geometry
 
 
 @pytest.fixture

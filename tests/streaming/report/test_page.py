@@ -15,6 +15,7 @@ from pruner.layout import FrameLayout
 from streaming.report.page import write_report
 from streaming.result import Answer
 from workers.errors import OutputError
+from workers.vision.geometry import Fit
 from workers.visual import KeptFrame
 
 
@@ -134,6 +135,22 @@ def test_the_veil_covers_the_whole_picture_and_scales_to_it(tmp_path: Path) -> N
     assert [svg["viewbox"] for svg in page.elements["svg"]] == ["0 0 480 270"] * 2
     scales = [group["transform"] for group in page.elements["g"]]
     assert scales == ["scale(20 11.25)", "scale(10 10)"]
+
+
+@pytest.mark.parametrize(
+    ("fit", "veil", "transform"),
+    [
+        ("crop", "M-10 0h44v24h-44", "translate(100 0) scale(10 10)"),
+        ("pad", "M0 5.45455h24v13.0909h-24", "translate(0 -100) scale(18.3333 18.3333)"),
+    ],
+)
+def test_base_cells_lie_where_the_model_sees_the_picture(
+    tmp_path: Path, fit: Fit, veil: str, transform: str
+) -> None:
+    frame = replace(selection(0, 0.1, rows=0, columns=0), thumbnail_jpeg=jpeg(440, 240))
+    page = Page(report(tmp_path, replace(answer(frame), fit=fit)))
+    assert [path.partition("z")[0] for path in page.paths("veil")] == [veil]
+    assert [group["transform"] for group in page.elements["g"]] == [transform]
 
 
 def test_frames_of_several_sizes_have_cells_of_their_own(tmp_path: Path) -> None:

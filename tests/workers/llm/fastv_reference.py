@@ -26,7 +26,7 @@ def slow_answer(net: Any, clip: VisualSequence, prompt: Prompt, max_new_tokens: 
     kept: list[int] = []
     tokens: list[int] = []
     while len(tokens) < max_new_tokens and net.config.eos_token_id not in tokens:
-        hidden, at = embeds, places
+        hidden, at = embeds * getattr(net.config, "embedding_multiplier", 1), places
         for index, layer in enumerate(net.model.layers):
             hidden, probabilities = _run_layer(layer, hidden, positions[at], at, net.config)
             if index == clip.fastv_layer - 1:
@@ -78,14 +78,16 @@ def _run_layer(
     theta = config.rope_parameters["rope_theta"]
     query, key = _rotate(query, positions, theta), _rotate(key, positions, theta)
     of_head = [head * key_heads // heads for head in range(heads)]
-    scores = query @ key[of_head].transpose(1, 2) / size**0.5
+    scores = query @ key[of_head].transpose(1, 2)
+    scores = scores * getattr(config, "attention_multiplier", size**-0.5)
     distance = torch.tensor(places)[:, None] - torch.tensor(places)[None]
     window = getattr(config, "sliding_window", None) or len(hidden) ** 2
     scores[:, (distance < 0) | (distance >= window)] = -torch.inf
     probabilities = scores.softmax(dim=-1)
     mixed = (probabilities @ value[of_head]).transpose(0, 1).flatten(1)
-    hidden = hidden + attention.o_proj(mixed)
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), probabilities
+    part = getattr(config, "residual_multiplier", 1)
+    hidden = hidden + part * attention.o_proj(mixed)
+    return hidden + part * layer.mlp(layer.post_attention_layernorm(hidden)), probabilities
 
 
 def _rotate(x: Tensor, positions: Tensor, theta: float) -> Tensor:

@@ -29,6 +29,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": None},
     "mistral_window": {"sliding_window": 40},
     "qwen2": {},
+    "granite": {
+        "attention_multiplier": 0.3,
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 8.0,
+    },
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
-from transformers import AutoProcessor, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import AutoProcessor, GraniteConfig, LlamaConfig, MistralConfig, Qwen2Config
 
 from tests.workers.llm.tokenizer_kinds import KINDS, LLAMA, write_kind
 from workers.checkpoint import EMBEDDED, locate
@@ -232,13 +232,14 @@ def test_the_context_is_that_of_the_language_model(checkpoint: Path) -> None:
     assert ChatTemplate.load(str(checkpoint)).context_length == 32_768
 
 
-@pytest.mark.parametrize("config_class", [LlamaConfig, MistralConfig, Qwen2Config])
+@pytest.mark.parametrize("config_class", [GraniteConfig, LlamaConfig, MistralConfig, Qwen2Config])
 def test_a_context_that_is_not_stated_is_that_of_transformers(
     checkpoint: Path, tmp_path: Path, config_class: Any
 ) -> None:
     folder = write_kind(checkpoint, tmp_path / "kind", "vicuna")
     text = {"model_type": config_class.model_type}
-    (folder / "config.json").write_text(json.dumps({"text_config": text}))
+    config = {"model_type": "llava_next", "text_config": text}
+    (folder / "config.json").write_text(json.dumps(config))
     expected = config_class().max_position_embeddings
     assert ChatTemplate.load(str(folder)).context_length == expected
 
@@ -249,7 +250,10 @@ def test_a_context_that_is_not_stated_is_that_of_transformers(
         ({"tokenizer.json": {}}, r"tokenizer\.json: it describes no model$"),
         ({"tokenizer.json": {"model": {"type": "none"}}}, r"tokenizer\.json: [^\n]+$"),
         ({"tokenizer_config.json": {"added_tokens_decoder": {"3": 5}}}, "tokenizer_config"),
-        ({"config.json": {"text_config": {"model_type": "gpt2"}}}, "no max_position_embeddings"),
+        (
+            {"config.json": {"model_type": "llava", "text_config": {"model_type": "gpt2"}}},
+            "no max_position_embeddings",
+        ),
         ({"processor_config.json": {"image_token": "<img>"}}, "has no image token '<img>'$"),
     ],
 )
@@ -265,5 +269,5 @@ def test_a_file_that_is_not_what_it_should_be_is_one_line(
 def test_a_checkpoint_without_chat_template_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("chat_template*"))
-    with pytest.raises(ModelError, match=r"the checkpoint has no chat template$"):
+    with pytest.raises(ModelError, match=r"no chat template.* to chat_template\.jinja"):
         ChatTemplate.load(str(folder))

@@ -44,6 +44,13 @@ LLAMA_3 = (
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}"
     "{% endif %}"
 )
+GRANITE = (
+    "{{ '<|system|>\\nA chat between a curious user and an assistant.\\n' }}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
     "{% for part in message['content'] if part.type == 'image' %}{{ '<image>' }}{% endfor %}"
@@ -153,9 +160,14 @@ def qwen_2() -> Tokenizer:
     return byte_level([*added, plain], composed=True)
 
 
+def granite() -> Tokenizer:
+    return byte_level([special("<|end_of_text|>"), special("<image>")])
+
+
 LLAMA_NAMES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 LLAMA_3_NAMES = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<pad>"}
 QWEN_NAMES = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+GRANITE_NAMES = dict.fromkeys(["bos_token", "eos_token", "pad_token"], "<|end_of_text|>")
 LLAMA = {"tokenizer_class": "LlamaTokenizer", "legacy": True, **LLAMA_NAMES}
 
 # name -> tokenizer, chat template, tokenizer_config.json
@@ -183,6 +195,7 @@ KINDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     ),
     "llama 3": (llama_3, LLAMA_3, {"tokenizer_class": "PreTrainedTokenizerFast", **LLAMA_3_NAMES}),
     "qwen 2": (qwen_2, CHATML, {"tokenizer_class": "Qwen2Tokenizer", **QWEN_NAMES}),
+    "granite": (granite, GRANITE, {"tokenizer_class": "GPT2Tokenizer", **GRANITE_NAMES}),
     "yi": (
         lambda: sentencepiece_like(prepend=False, opening=False),
         CHATML,

@@ -23,6 +23,7 @@ SIZE = (96, 160)
 SMALL = TileGeometry(
     tile_size=56, patch_size=14, pinpoints=((56, 112), (112, 56), (112, 112), (168, 56), (56, 168))
 )
+UNEVEN = TileGeometry(tile_size=60, patch_size=14, pinpoints=((60, 120), (120, 60), (120, 120)))
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +62,31 @@ def with_corner(picture: UInt8Array) -> UInt8Array:
     return changed
 
 
+@pytest.mark.parametrize("tiles", [SMALL, UNEVEN])
 @pytest.mark.parametrize(
     "size", [(96, 160), (160, 96), (40, 40), (72, 128), (30, 200), (200, 30), (37, 111), (3, 200)]
 )
 def test_the_twin_of_a_tile_is_what_shows_the_same_part_of_the_picture(
-    size: tuple[int, int],
+    size: tuple[int, int], tiles: TileGeometry
 ) -> None:
-    """Each pixel of the scaled picture is on one tile, and under one base token."""
-    geometry = SMALL.frame(*size)
+    """Each pixel of the scaled picture is on one tile, and under base tokens, if under any."""
+    geometry = tiles.frame(*size)
     (height, width), (above, left) = geometry.resized, geometry.padding
-    side, across = SMALL.tokens_per_side, geometry.grid[1]
-    expected = np.zeros((geometry.num_tiles - 1, SMALL.num_base), bool)
+    side, across = tiles.tokens_per_side, geometry.grid[1]
+    expected = np.zeros((geometry.num_tiles - 1, side, side), bool)
     for y in range(height if geometry.rows else 0):
         for x in range(width):
-            tile = (above + y) // SMALL.tile_size * across + (left + x) // SMALL.tile_size
-            rows = {y * side // height, ((y + 1) * side - 1) // height}
-            columns = {x * side // width, ((x + 1) * side - 1) // width}
-            for row in rows:
-                for column in columns:
-                    expected[tile, row * side + column] = True
-    np.testing.assert_array_equal(twins(geometry), expected)
+            tile = (above + y) // tiles.tile_size * across + (left + x) // tiles.tile_size
+            rows, columns = tokens_under(y, height, tiles), tokens_under(x, width, tiles)
+            expected[tile, rows, columns] = True
+    np.testing.assert_array_equal(twins(geometry), expected.reshape(-1, side * side))
+
+
+def tokens_under(place: int, length: int, tiles: TileGeometry) -> slice:
+    """Return which tokens show what of ``length`` pixels is the one at ``place``."""
+    first, last = place * tiles.tile_size, (place + 1) * tiles.tile_size - 1
+    step = length * tiles.token_size
+    return slice(first // step, last // step + 1)
 
 
 def test_a_tile_of_padding_alone_has_no_twin() -> None:
@@ -184,3 +190,13 @@ def test_a_tile_is_over_a_token_if_it_shows_any_part_of_it() -> None:
     tokens[6] = True
     assert tiles_over(geometry, tokens).tolist() == [True, False, True, False, False]
     assert tiles_over(SMALL.frame(3, 200), tokens).tolist() == [True]
+
+
+def test_pixels_beside_the_last_patch_do_not_count() -> None:
+    anchor, tile = np.zeros((2, 1, 60, 60, 3), np.uint8)
+    tile[:, 56:] = 255
+    assert not moved_patches(tile, anchor, UNEVEN).any()
+    tile[:, 50:] = 255
+    assert moved_patches(tile, anchor, UNEVEN).reshape(4, 4).all(axis=1).tolist() == [False] * 3 + [
+        True
+    ]

@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +9,10 @@ from transformers.image_processing_utils import get_patch_output_size, select_be
 from transformers.models.llava_next.modeling_llava_next import unpad_image
 
 from pruner.layout import FrameLayout
-from workers.errors import ModelError
 from workers.vision.geometry import (
     DEFAULT_PINPOINTS,
     TileGeometry,
     choose_pinpoint,
-    read_geometry,
 )
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "layout_geometry.npz"
@@ -26,11 +23,14 @@ OTHER = TileGeometry(
     patch_size=8,
     pinpoints=tuple((56 * a, 56 * b) for a, b in ((2, 2), (1, 4), (4, 1), (1, 2), (2, 1), (3, 3))),
 )
-CONFIG: dict[str, Any] = {
-    "model_type": "llava_next",
-    "vision_config": {"image_size": 56, "patch_size": 14},
-    "image_grid_pinpoints": [[56, 112], [112, 56]],
-}
+# Granite-Vision's: tiles of no whole number of patches, up to ten in a row.
+GRANITE = TileGeometry(
+    tile_size=384,
+    patch_size=14,
+    pinpoints=tuple(
+        (384 * a, 384 * b) for a in range(1, 11) for b in range(1, 11) if 1 < a * b <= 10
+    ),
+)
 
 
 def random_sizes(seed: int, count: int) -> list[tuple[int, int]]:
@@ -53,7 +53,7 @@ def canvas(geometry: TileGeometry, target: tuple[int, int]) -> torch.Tensor:
     return torch.empty(1, *(length // geometry.tile_size * side for length in target))
 
 
-@pytest.mark.parametrize("geometry", [LLAVA, OTHER])
+@pytest.mark.parametrize("geometry", [LLAVA, OTHER, GRANITE])
 def test_pinpoint_and_resized_size_are_those_of_transformers(geometry: TileGeometry) -> None:
     pinpoints = [list(pinpoint) for pinpoint in geometry.pinpoints]
     for size in SIZES:
@@ -66,7 +66,7 @@ def test_pinpoint_and_resized_size_are_those_of_transformers(geometry: TileGeome
         assert frame.resized == tuple(resized), size
 
 
-@pytest.mark.parametrize("geometry", [LLAVA, OTHER])
+@pytest.mark.parametrize("geometry", [LLAVA, OTHER, GRANITE])
 def test_rows_and_columns_are_those_of_transformers(geometry: TileGeometry) -> None:
     for size in thick(SIZES):
         frame = geometry.frame(*size)
@@ -74,7 +74,7 @@ def test_rows_and_columns_are_those_of_transformers(geometry: TileGeometry) -> N
         assert (frame.rows, frame.columns) == tuple(unpadded.shape[1:]), size
 
 
-@pytest.mark.parametrize("geometry", [LLAVA, OTHER])
+@pytest.mark.parametrize("geometry", [LLAVA, OTHER, GRANITE])
 def test_number_of_tokens_is_what_the_processor_expands_a_placeholder_to(
     checkpoint: Path, geometry: TileGeometry
 ) -> None:
@@ -144,43 +144,3 @@ def test_what_is_cut_off_is_padding_only(geometry: TileGeometry) -> None:
 def test_the_first_of_equal_pinpoints_wins() -> None:
     assert choose_pinpoint((100, 100), ((336, 672), (672, 336))) == (336, 672)
     assert choose_pinpoint((100, 100), ((672, 336), (336, 672))) == (672, 336)
-
-
-def test_geometry_is_read_from_the_configuration() -> None:
-    geometry = read_geometry(CONFIG)
-    assert geometry == TileGeometry(tile_size=56, patch_size=14, pinpoints=((56, 112), (112, 56)))
-    assert (geometry.tokens_per_side, geometry.num_base) == (4, 16)
-
-
-def test_what_the_configuration_leaves_out_is_as_published() -> None:
-    assert read_geometry({"model_type": "llava_next"}) == LLAVA
-
-
-def test_no_pinpoints_leave_the_base_tile_alone() -> None:
-    geometry = read_geometry(CONFIG | {"image_grid_pinpoints": []})
-    assert geometry.frame(72, 128).num_tiles == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model_type": "llava"}, r"^model_type is 'llava'; a llava_next is needed$"),
-        ({"model_type": None}, r"^model_type is None; a llava_next is needed$"),
-        (
-            {"vision_config": {"model_type": "siglip_vision_model"}},
-            r"'siglip_vision_model'; a clip",
-        ),
-        ({"vision_feature_select_strategy": "full"}, r"'full' is not supported$"),
-        (
-            {"vision_config": {"image_size": 57, "patch_size": 14}},
-            r"57 px is no multiple .* 14 px$",
-        ),
-        (
-            {"image_grid_pinpoints": [[56, 112], [56, 100]]},
-            r"\(56, 100\): no multiple of the 56 px",
-        ),
-    ],
-)
-def test_a_checkpoint_of_another_kind_is_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        read_geometry(CONFIG | change)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ from PIL import Image
 
 from tests.workers.vision.pictures import draw_picture
 from workers.arrays import UInt8Array
-from workers.vision.geometry import DEFAULT_PINPOINTS, TileGeometry
+from workers.vision.geometry import DEFAULT_PINPOINTS, Fit, TileGeometry
 from workers.vision.resize import cut_batch, cut_pictures_on, resize_exactly
-from workers.vision.tiles import cut_pictures
+from workers.vision.tiles import cut_pictures, squared
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -91,6 +92,21 @@ def test_read_only_pictures_may_be_given_and_none_at_all() -> None:
     np.testing.assert_array_equal(picture, before)
     tiles, frames = cut_pictures_on(CPU, [], SMALL)
     assert (tiles.shape, frames) == ((0, 56, 56, 3), [])
+
+
+@pytest.mark.parametrize(
+    ("fit", "background"), [("crop", (0, 0, 0)), ("pad", (122, 116, 104)), ("stretch", (0, 0, 0))]
+)
+def test_a_base_fits_as_the_exact_one_does(fit: Fit, background: tuple[int, int, int]) -> None:
+    geometry = replace(SMALL.without_grid(), fit=fit, background=background)
+    pictures = [draw_picture(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    exact, exact_frames = cut_pictures(pictures, geometry)
+    fast, frames = cut_pictures_on(CPU, pictures, geometry)
+    assert frames == exact_frames
+    assert np.abs(fast.numpy().astype(int) - exact).max() <= 2
+    for picture, frame, expected in zip(pictures, frames, exact, strict=True):
+        batch = torch.from_numpy(squared(picture, geometry))[None]
+        np.testing.assert_array_equal(cut_batch(batch, frame)[0, 0].numpy(), expected)
 
 
 ON_ACCELERATOR = """

@@ -1,21 +1,24 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlavaNextImageProcessorPil
+from transformers import LlavaImageProcessorPil, LlavaNextImageProcessorPil
 
 from tests.workers.vision.pictures import draw_picture
 from workers.arrays import UInt8Array
 from workers.frames import PictureChunk
-from workers.vision.geometry import DEFAULT_PINPOINTS, TileGeometry, read_geometry
+from workers.vision.geometry import DEFAULT_PINPOINTS, Fit, TileGeometry
 from workers.vision.normalize import Normalization, normalize
 from workers.vision.tiles import cut_chunk, cut_pictures, cut_tiles
+from workers.vision.tower import read_geometry
 
 ROOT = Path(__file__).parents[3]
 # (height, width): 16:9, 4:3, portrait, square, panorama, tiny, one pixel, and odd ones between.
@@ -47,7 +50,7 @@ def pixel_values(picture: UInt8Array, geometry: TileGeometry) -> torch.Tensor:
     return normalize(tiles, Normalization(), torch.float32)
 
 
-def reference(processor: LlavaNextImageProcessorPil, picture: UInt8Array) -> torch.Tensor:
+def reference(processor: Any, picture: UInt8Array) -> torch.Tensor:
     options = {"return_tensors": "pt", "input_data_format": "channels_last"}
     pixels: torch.Tensor = processor(images=[picture], **options)["pixel_values"][0]
     return pixels
@@ -89,6 +92,34 @@ def test_pixels_of_any_size_are_those_of_transformers(size: tuple[int, int], see
     frame = geometry.frame(*size)
     expected = reference(processor, picture)[: frame.num_tiles]  # thin ones have no grid here
     torch.testing.assert_close(pixel_values(picture, geometry), expected, atol=1e-5, rtol=0)
+
+
+BASES = {
+    fit: TileGeometry(tile_size=28, patch_size=14, pinpoints=(), fit=fit) for fit in get_args(Fit)
+}
+
+
+@pytest.mark.parametrize("fit", BASES)
+@settings(max_examples=40, deadline=None)
+@given(size=st.tuples(st.integers(7, 400), st.integers(7, 400)), seed=st.integers(0, 9))
+def test_bases_of_any_fit_are_those_of_transformers(
+    fit: str, size: tuple[int, int], seed: int
+) -> None:
+    processor = LlavaImageProcessorPil(
+        size={"height": 28, "width": 28} if fit == "stretch" else {"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+        do_pad=fit == "pad",
+    )
+    background = (122, 116, 104) if fit == "pad" else (0, 0, 0)
+    picture = draw_picture(*size, seed=seed)
+    actual = pixel_values(picture, replace(BASES[fit], background=background))
+    torch.testing.assert_close(actual[0], reference(processor, picture), atol=1e-5, rtol=0)
+
+
+def test_a_picture_of_any_length_is_cropped_in_little_memory() -> None:
+    frame = BASES["crop"].frame(2, 100_000)
+    assert (frame.base, frame.cropped) == ((28, 28 * 64), (0, 28 * 63 // 2))
+    assert cut_tiles(np.zeros((2, 100_000, 3), np.uint8), frame).shape == (1, 28, 28, 3)
 
 
 def test_pixels_are_those_of_transformers_at_full_size() -> None:
