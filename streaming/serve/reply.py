@@ -70,7 +70,7 @@ class Reply:
     def _record(self, served: Served) -> dict[str, Any]:
         record = served.answer.to_json() | {"warm": served.warm}
         if self.chat.evidence:
-            record["frames"] = show_frames(served.answer.frames)
+            record["frames"] = show_frames(served.answer.frames, served.answer.fit)
         return record
 
 

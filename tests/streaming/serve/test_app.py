@@ -151,6 +151,7 @@ def test_the_evidence_is_what_was_kept(server: Running, uploaded: str) -> None:
         cells = [frame[name] for name in ("base", "grid")]
         kept = sum(len(cell["kept"]) for cell in cells) + frame["num_newlines"]
         assert kept == frame["num_visual_tokens"]
+        assert frame["base"]["seen"] == [0, 0, 1, 1]
         assert all(
             0 <= place < cell["rows"] * cell["columns"] for cell in cells for place in cell["kept"]
         )
