@@ -53,6 +53,7 @@ def create_app(
         max_bytes=int(options.media.max_body_mib * 2**20),
         max_upload_bytes=files.max_file_bytes + _MULTIPART_BYTES,
         body_seconds=options.media.body_seconds,
+        public_host=options.address.public_host,
     )
 
 

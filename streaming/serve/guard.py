@@ -9,7 +9,6 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +40,7 @@ class Guard:
         max_bytes: of a request's body.
         max_upload_bytes: of one that uploads a file.
         body_seconds: that a body may take to come.
+        public_host: by which clients know the server, if by another name than it is asked for.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Guard:
         max_bytes: int,
         max_upload_bytes: int,
         body_seconds: float,
+        public_host: str | None = None,
     ) -> None:
         self._app = app
         self._key = None if api_key is None else _digest(api_key)
@@ -59,6 +60,7 @@ class Guard:
         self._max_bytes = max_bytes
         self._max_upload_bytes = max_upload_bytes
         self._body_seconds = body_seconds
+        self._public_host = public_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it."""
@@ -78,10 +80,10 @@ class Guard:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self._is_loopback and not _is_local(host):
+        if self._is_loopback and not (_is_local(host) or host == self._public_host):
             raise RequestError(403, "host_not_allowed", "the server answers to its own names only")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] not in (host, self._public_host):
             raise RequestError(403, "origin_not_allowed", "other sites' pages are not answered")
         if scope["path"] not in OPEN_PATHS:
             self._check_key(headers.get("authorization", ""))

@@ -14,6 +14,9 @@ class AddressOptions:
 
     host: str = option("127.0.0.1", "address to listen at; any but this machine's own needs a key")
     port: int = option(8000, "port to listen at; 0 takes a free one", least=0, most=65535)
+    public_host: str | None = option(
+        None, "HOST or HOST:PORT that clients know the server by, where a proxy stands before it"
+    )
     api_key_file: str | None = option(
         None, "file that holds the key clients must show (default: MR_STREAM_API_KEY, if set)"
     )
@@ -58,9 +61,7 @@ class MediaOptions:
         30.0, "longest that a clip at an address may take to come", above=0, most=86_400
     )
     max_seconds: float = option(14_400.0, "longest clip, in seconds", above=0, most=10_000_000)
-    max_pixels: int = option(
-        8_847_360, "largest picture (default: 4096x2160)", least=1, most=64_000_000
-    )
+    max_pixels: int = option(4096 * 2160, "largest picture, in pixels", least=1, most=64_000_000)
     max_frames: int = option(512, "most frames looked at in a clip", least=1, most=1_000_000)
 
     def __post_init__(self) -> None:

@@ -130,7 +130,9 @@ def test_this_machine_s_names_are_answered(start: Start, host: str) -> None:
     assert start().get("/health", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[", ""]
+)
 def test_a_page_of_another_site_is_not_answered(start: Start, origin: str) -> None:
     headers = {**WITH_KEY, "Origin": origin}
     answer = start().post("/v1/chat/completions", json=BODY, headers=headers)
@@ -141,6 +143,18 @@ def test_a_page_of_this_site_is_answered(start: Start) -> None:
     client = start()
     headers = {**WITH_KEY, "Origin": str(client.base_url).rstrip("/")}
     assert client.post("/v1/chat/completions", json=BODY, headers=headers).status_code == 200
+
+
+def test_behind_a_proxy_the_server_has_another_name_and_no_more(start: Start) -> None:
+    client = start(public_host="ask.example")
+    for host, origin, status in (
+        ("ask.example", "https://ask.example", 200),
+        ("localhost", "https://ask.example", 200),
+        ("ask.example", "https://evil.example", 403),
+        ("evil.example", "https://ask.example", 403),
+    ):
+        headers = {**WITH_KEY, "Host": host, "Origin": origin}
+        assert client.get("/version", headers=headers).status_code == status
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
