@@ -1,26 +1,22 @@
 """A chat completion's body to what is asked of which clip. Nothing is opened or fetched here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from streaming.batch.openai import NAMES
-from streaming.command import check_text, suggest
+from streaming.command import suggest
 from streaming.flags import change, places
 from streaming.options import Options
-from streaming.serve.content import ClipPart, read_content
+from streaming.serve.content import ClipPart
 from streaming.serve.failures import bad_request, explain
+from streaming.serve.messages import checked_text, read_messages
 from streaming.serve.schemas import choices_of
 from workers.errors import InputError
 from workers.llm.choices import check_choices
-from workers.llm.dialogue import Dialogue, Turn
+from workers.llm.dialogue import Dialogue
 
-NO_CLIP = (
-    'no clip came with the messages, and without one nothing is answered here: give one as {"type":'
-    ' "video_url", "video_url": {"url": "data:video/mp4;base64,..."}} in the content of a user'
-    " message, or upload it to /v1/files and give its id as the url"
-)
 _GROUPS = ("frames", "pruning", "budget", "generation")
 _NOT_FOR_CLIENTS = ("decoder",)
 _IGNORED = (
@@ -83,7 +79,7 @@ def read_chat(body: Any, options: Options) -> Chat:
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object")
     _check_names(body)
-    turns, clip = _read_messages(body.get("messages"))
+    turns, clip = read_messages(body.get("messages"))
     ours = _object(body, "mr_stream")
     evidence = _flag(ours, "evidence")
     choices = _read_choices(body, ours)
@@ -112,50 +108,6 @@ def _check_names(body: Mapping[str, Any]) -> None:
             raise bad_request(f"{name} is not had here: leave it out", name)
 
 
-def _read_messages(messages: Any) -> tuple[list[Turn], ClipPart]:
-    if not isinstance(messages, list) or not messages:
-        raise bad_request("messages must be a list with a user message", "messages")
-    turns, clips = [], []
-    for place, message in enumerate(messages):
-        where = f"messages[{place}]"
-        role: Any = message.get("role") if isinstance(message, dict) else None
-        role = "system" if role == "developer" else role
-        if role not in ("system", "user", "assistant"):
-            raise bad_request(f"{where}.role must be system, user or assistant", where)
-        text, clip = read_content(message.get("content"), where)
-        if clip is not None:
-            if role != "user":
-                raise bad_request("a clip belongs into a user message", where)
-            clips.append(clip)
-        turns.append(Turn(role=role, text=_checked(text, where)))
-    if not clips:
-        raise bad_request(NO_CLIP, "messages")
-    if len(clips) > 1:
-        raise bad_request("a conversation is about one clip: give it once", "messages")
-    _check_order(turns)
-    return turns, clips[0]
-
-
-def _check_order(turns: Sequence[Turn]) -> None:
-    said = [turn.role for turn in turns]
-    spoken = said[1:] if said[0] == "system" else said
-    expected = [("user", "assistant")[place % 2] for place in range(len(spoken))]
-    if spoken != expected or len(spoken) % 2 == 0:
-        raise bad_request(
-            "messages must be at most one system message, then user and assistant in turn, a user "
-            "message last",
-            "messages",
-        )
-
-
-def _checked(text: str, where: str) -> str:
-    try:
-        check_text(text, what=f"the text of {where}")
-    except InputError as error:
-        raise bad_request(str(error), where) from None
-    return text
-
-
 def _read_choices(body: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, ...]:
     given = ours.get("choices")
     formatted = choices_of(body.get("response_format"))
@@ -169,7 +121,7 @@ def _read_choices(body: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str
         check_choices(given)
     except InputError as error:
         raise bad_request(str(error), "mr_stream.choices") from None
-    return tuple(_checked(text, "mr_stream.choices") for text in given)
+    return tuple(checked_text(text, "mr_stream.choices") for text in given)
 
 
 def _changes(body: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, object]:

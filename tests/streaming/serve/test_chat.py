@@ -40,6 +40,10 @@ def test_turns_come_before_the_question() -> None:
     )
 
 
+def test_a_clip_may_be_named_with_every_question() -> None:
+    assert read(messages=[*SAID, about("file-1")]).clip.addresses == ("file-1",)
+
+
 def test_options_come_under_three_names() -> None:
     chat = read(
         max_tokens=7,
@@ -93,9 +97,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "pickled": ({"messages": [user({"type": "video", "video": [{}]})]}, "list of addresses"),
     "blank": ({"messages": [user(VIDEO)]}, r"the text of messages\[0\] is empty"),
     "two clips": ({"messages": [user(VIDEO, VIDEO)]}, "a message holds one clip"),
-    "a clip twice": (
+    "another clip": (
         {"messages": [*SAID, about("file-2")]},
-        "a conversation is about one clip",
+        "a conversation is about one clip, and there are several",
     ),
     "the model's clip": (
         {"messages": [about("a"), {"role": "assistant", "content": [VIDEO]}, about("a")]},
