@@ -1,0 +1,285 @@
+"""What ``streaming.watch`` does once its words are read: apart, so that --help is quick."""
+
+import argparse
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TextIO
+
+from streaming.command import say
+from streaming.engine import open_engine
+from streaming.flags import change, read_options
+from streaming.options import Options
+from streaming.pipeline import WatchedClip, ahead, ask
+from streaming.result import Answer
+from streaming.watch.cut import hold_cut
+from streaming.watch.defaults import DEFAULT_FPS
+from streaming.watch.held import Held, watch_held
+from streaming.watch.live_clip import LiveClip
+from streaming.watch.plan import LivePlan, plan_live
+from streaming.watch.record import LiveAnswer, clock
+from streaming.watch.standing import StandingAnswer
+from workers.checkpoint import EMBEDDED
+from workers.errors import InputError, VideoOpenError
+from workers.run.engine import Engine
+from workers.video.live.address import parse_address
+from workers.video.live.events import Away, End, Event, Gap, LiveFrame
+from workers.video.live.source import LiveSource, Patience
+from workers.video.source import open_source
+from workers.video.video_index import VideoIndex
+
+_MOST_GAPS = 100
+_WAIT_SECONDS = 1.0
+
+
+def run(arguments: argparse.Namespace, output: TextIO) -> None:
+    """Watch the source to its end, or answer at some times of a file."""
+    options = read_options(arguments)
+    if options.frames.fps is None:
+        options = change(options, {"fps": DEFAULT_FPS}, source="")
+    plan = plan_live(
+        parse_address(arguments.source).name,
+        options,
+        arguments.questions,
+        choices=arguments.choices,
+        window=arguments.window,
+    )
+    if options.model.model == EMBEDDED:
+        say("the embedded model is tiny: it knows drawn clips of shapes and numbers, no real ones")
+    if arguments.at:
+        _answer_cuts(arguments, options, plan, output)
+    else:
+        _follow(arguments, options, plan, output)
+
+
+def _answer_cuts(
+    arguments: argparse.Namespace, options: Options, plan: LivePlan, output: TextIO
+) -> None:
+    source = open_source(arguments.source)
+    if not isinstance(source, VideoIndex):
+        raise InputError(f"{source.name}: --at is for videos")
+    with open_engine(options) as engine:
+        asker = Asker(engine, plan, arguments, output)
+        for seconds in arguments.at:
+            held = hold_cut(engine, plan, source, seconds)
+            asker.ask(watch_held(engine, plan, held), held, seconds)
+
+
+def _follow(
+    arguments: argparse.Namespace, options: Options, plan: LivePlan, output: TextIO
+) -> None:
+    patience = Patience(silence=arguments.silence, give_up=arguments.give_up)
+    source = LiveSource(
+        parse_address(arguments.source),
+        fps=plan.fps,
+        speed=arguments.speed,
+        max_lag_seconds=arguments.max_lag,
+        patience=patience,
+    )
+    with source, open_engine(options) as engine:
+        asker = Asker(engine, plan, arguments, output)
+        watching = Watching(source, LiveClip(engine, plan), asker, every=arguments.every)
+        try:
+            watching.run()
+        finally:
+            say(watching.summary())
+
+
+class Asker:
+    """Asks standing questions and prints their answers.
+
+    Args:
+        engine: with workers.
+        plan: of the stream.
+        arguments: what is asked, and how answers are printed.
+        output: where to.
+    """
+
+    def __init__(
+        self, engine: Engine, plan: LivePlan, arguments: argparse.Namespace, output: TextIO
+    ) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._questions: Sequence[str] = arguments.questions
+        self._choices: Sequence[str] = arguments.choices
+        self._json: bool = arguments.json
+        self._only_changes = arguments.on_change is not None
+        self._standing = [StandingAnswer(arguments.on_change or 1) for _ in self._questions]
+        self._output = output
+        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self.num_answers = 0
+
+    def note(self, gap: Gap) -> None:
+        """Tell of a gap, now and with the next answers."""
+        self._gaps.append(gap)
+        say(_gap_words(gap))
+
+    def ask(
+        self,
+        watched: WatchedClip,
+        held: Held,
+        media_seconds: float,
+        source: LiveSource | None = None,
+    ) -> None:
+        """Ask all questions about the stream as it is at a media time."""
+        asked = (
+            ask(self._engine, watched, question, choices=self._choices)
+            for question in self._questions
+        )
+        printed = False
+        for standing, pieces in zip(self._standing, ahead(asked), strict=True):
+            answer = _whole(pieces)
+            self.num_answers += 1
+            changed = standing.hear(answer.answer)
+            if changed or not self._only_changes:
+                printed = True
+                self._print(
+                    LiveAnswer(
+                        answer=answer,
+                        changed=changed,
+                        media_seconds=media_seconds,
+                        wall_time=datetime.now().astimezone(),
+                        lag_seconds=None if source is None else source.lag_seconds(media_seconds),
+                        gaps=tuple(self._gaps),
+                        num_seen_frames=held.num_frames,
+                        num_dropped_frames=source.num_dropped if source else 0,
+                        num_held_frames=len(held.frames),
+                        num_held_tokens=held.num_tokens,
+                        max_held_tokens=self._plan.max_held_tokens,
+                    )
+                )
+        if printed:
+            self._gaps.clear()
+
+    def _print(self, answer: LiveAnswer) -> None:
+        if self._json:
+            line = json.dumps(answer.to_json())
+        else:
+            question = f"{answer.answer.question} " if len(self._questions) > 1 else ""
+            line = f"[{clock(answer.media_seconds)}] {question}{answer.answer.answer.strip()}"
+        print(line, file=self._output, flush=True)
+
+
+class Watching:
+    """Feeds a clip from a source, and has it asked whenever that is due.
+
+    Frames and questions are in the order of media time: at a time t the clip holds the frames shown
+    before t, and no other. Where nothing new was seen since the last answer, the visual sequence
+    would be the same, and so would the answer: nothing is asked. Of a source that does not wait,
+    what is due is left out while what comes after it is due as well.
+
+    Args:
+        source: is being read.
+        clip: is fed.
+        asker: asks.
+        every: media seconds from one answer to the next.
+    """
+
+    def __init__(self, source: LiveSource, clip: LiveClip, asker: Asker, *, every: float) -> None:
+        self._source = source
+        self._clip = clip
+        self._asker = asker
+        self._every = every
+        self._num_due = 1
+        self._num_asked_frames = 0
+        self._reached: float | None = None
+        self._num_gaps = 0
+        self._gap_seconds = 0.0
+
+    def run(self) -> None:
+        """Go on to the end of the source.
+
+        Raises:
+            VideoOpenError: it was given up.
+            StreamError: a model or a worker failed.
+        """
+        end: End | None = None
+        while end is None:
+            events, reached = self._source.take(_WAIT_SECONDS)
+            end = self._take(events)
+            if reached is not None:
+                self._reach(reached)
+        if end.error is not None:
+            raise VideoOpenError(end.error)
+        if self._reached is not None:
+            self._ask(self._reached)
+
+    def summary(self) -> str:
+        """Return in one line what was seen."""
+        held, source = self._clip.hold(), self._source
+        seen = 0.0
+        if self._reached is not None and source.ticks is not None:
+            seen = self._reached - source.ticks.first_seconds
+        return (
+            f"seen {clock(seen)} in {held.num_frames:,} frames ({source.num_dropped:,} dropped, "
+            f"{self._num_gaps:,} gaps of {self._gap_seconds:.1f} s), {self._asker.num_answers:,} "
+            f"answers; held are {len(held.frames):,} frames with {held.num_tokens:,} tokens (at "
+            f"most {self._clip.plan.max_held_tokens:,})"
+        )
+
+    def _take(self, events: Sequence[Event]) -> End | None:
+        frames: list[LiveFrame] = []
+        for event in events:
+            if isinstance(event, LiveFrame):
+                frames = self._ask_before(event, frames)
+                frames.append(event)
+            elif isinstance(event, Gap):
+                self._num_gaps += 1
+                self._gap_seconds += event.end_seconds - event.start_seconds
+                self._asker.note(event)
+            elif isinstance(event, Away):
+                say(f"{event.reason}; opened again in {event.pause_seconds:.1f} s")
+        self._feed(frames)
+        return next((event for event in events if isinstance(event, End)), None)
+
+    def _ask_before(self, frame: LiveFrame, waiting: list[LiveFrame]) -> list[LiveFrame]:
+        """Ask what is due before a frame is shown; return the frames that still wait."""
+        ticks = self._source.ticks
+        while ticks is not None and ticks.before(self._due) <= frame.tick:
+            self._feed(waiting)
+            waiting = []
+            self._ask_due()
+        return waiting
+
+    def _reach(self, seconds: float) -> None:
+        self._reached = seconds
+        while self._due <= seconds:
+            self._ask_due()
+
+    @property
+    def _due(self) -> float:
+        """The media time of the next answer."""
+        ticks = self._source.ticks
+        return float("inf") if ticks is None else ticks.first_seconds + self._num_due * self._every
+
+    def _ask_due(self) -> None:
+        due = self._due
+        self._num_due += 1
+        newest = self._source.newest_seconds
+        if not (self._source.may_drop and newest is not None and newest >= self._due):
+            self._ask(due)
+
+    def _ask(self, media_seconds: float) -> None:
+        held = self._clip.hold()
+        if held.num_frames > self._num_asked_frames and held.frames:
+            self._num_asked_frames = held.num_frames
+            self._asker.ask(self._clip.watch(), held, media_seconds, self._source)
+
+    def _feed(self, frames: Sequence[LiveFrame]) -> None:
+        if frames:
+            self._clip.feed(frames)
+
+
+def _whole(pieces: Iterator[str | Answer]) -> Answer:
+    for piece in pieces:
+        if isinstance(piece, Answer):
+            return piece
+    raise RuntimeError("an answer ended without its record")
+
+
+def _gap_words(gap: Gap) -> str:
+    start, end = clock(gap.start_seconds), clock(gap.end_seconds)
+    if gap.start_seconds == gap.end_seconds:
+        return f"nothing is missing at {start}, though {gap.reason}"
+    return f"missing from {start} to {end}: {gap.reason}"
