@@ -249,6 +249,9 @@ def test_weights_of_frames_multiply_what_they_weigh_otherwise() -> None:
     _, even = allocate([make_ranked(range(1, 5))], 60, weights=weights)
     assert shares(even) == [4, 16, 8, 32]
     _, norms = allocate([make_ranked(range(1, 5))], 54, weights=weights, shares="informative")
-    assert shares(norms) == water_fill(
-        [0.25 * 3, 1.0 * 6, 0.5 * 9, 2.0 * 12], 54, floors=[1] * 4, caps=[NUM_TOKENS] * 4
-    ).tolist()
+    assert (
+        shares(norms)
+        == water_fill(
+            [0.25 * 3, 1.0 * 6, 0.5 * 9, 2.0 * 12], 54, floors=[1] * 4, caps=[NUM_TOKENS] * 4
+        ).tolist()
+    )

@@ -9,7 +9,7 @@ def test_each_level_is_half_as_dense_as_the_one_before(window: int, num_levels: 
     for num_frames in range(1, 700):
         ageing.add()
         levels = ageing.levels
-        behind = num_frames
+        behind, before = num_frames, 0
         for level in range(num_levels):
             held = [frame for frame, at in levels.items() if at == level]
             step = 2**level
