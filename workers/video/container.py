@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import av
 import av.container
@@ -152,6 +153,13 @@ def read_packets(
             _check_memory()
             deadline.progress()
             failures += 1
+
+
+def flushing_packet(stream: VideoStream) -> "Packet[VideoStream]":
+    """Return an empty packet, at which a decoder hands out what it still holds."""
+    packet = cast("Packet[VideoStream]", Packet())
+    packet.stream = stream
+    return packet
 
 
 def _check_memory(num_pixels: int = 0) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 from av.error import FFmpegError
@@ -23,7 +23,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from workers.arrays import Int64Array, UInt8Array
-from workers.video.container import PictureReader, open_video, read_packets
+from workers.video.container import (
+    PictureReader,
+    flushing_packet,
+    open_video,
+    read_packets,
+)
 from workers.video.display import Display, UprightPictures
 from workers.video.limits import Deadline
 from workers.video.video_index import VideoIndex
@@ -149,18 +154,13 @@ class PictureFinder:
             before = packet.pts
             is_empty = packet.size == 0  # as the last one is
             if not is_empty and self._target in passed and self._is_last_before_seek():
-                yield self._flushing_packet()
+                yield flushing_packet(self._stream)
                 return
 
     def _is_last_before_seek(self) -> bool:
         following = int(np.searchsorted(self._wanted, self._target, "right"))
         is_last = following == len(self._wanted)
         return self._may_seek and (is_last or self._has_to_seek(int(self._wanted[following])))
-
-    def _flushing_packet(self) -> "Packet[VideoStream]":
-        packet = cast("Packet[VideoStream]", Packet())
-        packet.stream = self._stream
-        return packet
 
     def _timed_pictures(self, packets: "Iterator[Packet[VideoStream]]") -> Iterator[_Shown]:
         pictures = self._reader.pictures(packets)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 STEP_BACK_SECONDS = 1.0
 """A picture that is earlier by less is out of order; by more, the stream's clock was set anew."""
 _FIRST_STEP_SECONDS = 0.04
+_UNTIMED_AT_FIRST = 25
+"""Pictures without a time, as cameras begin with, after which none is waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,9 @@ class MediaClock:
         self.offset_seconds = resume.offset_seconds if resume else 0.0
         self.last_seconds = -math.inf
         """Of the last picture."""
+        self._has_time = False
+        """Whether a picture of this connection has been placed."""
+        self._num_untimed = 0
         self.num_resets = 0
         """How often the stream's clock was found to be set anew."""
         if resume:  # the last picture is taken once more: how long it was shown is not known
@@ -63,13 +68,20 @@ class MediaClock:
         """
         elapsed = self._step_seconds if elapsed_seconds is None else elapsed_seconds
         if pts_seconds is None:
+            self._num_untimed += 1
+            if not self._has_time and self._num_untimed < _UNTIMED_AT_FIRST:
+                return None
             pts_seconds = max(self.last_seconds, 0.0) + elapsed - self.offset_seconds
-        if self._resume is not None:
-            self._join(pts_seconds, self._resume, elapsed)
-            self._resume = None
-        elif pts_seconds + self.offset_seconds < self.last_seconds - STEP_BACK_SECONDS:
+        if self._has_time and pts_seconds + self.offset_seconds < self._least_seconds:
             self._set(pts_seconds, self.last_seconds + self._step_seconds)
+        if not self._has_time and self._resume is not None:
+            self._join(pts_seconds, self._resume, elapsed)
         return self._advance(pts_seconds + self.offset_seconds)
+
+    @property
+    def _least_seconds(self) -> float:
+        """A media time from which on a picture is of the same timeline."""
+        return self.last_seconds - STEP_BACK_SECONDS
 
     def _join(self, pts_seconds: float, resume: Resume, elapsed: float) -> None:
         step = pts_seconds + self.offset_seconds - resume.last_seconds
@@ -81,9 +93,10 @@ class MediaClock:
         self.num_resets += 1
 
     def _advance(self, seconds: float) -> float | None:
+        joins, self._has_time = not self._has_time, True
         if seconds <= self.last_seconds:
             return None
-        if math.isfinite(self.last_seconds):
+        if not joins:
             self._step_seconds = seconds - self.last_seconds
         self.last_seconds = seconds
         return seconds

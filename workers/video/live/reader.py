@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from workers.errors import VideoError
-from workers.video.container import PictureReader, read_packets
+from workers.video.container import PictureReader, flushing_packet, read_packets
 from workers.video.display import UprightPictures, read_display
 from workers.video.live.address import Address, parse_address
 from workers.video.live.clock import MediaClock
@@ -97,13 +97,17 @@ class LiveReader:
 
     def _packets(self) -> "Iterator[Packet[VideoStream]]":
         """Yield packets, but no group of pictures that begins too late."""
+        is_flushed = False
         for packet in read_packets(self._container, self._stream, no_deadline(self._address)):
             if packet.size and packet.is_keyframe:
                 self._begin_group(packet)
             if self._is_dropping and packet.size:
                 self._num_dropped += 1
                 continue
+            is_flushed = packet.size == 0
             yield packet
+        if not is_flushed:  # a connection may end without an end of its data
+            yield flushing_packet(self._stream)
 
     def _begin_group(self, packet: "Packet[VideoStream]") -> None:
         late = 0.0
@@ -139,6 +143,7 @@ class LiveReader:
 
     def _begin(self, picture: VideoFrame, media: float, now: float) -> None:
         self._started = now, media
+        self._pulse_after = 0.0  # where the connection joins is told at once
         self._upright = UprightPictures(read_display(self._stream, picture, []))
         if self._ticks is None:
             self._ticks = Ticks(

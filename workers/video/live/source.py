@@ -73,6 +73,8 @@ class LiveSource:
         self._origin: float | None = None
         self._gap: str | None = None
         """Why pictures are missing since the last one, None while they come."""
+        self._reason: str | None = None
+        """Why the connection was lost the last time."""
         self._thread = threading.Thread(target=self._run, name="live source", daemon=True)
 
     def __enter__(self) -> Self:
@@ -145,11 +147,14 @@ class LiveSource:
                 outcome = self._listen(process)
         except SilenceError:
             outcome = f"no picture for {self._patience.silence:g} s"
+            if self._is_over and self._reason is not None:  # a last try that had less time
+                outcome = self._reason
         if isinstance(outcome, End):
             return outcome
-        if time.monotonic() >= self._give_up_at:
+        if self._is_over:
             waited = f"no picture for {self._patience.give_up:g} s"
             return End(error=f"{self.address.name}: {waited} ({outcome})")
+        self._reason = outcome
         self._open_gap(outcome)
         return outcome
 
@@ -159,6 +164,8 @@ class LiveSource:
             told, pixels = message
             if told["kind"] == "end":
                 if not told["is_end"]:
+                    if "last_seconds" in told:
+                        self._stand_at(told)
                     break
                 self._buffer.reach(told["end_seconds"])
                 return End()
@@ -214,6 +221,10 @@ class LiveSource:
     @property
     def _give_up_at(self) -> float:
         return self._last_came + self._patience.give_up
+
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._give_up_at
 
     def _open_gap(self, reason: str) -> None:
         """Begin a gap behind the last picture, unless there was none or one is open."""
