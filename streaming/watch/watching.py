@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -70,11 +72,13 @@ def _follow(
     arguments: argparse.Namespace, options: Options, plan: LivePlan, output: TextIO
 ) -> None:
     patience = Patience(silence=arguments.silence, give_up=arguments.give_up)
+    address = parse_address(arguments.source)
     source = LiveSource(
-        parse_address(arguments.source),
+        address,
         fps=plan.fps,
         speed=arguments.speed,
         max_lag_seconds=arguments.max_lag,
+        pipe=os.dup(sys.stdin.fileno()) if address.kind == "pipe" else 0,
         patience=patience,
     )
     with source, open_engine(options) as engine:

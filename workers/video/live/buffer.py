@@ -15,12 +15,13 @@ class EventBuffer:
     """Events on their way from the thread that reads to the one that encodes.
 
     Args:
-        waits: whether who puts frames waits while it is full; else the oldest frame goes.
+        waits: whether who puts frames waits while it is full; else the oldest frame goes. May be
+            changed.
         most_frames: that wait.
     """
 
     def __init__(self, *, waits: bool, most_frames: int = _MOST_FRAMES) -> None:
-        self._waits = waits
+        self.waits = waits
         self._most_frames = most_frames
         self._events: deque[Event] = deque()
         self._changed = threading.Condition()
@@ -32,10 +33,10 @@ class EventBuffer:
     def put(self, event: Event) -> None:
         """Add an event, of the newest moment; a full buffer waits or forgets its oldest frame."""
         with self._changed:
-            if self._waits:
+            if self.waits:
                 self._changed.wait_for(lambda: self._closed or not self._is_full())
             self._events.append(event)
-            while not self._waits and self._is_full():
+            while not self.waits and self._is_full():
                 self._drop_oldest()
             self._changed.notify_all()
 

@@ -57,7 +57,8 @@ class LiveReader:
             slack_seconds=_SLACK_SECONDS if self._duration is None else math.inf,
             resume=order.resume,
         )
-        self._is_timed = address.is_live or order.speed > 0
+        self._waits = not address.is_live or self._duration is not None
+        self._is_timed = not self._waits or order.speed > 0
         self._lag = Lag(order.speed or 1.0)
         self._ticks = order.ticks
         self._num_settled = order.num_settled
@@ -79,6 +80,7 @@ class LiveReader:
 
     def run(self) -> None:
         """Read up to the end of the connection."""
+        self._tell(kind="opened", waits=self._waits)
         self._skip_what_is_known()
         reader = PictureReader(no_deadline(self._address))
         for picture in reader.pictures(self._packets()):
@@ -123,7 +125,7 @@ class LiveReader:
 
     def _take(self, picture: VideoFrame) -> None:
         now = time.monotonic()
-        elapsed = now - self._arrived if self._address.is_live and self._arrived else None
+        elapsed = now - self._arrived if not self._waits and self._arrived else None
         pts_seconds = None if picture.pts is None else picture.pts * self._time_base
         media = self._clock.place(pts_seconds, elapsed)
         if media is None:
@@ -228,7 +230,6 @@ def main() -> None:
     address = parse_address(order.source)
     try:
         with open_live(address, order.pipe) as opened:
-            send(out, {"kind": "opened"})
             LiveReader(order, address, opened, out).run()
     except VideoError as error:
         send(out, {"kind": "failed", "text": str(error), "is_final": not address.is_live})

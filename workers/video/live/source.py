@@ -38,7 +38,8 @@ class LiveSource:
     """Reads a source in the background; a context, which ends the reading when it is left.
 
     A live source, or a file that is played at a pace, loses what is not taken in time: the oldest
-    sampled frames beyond 64, then whole groups of pictures. Any other file waits.
+    sampled frames beyond 64, then whole groups of pictures. A file, a pipe and what is behind an
+    address and tells how long it is wait.
 
     Args:
         address: what is read.
@@ -60,13 +61,12 @@ class LiveSource:
         patience: Patience | None = None,
     ) -> None:
         self.address = address
-        self.may_drop = address.is_live or speed > 0
         self._patience = patience or Patience()
         self._speed = speed or 1.0
         self._order = ReadOrder(
             source=address.url, fps=fps, speed=speed, max_lag_seconds=max_lag_seconds, pipe=pipe
         )
-        self._buffer = EventBuffer(waits=not self.may_drop)
+        self._buffer = EventBuffer(waits=not (address.is_live or speed))
         self._process: ReadingProcess | None = None
         self._closed = threading.Event()
         self._last_came = time.monotonic()
@@ -100,6 +100,11 @@ class LiveSource:
             timeout_seconds: how long to wait where there are none.
         """
         return self._buffer.take(timeout_seconds)
+
+    @property
+    def may_drop(self) -> bool:
+        """Whether what is not taken in time is lost."""
+        return not self._buffer.waits
 
     @property
     def ticks(self) -> Ticks | None:
@@ -173,9 +178,11 @@ class LiveSource:
                 text = str(told["text"])
                 short = text.removeprefix(f"{self.address.name}: ")
                 return End(error=text) if told["is_final"] else short
-            if told["kind"] != "opened":
-                self._hear(told, pixels)
-                silence = self._patience.silence
+            if told["kind"] == "opened":
+                self._buffer.waits = told["waits"] and not self._order.speed
+                continue
+            self._hear(told, pixels)
+            silence = self._patience.silence
         return "the connection ended"
 
     def _hear(self, told: dict[str, Any], pixels: bytes) -> None:
