@@ -13,6 +13,7 @@ from streaming.watch.ageing import Ageing
 from streaming.watch.held import Held, HeldFrame, watch_held
 from streaming.watch.plan import LivePlan
 from workers.errors import TokensLostError
+from workers.messages import Clip
 from workers.run.engine import Engine
 from workers.video.images import ImageSegment
 from workers.video.live.events import LiveFrame
@@ -65,15 +66,7 @@ class LiveClip:
 
     def _encode(self, frames: Sequence[LiveFrame], first: int) -> dict[int, Any]:
         """Return handles on the ranked tokens of frames, by number."""
-        segment = ImageSegment(
-            clip_id=self.plan.clip_id,
-            pictures=tuple(frame.picture for frame in frames),
-            sizes=np.array([frame.picture.shape[:2] for frame in frames], np.int64),
-            pts_seconds=np.array([frame.pts_seconds for frame in frames]),
-            first_frame=first,
-            frames_per_chunk=1,
-        )
-        encoded = self._engine.encode(self.plan.clip([segment]))
+        encoded = self._engine.encode(_clip_of(self.plan, frames, first))
         self._seconds.update(encoded.seconds)
         self._seconds.update({"prune": sum(encoded.prune_seconds)})
         return dict(zip(encoded.pts_seconds, encoded.bank, strict=True))
@@ -139,3 +132,27 @@ class LiveClip:
         with self._feeding:
             held = self.hold().frames
             self._change({n: self._shorten(frame, frame.level) for n, frame in held.items()})
+
+
+def warm_up(engine: Engine, plan: LivePlan) -> None:
+    """Return once frames can be encoded as they come; blocks while models are loaded.
+
+    Raises:
+        StreamError: a model cannot be loaded.
+    """
+    side = plan.tiles.tile_size
+    blank = LiveFrame(picture=np.zeros((side, side, 3), np.uint8), pts_seconds=0.0, tick=0)
+    engine.encode(_clip_of(plan, [blank], 0))
+
+
+def _clip_of(plan: LivePlan, frames: Sequence[LiveFrame], first: int) -> Clip:
+    """Return frames as a clip of pictures whose handles are one for each."""
+    segment = ImageSegment(
+        clip_id=plan.clip_id,
+        pictures=tuple(frame.picture for frame in frames),
+        sizes=np.array([frame.picture.shape[:2] for frame in frames], np.int64),
+        pts_seconds=np.array([frame.pts_seconds for frame in frames]),
+        first_frame=first,
+        frames_per_chunk=1,
+    )
+    return plan.clip([segment])

@@ -18,13 +18,14 @@ from streaming.result import Answer
 from streaming.watch.cut import hold_cut
 from streaming.watch.defaults import DEFAULT_FPS
 from streaming.watch.held import Held, watch_held
-from streaming.watch.live_clip import LiveClip
+from streaming.watch.live_clip import LiveClip, warm_up
 from streaming.watch.plan import LivePlan, plan_live
 from streaming.watch.record import LiveAnswer, clock
 from streaming.watch.standing import StandingAnswer
 from workers.checkpoint import EMBEDDED
 from workers.errors import InputError, VideoOpenError
 from workers.run.engine import Engine
+from workers.video.limits import check_file
 from workers.video.live.address import parse_address
 from workers.video.live.events import Away, End, Event, Gap, LiveFrame
 from workers.video.live.source import LiveSource, Patience
@@ -73,6 +74,8 @@ def _follow(
 ) -> None:
     patience = Patience(silence=arguments.silence, give_up=arguments.give_up)
     address = parse_address(arguments.source)
+    if address.kind == "file":
+        check_file(address.url)  # rather now than when the models are loaded
     source = LiveSource(
         address,
         fps=plan.fps,
@@ -81,13 +84,15 @@ def _follow(
         pipe=os.dup(sys.stdin.fileno()) if address.kind == "pipe" else 0,
         patience=patience,
     )
-    with source, open_engine(options) as engine:
+    with open_engine(options) as engine:
+        warm_up(engine, plan)
         asker = Asker(engine, plan, arguments, output)
         watching = Watching(source, LiveClip(engine, plan), asker, every=arguments.every)
-        try:
-            watching.run()
-        finally:
-            say(watching.summary())
+        with source:
+            try:
+                watching.run()
+            finally:
+                say(watching.summary())
 
 
 class Asker:
@@ -276,10 +281,9 @@ class Watching:
 
 
 def _whole(pieces: Iterator[str | Answer]) -> Answer:
-    for piece in pieces:
-        if isinstance(piece, Answer):
-            return piece
-    raise RuntimeError("an answer ended without its record")
+    """Return the last piece; read to the end, so that nothing is left to be closed later."""
+    (answer,) = [piece for piece in pieces if isinstance(piece, Answer)]
+    return answer
 
 
 def _gap_words(gap: Gap) -> str:

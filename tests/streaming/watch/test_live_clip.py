@@ -1,5 +1,7 @@
 import threading
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from streaming.watch.live_clip import LiveClip
 from tests.clips import paint_frame
 from tests.streaming.watch.conftest import PlanMaker
 from workers.errors import TokensLostError, VideoDecodeError
-from workers.run.engine import Engine
+from workers.messages import Clip
+from workers.run.engine import EncodedClip, Engine
 from workers.video.live.events import LiveFrame
 
 
@@ -21,27 +24,73 @@ def frames_of(numbers: Sequence[int]) -> list[LiveFrame]:
     ]
 
 
-def test_what_is_held_never_exceeds_the_cap(engine: Engine, make_plan: PlanMaker) -> None:
-    plan = make_plan("camera", budget=64, high_resolution="none")
-    assert plan.max_held_tokens <= 4.0 * 64
-    clip = LiveClip(engine, plan)
-    most = 0
-    for first in range(0, 2000, 50):
-        clip.feed(frames_of(range(first, first + 50)))
+class CountingEngine:
+    """Holds as many numbers as an encoder would hold tokens, and knows how many that is."""
+
+    def __init__(self) -> None:
+        self.banks: weakref.WeakSet[Tokens] = weakref.WeakSet()
+
+    def encode(self, clip: Clip) -> EncodedClip:
+        (segment,), (pruning,) = clip.segments, clip.prunings
+        numbers = range(segment.first_frame, segment.first_frame + len(segment))
+        layouts = [clip.tiles.frame(*size).layout for size in segment.sizes.tolist()]
+        held = [self._hold(min(pruning.max_keep, layout.num_tokens)) for layout in layouts]
+        return EncodedClip(
+            clip=clip,
+            bank=tuple(held),
+            pts_seconds=dict(zip(numbers, segment.pts_seconds.tolist(), strict=True)),
+            thumbnails={},
+            warnings=(),
+            seconds={},
+            prune_seconds=(0.0,),
+            elapsed_seconds=0.0,
+        )
+
+    def shorten(self, clip: Clip, frame: "Tokens", max_keep: int) -> "Tokens":
+        return self._hold(min(frame.count, max_keep))
+
+    def _hold(self, count: int) -> "Tokens":
+        tokens = Tokens(count)
+        self.banks.add(tokens)
+        return tokens
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(tokens.count for tokens in self.banks)
+
+
+class Tokens:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+@pytest.mark.parametrize("values", [{"budget": 64}, {"budget": 1000, "headroom": 2.0}])
+def test_what_is_held_never_exceeds_the_cap(make_plan: PlanMaker, values: dict[str, Any]) -> None:
+    plan, engine = make_plan("camera", window=6, **values), CountingEngine()
+    clip, most = LiveClip(engine, plan), 0
+    for number in range(8000):
+        clip.feed(frames_of([number]))
         held = clip.hold()
-        tokens = [len(frame.tokens[0].features) for frame in held.frames.values()]
-        assert sum(tokens) == held.num_tokens <= plan.max_held_tokens
+        assert engine.num_tokens == held.num_tokens <= plan.max_held_tokens
+        assert len(held.frames) <= plan.window * plan.num_levels
         most = max(most, held.num_tokens)
+    assert plan.max_held_tokens <= plan.options.budget.headroom * plan.budget
     assert most > 0.5 * plan.max_held_tokens
-    assert held.num_frames == 2000
-    assert len(held.frames) <= plan.window * plan.num_levels
-    ages = [2000 - number for number in held.frames]
-    assert max(ages) > plan.window * 2 ** (plan.num_levels - 1)
+    assert 8000 - min(held.frames) > plan.window * 2 ** (plan.num_levels - 1)
     by_age = [frame.num_tokens for _, frame in sorted(held.frames.items(), reverse=True)]
     assert by_age == sorted(by_age, reverse=True)
-    assert by_age[-1] == 1
-    watched = clip.watch()
-    kept = [len(frame.keep_indices) for frame in watched.visual.frames]
+
+
+def test_what_workers_hold_is_what_is_said(engine: Engine, make_plan: PlanMaker) -> None:
+    plan = make_plan("camera", budget=64, high_resolution="none")
+    clip = LiveClip(engine, plan)
+    clip.feed(frames_of(range(150)))
+    held = clip.hold()
+    tokens = {number: len(frame.tokens[0].features) for number, frame in held.frames.items()}
+    assert tokens == {number: frame.num_tokens for number, frame in held.frames.items()}
+    old = [frame for frame in held.frames.values() if frame.level]
+    assert all(frame.tokens[0].features.base is None for frame in old)
+    kept = [len(frame.keep_indices) for frame in clip.watch().visual.frames]
     assert sum(kept) == min(plan.budget, held.num_tokens)
 
 

@@ -78,6 +78,7 @@ class LiveSource:
         self._thread = threading.Thread(target=self._run, name="live source", daemon=True)
 
     def __enter__(self) -> Self:
+        self._last_came = time.monotonic()
         self._thread.start()
         return self
 
