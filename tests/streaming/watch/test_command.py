@@ -73,17 +73,17 @@ def test_it_is_a_line_an_answer(run: Run, clip: str) -> None:
 
 
 def test_only_changes_are_told(run: Run, clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streaming.watch import watching
+    from streaming.watch import asker
 
     said = iter(["n", "y", "n", "n", "y", "y", "y", "n"])
-    whole = watching._whole
+    whole = asker._whole
 
     def scripted(pieces: Any) -> Any:
         from dataclasses import replace
 
         return replace(whole(pieces), answer=next(said))
 
-    monkeypatch.setattr(watching, "_whole", scripted)
+    monkeypatch.setattr(asker, "_whole", scripted)
     result = run(clip, "door?", "--every", "0.75", "--fps", "8", "--on-change", "--json")
     assert result.status == 0
     assert [(each["media_seconds"], each["answer"]) for each in result.objects] == [

@@ -1,7 +1,9 @@
 """What a reading process is told to do."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from workers.video.live.clock import Resume
 from workers.video.live.ticks import Ticks
@@ -27,6 +29,20 @@ class ReadOrder:
     resume: Resume | None = None
     num_settled: int = 0
     last_arrived: float = 0.0
+
+    def after(self, told: Mapping[str, Any]) -> "ReadOrder":
+        """Return the order to go on from where a message says that the stream stands."""
+        return replace(
+            self,
+            ticks=Ticks(
+                first_seconds=told["first_seconds"],
+                fps=self.fps,
+                tolerance_seconds=told["tolerance_seconds"],
+            ),
+            resume=Resume(last_seconds=told["last_seconds"], offset_seconds=told["offset_seconds"]),
+            num_settled=told["num_settled"],
+            last_arrived=told["arrived"],
+        )
 
     def to_text(self) -> str:
         """Return it as a word for a command line."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -129,19 +129,26 @@ class LiveSource:
         return max(0.0, time.monotonic() - self._origin - media_seconds / self._speed)
 
     def _run(self) -> None:
+        try:
+            self._buffer.put(self._read_to_the_end())
+        except Exception as error:  # whoever takes events must hear that there will be none
+            text = f"reading failed: {type(error).__name__}: {error}"
+            self._buffer.put(End(error=f"{self.address.name}: {text}"))
+
+    def _read_to_the_end(self) -> End:
         pause = self._patience.first_pause
         while not self._closed.is_set():
             before = self._order.resume
             outcome = self._read()
             if isinstance(outcome, End):
-                self._buffer.put(outcome)
-                return
+                return outcome
             if self._has_advanced(before):
                 pause = self._patience.first_pause
             pause = min(pause, max(0.0, self._give_up_at - time.monotonic()))
             self._buffer.put(Away(reason=outcome, pause_seconds=pause))
             self._closed.wait(pause)
             pause = min(2 * pause, _MOST_PAUSE_SECONDS)
+        return End()
 
     def _read(self) -> End | str:
         """Read one connection to its end; return the end of the source, or why it was lost."""
@@ -171,8 +178,9 @@ class LiveSource:
             if told["kind"] == "end":
                 if not told["is_end"]:
                     if "last_seconds" in told:
-                        self._stand_at(told)
+                        self._order = self._order.after(told)
                     break
+                self._close_gap(told["end_seconds"])
                 self._buffer.reach(told["end_seconds"])
                 return End()
             if told["kind"] == "failed":
@@ -197,7 +205,7 @@ class LiveSource:
         if kind != "dropped":
             self._close_gap(told["last_seconds"])
         before = self._order.resume
-        self._stand_at(told)
+        self._order, self._origin = self._order.after(told), told["origin"]
         if kind == "frame":
             picture = np.frombuffer(pixels, np.uint8).reshape(told["height"], told["width"], 3)
             self._buffer.put(
@@ -206,21 +214,6 @@ class LiveSource:
         self._buffer.reach(told["last_seconds"])
         if self._has_advanced(before):  # after it was put: who takes it may be slow
             self._last_came = time.monotonic()
-
-    def _stand_at(self, told: dict[str, Any]) -> None:
-        """Remember where the stream stands, to go on from there."""
-        self._origin = told["origin"]
-        self._order = replace(
-            self._order,
-            ticks=Ticks(
-                first_seconds=told["first_seconds"],
-                fps=self._order.fps,
-                tolerance_seconds=told["tolerance_seconds"],
-            ),
-            resume=Resume(last_seconds=told["last_seconds"], offset_seconds=told["offset_seconds"]),
-            num_settled=told["num_settled"],
-            last_arrived=told["arrived"],
-        )
 
     def _has_advanced(self, before: Resume | None) -> bool:
         now = self._order.resume

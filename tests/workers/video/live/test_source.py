@@ -203,7 +203,7 @@ def test_groups_of_pictures_that_are_late_are_left_out_whole(clip: Path) -> None
     assert len(numbers) < 100
     gaps = [gap for gap in gaps_of(events) if gap.reason.endswith("to catch up")]
     assert gaps
-    for gap in gaps:  # from the last picture to a keyframe
+    for gap in gaps[:-1]:  # from the last picture to a keyframe
         assert round(gap.end_seconds * 25) % 12 == 0
         assert gap.wall_seconds < 10
 
