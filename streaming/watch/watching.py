@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -26,8 +27,9 @@ from workers.video.live.source import LiveSource, Patience
 from workers.video.source import open_source
 from workers.video.video_index import VideoIndex
 
-_MOST_GAPS = 100
 _WAIT_SECONDS = 1.0
+_PATIENCE_SECONDS = 2.0
+"""Without an answer for so long, one is asked for though it is late: or none might ever be."""
 
 
 def run(arguments: argparse.Namespace, output: TextIO) -> None:
@@ -111,6 +113,7 @@ class Watching:
         self._every = every
         self._num_due = 1
         self._num_asked_frames = 0
+        self._asked_at = time.monotonic()
         self._reached: float | None = None
         self._num_gaps = 0
         self._gap_seconds = 0.0
@@ -184,15 +187,21 @@ class Watching:
     def _ask_due(self) -> None:
         due = self._due
         self._num_due += 1
-        newest = self._source.newest_seconds
-        if not (self._source.may_drop and newest is not None and newest >= self._due):
+        if not (self._source.may_drop and self._is_late()):
             self._ask(due)
+
+    def _is_late(self) -> bool:
+        """Return whether what is due next is due as well, and an answer has been given of late."""
+        newest, asked = self._source.newest_seconds, time.monotonic() - self._asked_at
+        is_due = newest is not None and newest >= self._due
+        return is_due and asked < max(self._every, _PATIENCE_SECONDS)
 
     def _ask(self, media_seconds: float) -> None:
         held = self._clip.hold()
         if held.num_frames > self._num_asked_frames and held.frames:
             self._num_asked_frames = held.num_frames
             self._asker.ask(self._clip.watch(), held, media_seconds, self._source)
+            self._asked_at = time.monotonic()
 
     def _feed(self, frames: Sequence[LiveFrame]) -> None:
         if frames:

@@ -189,6 +189,9 @@ class Connection:
             return True
         if self._duration is None or self._started is None:
             return False
+        resume = self._order.resume
+        if resume is not None and self._clock.last_seconds <= resume.last_seconds:
+            return True  # it is shorter than it tells
         start = (self._container.start_time or 0) / 1e6
         played = self._clock.end_seconds - self._clock.offset_seconds - start
         return played >= self._duration - _END_SECONDS
@@ -199,17 +202,15 @@ class Connection:
     def _told(self, kind: str, **more: Any) -> dict[str, Any]:
         """Return a message with where the stream stands."""
         ticks = self._ticks
-        position = (
-            {}
-            if ticks is None or self._started is None
-            else {
-                "first_seconds": ticks.first_seconds,
-                "tolerance_seconds": ticks.tolerance_seconds,
-                "last_seconds": self._clock.last_seconds,
-                "offset_seconds": self._clock.offset_seconds,
-                "num_settled": self._num_settled,
-                "arrived": self._arrived,
-                "origin": self._lag.origin_seconds,
-            }
-        )
+        if ticks is None or self._started is None:
+            return {"kind": kind, **more}
+        position = {
+            "first_seconds": ticks.first_seconds,
+            "tolerance_seconds": ticks.tolerance_seconds,
+            "last_seconds": self._clock.last_seconds,
+            "offset_seconds": self._clock.offset_seconds,
+            "num_settled": self._num_settled,
+            "arrived": self._arrived,
+            "origin": self._lag.origin_seconds,
+        }
         return {"kind": kind, **position, **more}

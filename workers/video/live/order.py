@@ -45,7 +45,7 @@ class ReadOrder:
         )
 
     def to_text(self) -> str:
-        """Return it as a word for a command line."""
+        """Return it as one line."""
         return json.dumps(asdict(self))
 
     @classmethod

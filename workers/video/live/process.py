@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -21,13 +22,17 @@ class ReadingProcess:
 
     def __init__(self, order: ReadOrder) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.video.live.reader", order.to_text()],
-            stdin=subprocess.PIPE,  # held open: its end is that of this process
+            [sys.executable, "-m", "workers.video.live.reader"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             pass_fds=(order.pipe,) if order.pipe else (),
             start_new_session=True,
         )
+        if self._process.stdin is not None:  # where no list of processes shows it
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(order.to_text().encode() + b"\n")
+                self._process.stdin.flush()  # and held open: its end is that of this process
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +47,8 @@ class ReadingProcess:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     @property
     def pid(self) -> int:

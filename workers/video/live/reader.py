@@ -1,4 +1,4 @@
-"""The reading process: ``python -m workers.video.live.reader ORDER``, told by and telling a watch.
+"""The reading process: ``python -m workers.video.live.reader``, ordered by a line on its stdin.
 
 It decodes every picture, keeps one at a time, and writes those that are sampled to its stdout (see
 :mod:`workers.video.live.wire`). Whatever hangs in here can be killed.
@@ -17,8 +17,8 @@ from workers.video.live.wire import send
 
 
 def main() -> None:
-    """Read what the command line orders, and write to what stdout was."""
-    order = ReadOrder.from_text(sys.argv[1])
+    """Read what is ordered, and write to what stdout was."""
+    order = ReadOrder.from_text(sys.stdin.readline())
     out = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no message
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -86,6 +86,17 @@ def test_a_server_that_fails_is_asked_again_and_nothing_is_lost(clip: Path, stal
     assert events[-1] == End()
 
 
+def test_a_file_that_is_shorter_than_it_tells_ends_all_the_same(clip: Path) -> None:
+    data = clip.read_bytes()
+    with serve({"clip.mkv": Content(data[: len(data) // 2])}) as address:
+        events = read(f"{address}/clip.mkv")
+    assert events[-1] == End()
+    numbers = [read_frame_number(frame.picture) for frame in frames_of(events)]
+    assert numbers == list(range(0, 2 * len(numbers), 2))
+    assert 40 < len(numbers) < 60
+    assert [gap.reason for gap in gaps_of(events)] == ["the connection ended"]
+
+
 def test_a_clock_that_begins_anew_goes_on_with_the_time_that_passed(stream: Path) -> None:
     content = Content(stream.read_bytes(), has_length=False)
     patience = Patience(silence=3.0, give_up=20.0, first_pause=0.5)
