@@ -118,6 +118,7 @@ def test_a_server_that_dies_and_comes_back_changes_no_answer(run: Run, clip: str
     assert "the connection ended; opened again in 0.5 s" in result.err
 
 
+@pytest.mark.slow
 def test_stdin_is_a_source(checkpoint: Path, tmp_path: Path) -> None:
     stream = draw_clip(tmp_path / "numbers.ts", num_frames=60)
     with stream.open("rb") as file:
@@ -133,6 +134,7 @@ def test_stdin_is_a_source(checkpoint: Path, tmp_path: Path) -> None:
     assert {answer["source"] for answer in answers} == {"stdin"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_what_was_seen(checkpoint: Path, clip: str) -> None:
     process = subprocess.Popen(
         [

@@ -66,7 +66,11 @@ def test_the_stream_is_the_file_cut_there(
 
 
 @pytest.mark.parametrize(
-    ("name", "fps", "every"), [("flir_vfr_bframes.mp4", 2.0, 6.0), ("bear_720p_hevc.mp4", 6.0, 1.4)]
+    ("name", "fps", "every"),
+    [
+        pytest.param("flir_vfr_bframes.mp4", 2.0, 6.0, marks=pytest.mark.slow),
+        ("bear_720p_hevc.mp4", 6.0, 1.4),
+    ],
 )
 @pytest.mark.skipif(not SAMPLES.exists(), reason=f"no sample videos in {SAMPLES}")
 def test_it_holds_for_videos_of_cameras(
