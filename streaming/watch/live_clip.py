@@ -55,7 +55,7 @@ class LiveClip:
         """
         with self._feeding:
             first = self.num_frames
-            tokens = self._encode(frames, first)
+            tokens = self._encode(frames, first) if frames else {}
             for number, frame in enumerate(frames, first):
                 changes = self._age()
                 if number in tokens:

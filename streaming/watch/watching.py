@@ -161,14 +161,14 @@ class Watching:
                 self._asker.note(event)
             elif isinstance(event, Away):
                 say(f"{event.reason}; opened again in {event.pause_seconds:.1f} s")
-        self._feed(frames)
+        self._clip.feed(frames)
         return next((event for event in events if isinstance(event, End)), None)
 
     def _ask_before(self, frame: LiveFrame, waiting: list[LiveFrame]) -> list[LiveFrame]:
         """Ask what is due before a frame is shown; return the frames that still wait."""
         ticks = self._source.ticks
         while ticks is not None and ticks.before(self._due) <= frame.tick:
-            self._feed(waiting)
+            self._clip.feed(waiting)
             waiting = []
             self._ask_due()
         return waiting
@@ -202,7 +202,3 @@ class Watching:
             self._num_asked_frames = held.num_frames
             self._asker.ask(self._clip.watch(), held, media_seconds, self._source)
             self._asked_at = time.monotonic()
-
-    def _feed(self, frames: Sequence[LiveFrame]) -> None:
-        if frames:
-            self._clip.feed(frames)

@@ -48,8 +48,8 @@ class MediaClock:
         self.offset_seconds = resume.offset_seconds if resume else 0.0
         self.last_seconds = -math.inf
         """Of the last picture."""
-        self._has_time = False
-        """Whether a picture of this connection has been placed."""
+        self._latest_pts: float | None = None
+        """Of this connection, None before its first picture with a time."""
         self._num_untimed = 0
         self.num_resets = 0
         """How often the stream's clock was found to be set anew."""
@@ -69,31 +69,30 @@ class MediaClock:
         elapsed = self._step_seconds if elapsed_seconds is None else elapsed_seconds
         if pts_seconds is None:
             self._num_untimed += 1
-            if not self._has_time and self._num_untimed < _UNTIMED_AT_FIRST:
+            if self._latest_pts is None and self._num_untimed < _UNTIMED_AT_FIRST:
                 return None
             pts_seconds = max(self.last_seconds, 0.0) + elapsed - self.offset_seconds
-        if self._has_time and pts_seconds + self.offset_seconds < self._least_seconds:
+        if self._latest_pts is None:
+            self._join(pts_seconds, elapsed)
+        elif pts_seconds < self._latest_pts - STEP_BACK_SECONDS:
             self._set(pts_seconds, self.last_seconds + self._step_seconds)
-        if not self._has_time and self._resume is not None:
-            self._join(pts_seconds, self._resume, elapsed)
-        return self._advance(pts_seconds + self.offset_seconds)
+        return self._advance(pts_seconds)
 
-    @property
-    def _least_seconds(self) -> float:
-        """A media time from which on a picture is of the same timeline."""
-        return self.last_seconds - STEP_BACK_SECONDS
-
-    def _join(self, pts_seconds: float, resume: Resume, elapsed: float) -> None:
-        step = pts_seconds + self.offset_seconds - resume.last_seconds
+    def _join(self, pts_seconds: float, elapsed: float) -> None:
+        if self._resume is None:
+            return
+        last = self._resume.last_seconds
+        step = pts_seconds + self.offset_seconds - last
         if not -self._replay_seconds <= step <= elapsed + self._slack_seconds:
-            self._set(pts_seconds, resume.last_seconds + elapsed)
+            self._set(pts_seconds, last + elapsed)
 
     def _set(self, pts_seconds: float, media_seconds: float) -> None:
         self.offset_seconds = media_seconds - pts_seconds
         self.num_resets += 1
 
-    def _advance(self, seconds: float) -> float | None:
-        joins, self._has_time = not self._has_time, True
+    def _advance(self, pts_seconds: float) -> float | None:
+        joins, self._latest_pts = self._latest_pts is None, pts_seconds
+        seconds = pts_seconds + self.offset_seconds
         if seconds <= self.last_seconds:
             return None
         if not joins:

@@ -59,6 +59,7 @@ class Connection:
         self._upright: UprightPictures | None = None
         self._pulse_after = 0.0
         self._num_resets = 0
+        self._latest_pts = -math.inf
         self._is_dropping = address.is_live  # until the first keyframe
         self._num_dropped = 0
         self._started: tuple[float, float] | None = None
@@ -91,19 +92,27 @@ class Connection:
 
     def _packets(self) -> "Iterator[Packet[VideoStream]]":
         """Yield packets, but no group of pictures that begins too late."""
-        is_flushed = False
         for packet in read_packets(self._container, self._stream, no_deadline(self._address)):
-            if packet.size and packet.is_keyframe:
+            if packet.size == 0:
+                break
+            if packet.is_keyframe:
                 self._begin_group(packet)
-            if self._is_dropping and packet.size:
+            if self._is_dropping:
                 self._num_dropped += 1
                 continue
-            is_flushed = packet.size == 0
+            if packet.pts is not None:
+                self._latest_pts = max(self._latest_pts, packet.pts)
             yield packet
         if self._is_dropping and self._started is not None:
             self._tell(kind="dropped", num_pictures=self._num_dropped)
-        if not is_flushed:  # a connection may end without an end of its data
+        if not self._will_go_on():
             yield flushing_packet(self._stream)
+
+    def _will_go_on(self) -> bool:
+        """Return whether what a decoder still holds comes again, with the pictures between."""
+        if not self._address.is_live or self._duration is None:
+            return False
+        return not self._is_played(self._latest_pts * self._time_base)
 
     def _begin_group(self, packet: "Packet[VideoStream]") -> None:
         late = 0.0
@@ -192,9 +201,12 @@ class Connection:
         resume = self._order.resume
         if resume is not None and self._clock.last_seconds <= resume.last_seconds:
             return True  # it is shorter than it tells
+        return self._is_played(self._clock.end_seconds - self._clock.offset_seconds)
+
+    def _is_played(self, pts_seconds: float) -> bool:
+        """Return whether a time is as good as the end that the source told of."""
         start = (self._container.start_time or 0) / 1e6
-        played = self._clock.end_seconds - self._clock.offset_seconds - start
-        return played >= self._duration - _END_SECONDS
+        return pts_seconds - start >= (self._duration or 0.0) - _END_SECONDS
 
     def _tell(self, *, kind: str, **more: Any) -> None:
         send(self._out, self._told(kind, **more))

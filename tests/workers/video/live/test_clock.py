@@ -57,3 +57,15 @@ def test_the_first_picture_of_the_next_connection(
 def test_what_was_set_anew_stays_so_in_the_next_connection() -> None:
     clock = a_clock(last=60.0, offset=50.0)
     assert placed(clock, 12.0, 12.5, elapsed=2.0) == [62.0, 62.5]
+
+
+def test_what_was_seen_before_is_passed_over_and_the_last_picture_taken_once_more() -> None:
+    clock = a_clock(math.inf, last=60.0)
+    times = [0.0, 20.0, 40.0, 59.96, 60.0, 60.04, 0.0]
+    assert placed(clock, *times) == [None, None, None, None, 60.0, 60.04, pytest.approx(60.08)]
+    assert clock.num_resets == 1
+
+
+def test_pictures_before_the_first_with_a_time_are_not_placed() -> None:
+    assert placed(a_clock(), None, None, 7.0, None) == [None, None, 7.0, pytest.approx(7.04)]
+    assert placed(a_clock(), *[None] * 26)[24:] == pytest.approx([0.04, 0.08])

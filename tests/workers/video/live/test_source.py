@@ -71,8 +71,13 @@ def test_a_file_comes_whole(clip: Path) -> None:
     assert events[-1] == End()
 
 
-@pytest.mark.parametrize("stalls", [True, False], ids=["stalls", "dies"])
-def test_a_server_that_fails_is_asked_again_and_nothing_is_lost(clip: Path, stalls: bool) -> None:
+@pytest.mark.parametrize(
+    ("stalls", "gop"), [(True, 12), (False, 12), (False, 1000)], ids=["stalls", "dies", "one group"]
+)
+def test_a_server_that_fails_is_asked_again_and_nothing_is_lost(
+    tmp_path: Path, stalls: bool, gop: int
+) -> None:
+    clip = draw_clip(tmp_path / "numbers.mkv", num_frames=200, gop=gop)
     data = clip.read_bytes()
     content = Content(data, fault_at=len(data) // 2, stalls=stalls)
     with serve({"clip.mkv": content}) as address:
