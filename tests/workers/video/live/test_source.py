@@ -176,6 +176,34 @@ def test_a_playlist_comes_whole(tmp_path: Path) -> None:
     assert events[-1] == End()
 
 
+def first_segments(playlist: str, number: int) -> bytes:
+    """Return a playlist that is still being written."""
+    lines = playlist.splitlines()
+    ends = [i for i, line in enumerate(lines) if line.endswith(".ts")]
+    kept = [line for line in lines[: ends[number - 1] + 1] if "PLAYLIST-TYPE" not in line]
+    return "\n".join([*kept, ""]).encode()
+
+
+def test_a_playlist_that_is_not_written_on_is_opened_again_and_joined(tmp_path: Path) -> None:
+    playlist = write_playlist(tmp_path, num_frames=120).read_text()
+    contents = {path.name: Content(path.read_bytes()) for path in tmp_path.iterdir()}
+    contents["live.m3u8"] = Content(first_segments(playlist, 6))
+    events: list[Event] = []
+    with serve(contents) as address:
+        source = LiveSource(parse_address(f"{address}/live.m3u8"), fps=FPS, patience=QUICK)
+        with source:
+            while not any(isinstance(event, Away) for event in events):
+                events += source.take(1.0)[0]
+            contents["live.m3u8"] = Content(first_segments(playlist, 8))
+            while len([event for event in events if isinstance(event, Away)]) < 2:
+                events += source.take(1.0)[0]
+    numbers = [read_frame_number(frame.picture) for frame in frames_of(events)]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1, 2))
+    assert len(numbers) > 20
+    (gap,) = gaps_of(events)
+    assert gap.start_seconds == gap.end_seconds
+
+
 def test_a_playlist_from_elsewhere_names_no_file_of_this_machine(tmp_path: Path) -> None:
     playlist = write_playlist(tmp_path, num_frames=30).read_text()
     secret = playlist.replace("live", f"file://{tmp_path}/live")
