@@ -1,5 +1,6 @@
 import os
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -261,6 +262,18 @@ def test_leaving_ends_the_process_that_reads(clip: Path) -> None:
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_reader_that_talks_nonsense_is_the_end(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = tmp_path / "reader"
+    reader.write_text("#!/bin/sh\nprintf '\\377\\377\\377\\377\\377\\377\\377\\377'\n")
+    reader.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(reader))
+    number = 2**32 - 1
+    text = f"reading failed: ValueError: a message of {number} and {number} bytes"
+    assert read(str(clip)) == [End(error=f"{clip}: {text}")]
 
 
 def test_other_addresses_are_refused() -> None:
