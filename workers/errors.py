@@ -17,6 +17,7 @@
     ├── FailedRowsError            a job is done, but too many of its rows have no answer
     ├── EntryError                 stored tokens that are damaged, or those of something else
     └── WorkerError                a worker failed or died more often than recovery allows
+        └── TokensLostError        ranked tokens are gone that cannot be made again
 
 Every exception carries one message string, so it survives pickling between actors unchanged.
 """
@@ -88,3 +89,7 @@ class EntryError(StreamError):
 
 class WorkerError(StreamError):
     """A worker failed or died more often than recovery allows."""
+
+
+class TokensLostError(WorkerError):
+    """Ranked tokens are gone, with the machine that held them, that cannot be made again."""
