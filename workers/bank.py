@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,9 +46,10 @@ class TokenBank:
 
         Methods that choose inside a frame share one rule: a frame weighs its informativeness (the
         sum of MR-Pruner's mean norms over the resolutions) or 1, times its novelty where that is
-        asked for; shares are water-filled between one token and the tokens held, and a frame keeps
-        the first of its ranking. Methods that choose in the clip share the budget out their own
-        way; FastV is handed every token and chooses in the language model.
+        asked for, times its own weight if it has one; shares are water-filled between one token
+        and the tokens held, and a frame keeps the first of its ranking. Methods that choose in the
+        clip share the budget out their own way; FastV is handed every token and chooses in the
+        language model.
 
         Returns:
             The sequence for the language model and the record of it, both in source order.
@@ -64,6 +64,7 @@ class TokenBank:
         novelty = bank._novelty() if allocation.novelty else np.ones(len(self))
         norms = np.array([frame.informativeness[0].sum() for frame in bank._frames])
         weights = novelty * (norms if allocation.shares == "informative" else 1.0)
+        weights = weights * np.array(allocation.weights or 1.0)
         kept = bank._choose(allocation.method, budget, weights)
         return bank._sequence(kept, allocation, budget), tuple(
             _record(*each) for each in zip(bank._frames, kept, timestamps, novelty, strict=True)
@@ -76,7 +77,7 @@ class TokenBank:
         """
         if max_keep is None:
             return self
-        return TokenBank(_shortened(frame, max_keep) for frame in self._frames)
+        return TokenBank(frame.shortened(max_keep) for frame in self._frames)
 
     def _choose(self, name: str, budget: int, weights: Float64Array) -> list[Kept]:
         method = METHODS[name]
@@ -145,16 +146,6 @@ class TokenBank:
             fastv_keep=how[1],
             fastv_layer=how[2],
         )
-
-
-def _shortened(frame: RankedFrames, most: int) -> RankedFrames:
-    """Return one frame with no more than the first tokens of its ranking."""
-    return replace(
-        frame,
-        counts=np.minimum(frame.counts, most),
-        order=frame.order[:most],
-        features=frame.features[:most],
-    )
 
 
 def _features(frame: RankedFrames, places: Int64Array) -> torch.Tensor:

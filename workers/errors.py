@@ -18,6 +18,7 @@
     ├── ServerError                a server that cannot be reached, or does not answer a question
     ├── EntryError                 stored tokens that are damaged, or those of something else
     └── WorkerError                a worker failed or died more often than recovery allows
+        └── TokensLostError        ranked tokens are gone that cannot be made again
 
 Every exception carries one message string, so it survives pickling between actors unchanged.
 """
@@ -93,3 +94,7 @@ class ServerError(StreamError):
 
 class WorkerError(StreamError):
     """A worker failed or died more often than recovery allows."""
+
+
+class TokensLostError(WorkerError):
+    """Ranked tokens are gone, with the machine that held them, that cannot be made again."""

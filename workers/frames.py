@@ -177,6 +177,18 @@ class RankedFrames:
             informativeness=self.informativeness[places],
         )
 
+    def shortened(self, most: int) -> "RankedFrames":
+        """Return one frame with no more than the first tokens of its ranking, without a copy.
+
+        Rankings nest: the same frame ranked for ``most`` tokens would hold these.
+        """
+        return replace(
+            self,
+            counts=np.minimum(self.counts, most),
+            order=self.order[:most],
+            features=self.features[:most],
+        )
+
     def __repr__(self) -> str:
         frames = self.frame_indices.tolist()
         return f"RankedFrames({self.clip_id}, {frames}, {self.features.shape})"

@@ -85,6 +85,13 @@ class AllocateRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShortenRequest:
+    """Hold no more than the first ``max_keep`` tokens of each ranking of one frame."""
+
+    max_keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GenerateRequest:
     """Answer one prompt about a visual sequence."""
 

@@ -8,6 +8,7 @@ prefix caches) changes the time an answer takes and never the answer.
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,7 @@ from workers.messages import (
     Note,
     ReadNews,
     ReadRequest,
+    ShortenRequest,
     SourceRequest,
 )
 from workers.process import (
@@ -141,13 +143,16 @@ class EncodeStage:
         return encoder
 
     def run(
-        self, request: EncodeRequest | AllocateRequest | StoreRequest, *inputs: Any
+        self,
+        request: EncodeRequest | AllocateRequest | ShortenRequest | StoreRequest,
+        *inputs: Any,
     ) -> Iterator[Result]:
         """Yield one result.
 
         For ``EncodeRequest`` and a chunk: a tuple of ``RankedFrames``, one for each pruning; the
         news are ``EncodeNews``. For ``AllocateRequest`` and such tuples, in any order:
-        the ``VisualSequence``; the news are its ``KeptFrame`` records. For ``LoadRequest`` and
+        the ``VisualSequence``; the news are its ``KeptFrame`` records. For ``ShortenRequest`` and
+        one such tuple of one frame: the tuple, shortened; no news. For ``LoadRequest`` and
         ``OpenRequest`` such a tuple of a whole clip, or None for a miss, for ``SaveRequest`` and
         such tuples nothing; the news are ``StoreNews``.
         """
@@ -157,6 +162,8 @@ class EncodeStage:
             result = self._encode(request, *inputs)
             release_memory()  # its features are gone by now
             yield result
+        elif isinstance(request, ShortenRequest):
+            yield _shorten(request, *inputs)
         else:
             start = time.perf_counter()
             output, news = self._stored.answer(request, inputs)
@@ -211,6 +218,14 @@ def _allocate(request: AllocateRequest, inputs: tuple[tuple[RankedFrames, ...], 
     bank = TokenBank(ranked[allocation.pruning] for ranked in inputs)
     visual, frames = bank.allocate(allocation)
     return visual, note(frames, {"allocate": time.perf_counter() - start})
+
+
+def _shorten(request: ShortenRequest, ranked: tuple[RankedFrames, ...]) -> Result:
+    start = time.perf_counter()
+    short = [each.shortened(request.max_keep) for each in ranked]
+    # Copies, or what is cut off would stay in memory with what is kept.
+    output = tuple(replace(s, order=s.order.copy(), features=s.features.copy()) for s in short)
+    return output, note(None, {"allocate": time.perf_counter() - start})
 
 
 class GenerateStage:

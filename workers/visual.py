@@ -17,7 +17,8 @@ class Allocation:
     of frames are ``equal`` or ``informative`` (by mean feature norm). ``pruning`` tells which of
     the prunings made of the clip is meant, and ``max_keep`` how many tokens of each frame's ranking
     at most, where more of it was made for other budgets. ``num_timestamp_tokens`` is what each
-    frame's timestamp costs, in source order, empty without timestamps. For ``compact_positions``
+    frame's timestamp costs, in source order, empty without timestamps; ``weights`` what each frame
+    weighs beside all else, in source order, empty where all weigh alike. For ``compact_positions``
     and ``fastv_layer`` see :class:`VisualSequence`.
     """
 
@@ -28,6 +29,7 @@ class Allocation:
     shares: str = "equal"
     novelty: bool = True
     num_timestamp_tokens: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
     compact_positions: bool = True
     fastv_layer: int = 2
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruner import FrameLayout
+from pruner import FrameLayout, water_fill
 from workers.arrays import pack, unpack
 from workers.bank import TokenBank
 from workers.errors import InputError
@@ -242,3 +242,16 @@ def test_what_is_held_for_larger_budgets_changes_nothing(
     assert visual.visual_id == plain.visual_id
     assert [each.novelty for each in kept] == [each.novelty for each in expected]
     assert max(shares(kept)) <= most
+
+
+def test_weights_of_frames_multiply_what_they_weigh_otherwise() -> None:
+    weights = (0.25, 1.0, 0.5, 2.0)
+    _, even = allocate([make_ranked(range(1, 5))], 60, weights=weights)
+    assert shares(even) == [4, 16, 8, 32]
+    _, norms = allocate([make_ranked(range(1, 5))], 54, weights=weights, shares="informative")
+    assert (
+        shares(norms)
+        == water_fill(
+            [0.25 * 3, 1.0 * 6, 0.5 * 9, 2.0 * 12], 54, floors=[1] * 4, caps=[NUM_TOKENS] * 4
+        ).tolist()
+    )

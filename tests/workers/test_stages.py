@@ -24,6 +24,7 @@ from workers.messages import (
     Note,
     ReadNews,
     ReadRequest,
+    ShortenRequest,
 )
 from workers.process import ModelOptions
 from workers.stages import EncodeStage, GenerateStage, ReadStage
@@ -574,3 +575,18 @@ def test_a_lazy_stage_loads_the_vision_half_with_the_first_frames(
     allocate(lazy, ranked, budget=30)
     EncodeStage(options)
     assert len(loaded) == 2
+
+
+@pytest.mark.parametrize("most", [1, 5, 9, 1000])
+def test_a_shortened_frame_is_the_frame_ranked_for_less(
+    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry, most: int
+) -> None:
+    pruning = Pruning(method="mr_pruner", num_keep=8, max_keep=12)
+    whole, _ = encode(encoder, chunks[0][:1], tiles, pruning)
+    less, _ = encode(encoder, chunks[0][:1], tiles, replace(pruning, max_keep=min(most, 12)))
+    ((short, note),) = encoder.run(ShortenRequest(max_keep=most), whole)
+    assert note.news is None
+    for name in ("frame_indices", "counts", "order", "features", "informativeness"):
+        np.testing.assert_array_equal(getattr(short[0], name), getattr(less[0], name))
+    assert short[0].features.base is None  # what is cut off is not held with it
+    assert short[0].order.base is None

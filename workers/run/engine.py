@@ -11,10 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNews
-from workers.errors import StreamError, WorkerError
+from workers.errors import StreamError, TokensLostError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
-from workers.messages import AllocateRequest, Clip, GenerateRequest, SourceRequest
+from workers.messages import (
+    AllocateRequest,
+    Clip,
+    GenerateRequest,
+    ShortenRequest,
+    SourceRequest,
+)
 from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
 from workers.run.meter import Meter
 from workers.run.queue import Company, Unit
@@ -232,7 +238,31 @@ class Engine:
             loaded, _ = self.load(encoded.clip, encoded.origin)
             if loaded is not None and loaded.clip.prunings == encoded.clip.prunings:
                 return loaded.bank
+        if not encoded.clip.segments:
+            raise TokensLostError(f"{encoded.clip.name}: its tokens were lost and cannot be read")
         return self.encode(encoded.clip).bank
+
+    def shorten(self, clip: Clip, frame: Any, max_keep: int) -> Any:
+        """Return a handle on no more than the first tokens of a frame's rankings.
+
+        What is cut off is freed with the last handle on the whole, wherever the frame is held.
+
+        Args:
+            clip: the frame's.
+            frame: the handle in ``bank`` of an encoded clip of one frame a chunk.
+            max_keep: tokens at most.
+
+        Raises:
+            TokensLostError: the frame is gone with the machine that held it.
+            StreamError: a worker failed.
+        """
+        job = CallJob("encoder", f"{clip.name}: shortening a ranking")
+        unit = Unit(job=job, request=ShortenRequest(max_keep=max_keep), inputs=(frame,))
+        try:
+            ((handle, _),) = self._schedule.listen(job, [("encoder", unit)])
+        except InputLostError:
+            raise TokensLostError(f"{clip.name}: the tokens of a frame were lost") from None
+        return handle
 
     def generate(
         self, visual: Visual, prompt: Prompt, sampling: SamplingOptions

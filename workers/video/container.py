@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import av
 import av.container
@@ -21,7 +22,7 @@ from workers.video.limits import Deadline, check_file, check_size
 MPEG_CONTAINERS = frozenset({"mpeg", "mpegts", "mpegvideo"})
 """FFmpeg's names of the containers whose clock may jump and whose index has to be found out."""
 
-_DEMUXERS = (
+DEMUXERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,"
     "3gp,mxf,dv,nut,gif,apng,rm,wtv,mjpeg,yuv4mpegpipe"
 )
@@ -52,28 +53,38 @@ def open_video(
     """
     check_file(path)
     with _open_container(path, deadline, {"max_pixels": str(limits.MAX_PIXELS)}) as container:
-        stream = _best_stream(container, path)
-        context: VideoCodecContext | None = stream.codec_context
-        if context is None:
-            raise VideoDecodeError(
-                f"{display_name(path)}: its codec is unknown to this FFmpeg build"
-            )
-        check_size(display_name(path), context.width, context.height)
-        if context.width == 0:
+        stream = prepare_stream(container, path)
+        if stream.codec_context.width == 0:
             _check_declared_size(path, deadline)
-        for other in container.streams:
-            if other is not stream:
-                other.discard = Discard.all
-        context.thread_type = "NONE"
-        context.thread_count = 1
-        context.options = {"max_pixels": str(limits.MAX_PIXELS)}
         yield container, stream
+
+
+def prepare_stream(container: av.container.InputContainer, name: str) -> VideoStream:
+    """Return the best video stream, for decoding on one thread; the others are not read.
+
+    Raises:
+        NoVideoStreamError: no moving pictures in it (cover art does not count).
+        VideoDecodeError: its codec is unknown.
+        VideoLimitError: its pictures are larger than ``limits.MAX_PIXELS``.
+    """
+    stream = _best_stream(container, name)
+    context: VideoCodecContext | None = stream.codec_context
+    if context is None:
+        raise VideoDecodeError(f"{display_name(name)}: its codec is unknown to this FFmpeg build")
+    check_size(display_name(name), context.width, context.height)
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    context.thread_type = "NONE"
+    context.thread_count = 1
+    context.options = {"max_pixels": str(limits.MAX_PIXELS)}
+    return stream
 
 
 def _open_container(
     path: str, deadline: Deadline, options: dict[str, str]
 ) -> av.container.InputContainer:
-    options = options | {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+    options = options | {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
     limit = deadline.timeout_seconds
     try:
         # The prefix keeps a name such as "12:30.mp4" from being taken for a protocol.
@@ -142,6 +153,13 @@ def read_packets(
             _check_memory()
             deadline.progress()
             failures += 1
+
+
+def flushing_packet(stream: VideoStream) -> "Packet[VideoStream]":
+    """Return an empty packet, at which a decoder hands out what it still holds."""
+    packet = cast("Packet[VideoStream]", Packet())
+    packet.stream = stream
+    return packet
 
 
 def _check_memory(num_pixels: int = 0) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from workers.arrays import UInt8Array
@@ -40,6 +41,35 @@ def read_display(stream: VideoStream, first: VideoFrame, warnings: list[str]) ->
     if rotation in (90, 270):
         width, height = height, width
     return Display(width=width, height=height, rotation_degrees=rotation, mirrored=mirrored)
+
+
+class UprightPictures:
+    """Turns decoded pictures into upright RGB of one size, whatever size they come in.
+
+    One for each decoder: what it prepares for a size is used again.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, frame: VideoFrame) -> UInt8Array:
+        """Return a picture as (height, width, 3) uint8; another size is resampled (bicubic)."""
+        display = self._display
+        turned = display.rotation_degrees in (90, 270)
+        size = (display.height, display.width) if turned else (display.width, display.height)
+        same_size = (frame.width, frame.height) == size
+        picture: UInt8Array = self._reformatter.reformat(
+            frame,
+            width=size[0],
+            height=size[1],
+            format="rgb24",
+            interpolation=None if same_size else Interpolation.BICUBIC,
+            threads=1,
+        ).to_ndarray()  # type: ignore[assignment]
+        return set_upright(
+            picture, rotation_degrees=display.rotation_degrees, mirrored=display.mirrored
+        )
 
 
 def set_upright(picture: UInt8Array, *, rotation_degrees: int, mirrored: bool) -> UInt8Array:

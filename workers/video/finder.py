@@ -14,18 +14,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from workers.arrays import Int64Array, UInt8Array
-from workers.video.container import PictureReader, open_video, read_packets
-from workers.video.display import set_upright
+from workers.video.container import (
+    PictureReader,
+    flushing_packet,
+    open_video,
+    read_packets,
+)
+from workers.video.display import Display, UprightPictures
 from workers.video.limits import Deadline
 from workers.video.video_index import VideoIndex
 
@@ -51,7 +55,14 @@ class PictureFinder:
         self._wanted_set = frozenset(wanted.tolist())
         self._deadline = deadline
         self._reader = PictureReader(deadline)
-        self._reformatter = VideoReformatter()
+        self._upright = UprightPictures(
+            Display(
+                width=index.width,
+                height=index.height,
+                rotation_degrees=index.rotation_degrees,
+                mirrored=index.mirrored,
+            )
+        )
         self._may_seek = index.seekable
         self._target = _BEFORE_ALL[0]
         self._current = _BEFORE_ALL
@@ -77,7 +88,7 @@ class PictureFinder:
         while self._current[0] < pts:
             self._current = next(self._pictures, _AFTER_ALL)
         shown_from, frame = self._current
-        return self._to_rgb(frame) if frame is not None and shown_from == pts else None
+        return self._upright.rgb(frame) if frame is not None and shown_from == pts else None
 
     def troubles(self) -> str:
         """Say what could not be decoded so far."""
@@ -143,18 +154,13 @@ class PictureFinder:
             before = packet.pts
             is_empty = packet.size == 0  # as the last one is
             if not is_empty and self._target in passed and self._is_last_before_seek():
-                yield self._flushing_packet()
+                yield flushing_packet(self._stream)
                 return
 
     def _is_last_before_seek(self) -> bool:
         following = int(np.searchsorted(self._wanted, self._target, "right"))
         is_last = following == len(self._wanted)
         return self._may_seek and (is_last or self._has_to_seek(int(self._wanted[following])))
-
-    def _flushing_packet(self) -> "Packet[VideoStream]":
-        packet = cast("Packet[VideoStream]", Packet())
-        packet.stream = self._stream
-        return packet
 
     def _timed_pictures(self, packets: "Iterator[Packet[VideoStream]]") -> Iterator[_Shown]:
         pictures = self._reader.pictures(packets)
@@ -167,20 +173,3 @@ class PictureFinder:
         numbers = self._index.numbers
         numbers = np.arange(self._index.num_frames) if numbers is None else numbers
         return dict(zip(numbers.tolist(), self._index.pts.tolist(), strict=True))
-
-    def _to_rgb(self, frame: VideoFrame) -> UInt8Array:
-        index = self._index
-        turned = index.rotation_degrees in (90, 270)
-        width, height = (index.height, index.width) if turned else (index.width, index.height)
-        same_size = (frame.width, frame.height) == (width, height)
-        picture: UInt8Array = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            interpolation=None if same_size else Interpolation.BICUBIC,
-            threads=1,
-        ).to_ndarray()  # type: ignore[assignment]
-        return set_upright(
-            picture, rotation_degrees=index.rotation_degrees, mirrored=index.mirrored
-        )

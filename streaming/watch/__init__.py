@@ -1,0 +1,1 @@
+"""Questions about what is happening: a clip that grows, with a bank that does not."""
