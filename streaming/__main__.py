@@ -19,6 +19,7 @@ COMMANDS = {
     ),
     "bench": ("streaming.bench.command", "measure what answers cost as the frame count grows"),
     "evaluate": ("streaming.evaluate.command", "measure what pruning costs, on a question set"),
+    "serve": ("streaming.serve.command", "answer over HTTP, in OpenAI's language"),
     "watch": ("streaming.watch.command", "ask a camera or a stream again and again"),
 }
 """By name: the module whose ``main`` takes the arguments, and what the command is for."""

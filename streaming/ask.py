@@ -37,6 +37,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a question")
     parser.add_argument("--report", metavar="FILE", help="write a page that shows what was kept")
+    parser.add_argument(
+        "--server", metavar="URL", help="ask a server of streaming.serve, which has the model"
+    )
+    parser.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        help="that holds the server's key (default: MR_STREAM_API_KEY, if set)",
+    )
     add_options(parser, without=("clips_in_flight",))
     parsed = parser.parse_args(arguments)
     if not parsed.questions and not parsed.interactive:
@@ -46,14 +54,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for choice in parsed.choices:
         check_text(choice, what="--choice")
     check_choices(parsed.choices)
+    if parsed.server is not None and parsed.report is not None:
+        raise InputError("--report is drawn where the clip is watched: leave out --server")
     if parsed.report is not None:
         check_report_path(parsed.report, parsed.video)
     return parsed
 
 
 def _run(arguments: argparse.Namespace, output: TextIO) -> None:
-    from streaming.asking import run
-
+    if arguments.server is not None:
+        from streaming.serve.asking import run
+    else:
+        from streaming.asking import run
     run(arguments, output)
 
 

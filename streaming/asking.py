@@ -3,9 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -93,22 +93,27 @@ def _answer(
 
 def summarize(answer: Answer) -> str:
     """Return the closing line of an answer."""
-    stages = ", ".join(f"{stage} {value:.2f} s" for stage, value in answer.seconds.items())
+    return summarize_record(answer.to_json())
+
+
+def summarize_record(record: Mapping[str, Any]) -> str:
+    """Return the closing line of an answer as ``--json`` prints it."""
+    stages = ", ".join(f"{stage} {value:.2f} s" for stage, value in record["seconds"].items())
     return (
-        f"{answer.num_frames} frame{'s' * (answer.num_frames != 1)}, "
-        f"{answer.num_unpruned_tokens:,} -> {answer.num_visual_tokens:,} visual tokens "
-        f"(budget {answer.budget:,}); {stages}; {answer.elapsed_seconds:.1f} s in all"
-        f"{_bank_words(answer)}"
+        f"{record['num_frames']} frame{'s' * (record['num_frames'] != 1)}, "
+        f"{record['num_unpruned_tokens']:,} -> {record['num_visual_tokens']:,} visual tokens "
+        f"(budget {record['budget']:,}); {stages}; {record['elapsed_seconds']:.1f} s in all"
+        f"{_bank_words(record)}"
     )
 
 
-def _bank_words(answer: Answer) -> str:
-    if answer.bank is None:
+def _bank_words(record: Mapping[str, Any]) -> str:
+    if record["bank"] is None:
         return ""
-    if not answer.bank.hit:
+    if not record["bank"]["hit"]:
         return "; not from the bank"
-    made = answer.bank.made_for_budget
-    other = "" if made == answer.budget else f", made for a budget of {made:,}"
+    made = record["bank"]["made_for_budget"]
+    other = "" if made == record["budget"] else f", made for a budget of {made:,}"
     return f"; from the bank{other}"
 
 

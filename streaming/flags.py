@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from streaming.command import suggest
 from streaming.options import RIVALS, Options
 from streaming.ranges import Flag, flag
 from workers.errors import InputError
+
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +31,21 @@ class Place:
 
 
 @cache
-def places() -> Mapping[str, Place]:
+def places(make: type = Options) -> Mapping[str, Place]:
     """Return every option by its name, in the order of the list of options."""
-    return dict(_walk(Options, {}, (), ""))
+    return dict(_walk(make, {}, (), ""))
 
 
-def add_options(parser: argparse.ArgumentParser, *, without: Sequence[str] = ()) -> None:
+def add_options(
+    parser: argparse.ArgumentParser,
+    *,
+    without: Sequence[str] = (),
+    make: type = Options,
+) -> None:
     """Add a flag for each option but those ``without``, grouped, and ``--config`` for a file."""
     parser.add_argument("--config", metavar="FILE", help="YAML file of options; flags win over it")
     groups: dict[str, Any] = {}
-    for name, place in places().items():
+    for name, place in places(make).items():
         if name in without:
             continue
         if place.title not in groups:
@@ -52,33 +59,39 @@ def add_options(parser: argparse.ArgumentParser, *, without: Sequence[str] = ())
 
 
 def read_options(parsed: argparse.Namespace, defaults: Options | None = None) -> Options:
+    """Merge the options of a run with what was given; see :func:`merge_options`."""
+    return merge_options(parsed, defaults or Options())
+
+
+def merge_options(parsed: argparse.Namespace, defaults: OptionsT) -> OptionsT:
     """Merge the file that ``--config`` names with the flags that were given.
 
     A flag goes before the file, also before its rival there.
 
     Args:
         parsed: of a parser with :func:`add_options`.
-        defaults: what holds where neither says anything, unless it is what always does.
+        defaults: what holds where neither says anything.
 
     Raises:
         InputError: the file cannot be read, or a name or value is not valid; one that stands in the
             file is named with it.
     """
-    given = {name: getattr(parsed, name, None) for name in places()}
+    make: type = type(defaults)
+    given = {name: getattr(parsed, name, None) for name in places(make)}
     given = {name: value for name, value in given.items() if value is not None}
-    options = defaults or Options()
+    options = defaults
     if parsed.config is not None:
         from streaming.config_file import read_config
 
         source = f"--config {parsed.config}"
-        values = _checked_types(read_config(parsed.config), source=source)
+        values = _checked_types(read_config(parsed.config), make, source=source)
         beaten = {*given, *_rivals_of(given)}
         kept = {name: value for name, value in values.items() if name not in beaten}
         options = change(options, kept, source=source)
     return change(options, given, source="")
 
 
-def change(options: Options, values: Mapping[str, object], *, source: str) -> Options:
+def change(options: OptionsT, values: Mapping[str, object], *, source: str) -> OptionsT:
     """Return the options with some of them replaced; each value beats its rival in ``options``.
 
     Args:
@@ -90,9 +103,10 @@ def change(options: Options, values: Mapping[str, object], *, source: str) -> Op
         InputError: an unknown name, a value of another type, out of range, or against another.
     """
     try:
-        checked = _checked_types(values, source="")
+        make: type = type(options)
+        checked = _checked_types(values, make, source="")
         for name, value in checked.items():
-            places()[name].flag.check(name, value)
+            places(make)[name].flag.check(name, value)
         return _replace(options, dict.fromkeys(_rivals_of(checked)) | checked)
     except InputError as error:
         raise InputError(f"{source}: {error}" if source else str(error)) from None
@@ -101,7 +115,8 @@ def change(options: Options, values: Mapping[str, object], *, source: str) -> Op
 def flat(options: Options) -> dict[str, object]:
     """Return every option's value by its flat name, for reports and fingerprints."""
     values = {}
-    for name, place in places().items():
+    make: type = type(options)
+    for name, place in places(make).items():
         value: Any = options
         for step in place.path:
             value = getattr(value, step)
@@ -161,20 +176,19 @@ def _rivals_of(values: Mapping[str, object]) -> list[str]:
     return [second for first, second in pairs if first in given and second not in given]
 
 
-def _checked_types(values: Mapping[str, object], *, source: str) -> dict[str, object]:
+def _checked_types(values: Mapping[str, object], make: type, *, source: str) -> dict[str, object]:
     """Return the values if every name is an option's and every value of its type."""
     prefix = f"{source}: " if source else ""
     checked = {}
     for name, value in values.items():
-        if name not in places():
-            hint = suggest(str(name), list(places()))
+        if name not in places(make):
+            hint = suggest(str(name), list(places(make)))
             raise InputError(f"{prefix}unknown option {reprlib.repr(name)}{hint}")
-        checked[name] = _checked_type(prefix, name, value)
+        checked[name] = _checked_type(prefix, name, places(make)[name], value)
     return checked
 
 
-def _checked_type(prefix: str, name: str, value: Any) -> object:
-    place = places()[name]
+def _checked_type(prefix: str, name: str, place: Place, value: Any) -> object:
     if value is None and place.optional:
         return None
     if place.kind is float and type(value) is int:
@@ -194,16 +208,17 @@ def _checked_type(prefix: str, name: str, value: Any) -> object:
     return value
 
 
-def _replace(options: Options, values: Mapping[str, object]) -> Options:
+def _replace(options: OptionsT, values: Mapping[str, object]) -> OptionsT:
     """Return the options with the values put in their places, the innermost group first."""
     tree: dict[str, Any] = {}
+    make: type = type(options)
     for name, value in values.items():
-        *groups, last = places()[name].path
+        *groups, last = places(make)[name].path
         branch = tree
         for step in groups:
             branch = branch.setdefault(step, {})
         branch[last] = value
-    replaced: Options = _graft(options, tree)
+    replaced: OptionsT = _graft(options, tree)
     return replaced
 
 

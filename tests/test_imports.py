@@ -85,6 +85,8 @@ LIGHT = [
     "streaming.ray_data",
     "streaming.recall",
     "streaming.report.page",
+    "streaming.serve.asking",
+    "streaming.serve.serving",
     "streaming.watch.command",
     "streaming.watch.watching",
     "workers.run.engine",

@@ -15,6 +15,7 @@
     ├── ResourceError              the cluster cannot place the actors that were asked for
     ├── OutputError                what the run has made cannot be written
     ├── FailedRowsError            a job is done, but too many of its rows have no answer
+    ├── ServerError                a server that cannot be reached, or does not answer a question
     ├── EntryError                 stored tokens that are damaged, or those of something else
     └── WorkerError                a worker failed or died more often than recovery allows
         └── TokensLostError        ranked tokens are gone that cannot be made again
@@ -85,6 +86,10 @@ class FailedRowsError(StreamError):
 
 class EntryError(StreamError):
     """A file of stored tokens that is damaged, or holds those of something else."""
+
+
+class ServerError(StreamError):
+    """A server that is asked over the network cannot be reached, or does not answer."""
 
 
 class WorkerError(StreamError):

@@ -36,6 +36,19 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SourceRequest:
+    """Open a clip where it can be killed for it: what can be read of one is its own business.
+
+    ``paths`` are one file (see :func:`workers.video.source.open_source`), or with ``pictures``
+    files of pictures. ``timeout_seconds`` bound the time without progress.
+    """
+
+    paths: tuple[str, ...]
+    pictures: bool = False
+    timeout_seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReadRequest:
     """Read a segment, chunk by chunk; see :class:`workers.stages.ReadStage`.
 

@@ -26,6 +26,7 @@ from workers.messages import (
     ReadNews,
     ReadRequest,
     ShortenRequest,
+    SourceRequest,
 )
 from workers.process import (
     LOADING,
@@ -55,8 +56,17 @@ class Stage(Protocol):
 class ReadStage:
     """From a source to its frames' tiles, or with ``--resize fast`` to its pictures."""
 
-    def run(self, request: ReadRequest) -> Iterator[Result]:
-        """Yield a ``TileChunk`` or ``PictureChunk`` for each chunk; the news are ``ReadNews``."""
+    def run(self, request: ReadRequest | SourceRequest) -> Iterator[Result]:
+        """Yield a ``TileChunk`` or ``PictureChunk`` for each chunk; the news are ``ReadNews``.
+
+        For a ``SourceRequest`` there is no output; the news are the opened source.
+        """
+        if isinstance(request, SourceRequest):
+            yield _open(request)
+        else:
+            yield from self._read(request)
+
+    def _read(self, request: ReadRequest) -> Iterator[Result]:
         from workers.video.anchored import read_anchored
         from workers.video.decode import read_pictures
         from workers.video.thumbnail import make_thumbnail
@@ -87,6 +97,20 @@ class ReadStage:
                 output,
                 note(news, {"decode": decoded - start, "tile": time.perf_counter() - decoded}),
             )
+
+
+def _open(request: SourceRequest) -> Result:
+    from workers.video.images import open_images
+    from workers.video.source import Source, open_source
+
+    start = time.perf_counter()
+    source: Source
+    if request.pictures:
+        source = open_images(request.paths)
+    else:
+        (path,) = request.paths
+        source = open_source(path, timeout_seconds=request.timeout_seconds)
+    return None, note(source, {"open": time.perf_counter() - start})
 
 
 class EncodeStage:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 URL = "/v1/chat/completions"
-_NAMES = {
+NAMES = {
     "max_tokens": "max_new_tokens",
     "max_completion_tokens": "max_new_tokens",
     "temperature": "temperature",
@@ -40,14 +40,14 @@ def read_request(values: Mapping[str, Any]) -> dict[str, Any]:
         raise DialectError("'body' must be an object")
     if body.get("n", 1) != 1:
         raise DialectError("'n' must be 1: a question has one answer")
-    unknown = sorted(set(body) - set(_NAMES) - set(_IGNORED))
+    unknown = sorted(set(body) - set(NAMES) - set(_IGNORED))
     if unknown:
         raise DialectError(f"body.{unknown[0]} is not taken")
     video, question = _read_messages(body.get("messages"))
     options = body.get("mr_stream", {})
     if not isinstance(options, dict):
         raise DialectError("body.mr_stream must be an object of options")
-    named = {ours: body[theirs] for theirs, ours in _NAMES.items() if body.get(theirs) is not None}
+    named = {ours: body[theirs] for theirs, ours in NAMES.items() if body.get(theirs) is not None}
     return {"id": values["custom_id"], "video": video, "question": question, **named, **options}
 
 

@@ -95,7 +95,10 @@ def _card(frame: KeptFrame, fit: Fit) -> dict[str, Any]:
         "width": width,
         "height": height,
         "base": _overlay(
-            kept[: layout.num_base].reshape(side, side), width, height, _seen(width, height, fit)
+            kept[: layout.num_base].reshape(side, side),
+            width,
+            height,
+            seen_area(width, height, fit),
         ),
         "grid": _overlay(lines[:, :-1], width, height, (0, 0, width, height)),
         "num_newlines": int(lines[:, -1].sum()),
@@ -112,7 +115,7 @@ def _picture_size(frame: KeptFrame) -> tuple[int, int]:
         return picture.size
 
 
-def _seen(width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
+def seen_area(width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
     """Return the left, top, width and height of what the base tile shows of a picture's plane."""
     if fit == "stretch":
         return 0, 0, width, height

@@ -9,7 +9,7 @@ import pytest
 from pruner import METHODS
 from pruner.settings import Settings
 from streaming.command import Parser
-from streaming.flags import add_options, change, flat, places, read_options
+from streaming.flags import add_options, change, flat, merge_options, places, read_options
 from streaming.options import (
     BudgetOptions,
     FrameOptions,
@@ -18,6 +18,7 @@ from streaming.options import (
     RunOptions,
 )
 from streaming.ranges import flag
+from streaming.serve.options import ServerOptions
 from workers.errors import InputError
 from workers.llm.answer import SamplingOptions
 from workers.process import ModelOptions
@@ -432,8 +433,13 @@ def test_options_can_be_compared_and_be_keys() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_configurations_that_come_along(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert re.match(r"# .*python -m streaming\.\w+ .*--config \S*" + re.escape(path.name), first)
-    assert read("--config", str(path)) != Options()
+    form = r"# .*python -m streaming\.(\w+) .*--config \S*" + re.escape(path.name)
+    match = re.match(form, first)
+    assert match is not None
+    defaults = {"serve": ServerOptions()}.get(match[1], Options())
+    parser = Parser(allow_abbrev=False)
+    add_options(parser, make=type(defaults))
+    assert merge_options(parser.parse_args(["--config", str(path)]), defaults) != defaults
 
 
 def test_a_plain_parser_does_as_well() -> None:

@@ -6,14 +6,16 @@ It is made and counted where the run is planned, so nothing here needs torch or 
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from workers.checkpoint import read_config, read_optional
 from workers.errors import ModelError
 from workers.families import Family, family_of
 from workers.llm.choices import Choice, check_choices, encode_choices, list_choices
+from workers.llm.dialogue import Turn, messages_of, turns_of
 from workers.llm.spelling import Spelling
 from workers.llm.template import Template, read_template
 from workers.llm.tokenizer import TokenizerFiles, read_tokenizer
@@ -126,7 +128,7 @@ class ChatTemplate:
         """Return the prompt of a question about frames.
 
         Args:
-            question: the user's text.
+            question: the user's text, or a :class:`workers.llm.dialogue.Dialogue`.
             timestamps: one text a frame, put right before its placeholder; empty for none.
             choices: texts of which the answer is to be one, listed behind the question as
                 :func:`workers.llm.choices.list_choices` does; none leave the answer free.
@@ -137,12 +139,14 @@ class ChatTemplate:
                 or changes the question beyond trimming it.
         """
         check_choices(choices)
-        before, text, after = self._render(list_choices(question, choices), len(timestamps))
-        ids, tail, unread = self._encode(before, timestamps, text, after)
+        *earlier, last = turns_of(question)
+        turns = [*earlier, replace(last, text=list_choices(last.text, choices))]
+        pieces, texts = self._render(turns, len(timestamps))
+        ids, tail, unread = self._encode(pieces, timestamps, texts)
         if self._image_token in unread:
             raise ModelError(f"{self._location}: the tokenizer splits {self._image_token!r} up")
         if unread:  # transformers reads them as words too
-            ids, tail, _ = self._encode(before, timestamps, text, after, without=unread)
+            ids, tail, _ = self._encode(pieces, timestamps, texts, without=unread)
         segments = _cut(ids, self._image_token_id)
         return Prompt(
             frame_segments=segments[:-1],
@@ -150,23 +154,26 @@ class ChatTemplate:
             choices=encode_choices(self._tokenizer, tail, choices),
         )
 
-    def _render(self, question: str, num_frames: int) -> tuple[str, str, str]:
-        """Return what the template puts before the question, the question, and what follows."""
+    def _render(self, turns: Sequence[Turn], num_frames: int) -> tuple[list[str], list[str]]:
+        """Return what the template puts around the turns, and their texts as it writes them.
+
+        The texts stand between the pieces, of which there is one more.
+        """
         now = datetime.now()
         shown = self._shown(num_frames)
-        before, found, after = self._template.render(self._marker, shown, now).partition(
-            self._marker
-        )
-        whole = self._template.render(question, shown, now)
-        text = whole[len(before) : len(whole) - len(after)]
-        if (
-            not found
-            or self._marker in after
-            or before + text + after != whole
-            or text.strip() != question.strip()
-        ):
+        markers = [f"{self._marker}{place}." for place in range(len(turns))]
+        marked = [replace(turn, text=mark) for turn, mark in zip(turns, markers, strict=True)]
+        rest = self._template.render(messages_of(marked, shown), now)
+        pieces = []
+        for mark in markers:
+            piece, _, rest = rest.partition(mark)
+            pieces.append(piece)
+        pieces.append(rest)
+        whole = self._template.render(messages_of(turns, shown), now)
+        texts = _texts_between(whole, pieces, [turn.text for turn in turns])
+        if texts is None or self._marker in "".join(pieces):
             raise ModelError(f"{self._location}: the chat template changes the question")
-        return before, text, after
+        return pieces, texts
 
     def _shown(self, num_frames: int) -> list[str]:
         """Return what the template is told of frames: an image for each, or a video of them all."""
@@ -175,10 +182,9 @@ class ChatTemplate:
 
     def _encode(
         self,
-        before: str,
+        pieces: Sequence[str],
         timestamps: Sequence[str],
-        text: str,
-        after: str,
+        texts: Sequence[str],
         without: frozenset[str] = frozenset(),
     ) -> tuple[list[int], str, frozenset[str]]:
         """Return the prompt's ids, its text behind the images, and what is no single id there.
@@ -186,33 +192,62 @@ class ChatTemplate:
         That are control tokens of the template.
 
         Args:
-            before: the template's text before the question.
+            pieces: the template's text before, between and behind the texts.
             timestamps: one text a frame.
-            text: the question.
-            after: the template's text behind the question.
+            texts: what was said, the question last.
             without: control tokens to be read as words.
         """
-        opening, found = self._spelling.apply(before, without=without)
-        ending, found_after = self._spelling.apply(after, without=without)
-        pieces = opening.split(self._image)
+        spelled, found = zip(
+            *(self._spelling.apply(piece, without=without) for piece in pieces), strict=True
+        )
+        counts = [piece.count(self._image) for piece in spelled]
+        holder = next((place for place, count in enumerate(counts) if count), 0)
         num_placeholders = len(self._shown(len(timestamps)))
-        if len(pieces) != num_placeholders + 1 or self._image in ending:
+        if sum(counts) != num_placeholders or counts[holder] != num_placeholders:
             raise ModelError(
                 f"{self._location}: the chat template does not put the {self._family.modality}s "
                 "before the text"
             )
-        pieces[1:1] = [""] * (len(timestamps) - num_placeholders)  # between frames of a video
-        frames = zip(pieces, timestamps, strict=False)
-        marked = "".join(piece + stamp + self._image for piece, stamp in frames) + pieces[-1]
-        has_start = self._opening is not None and before.startswith(self._opening)
-        ids = self._tokenizer.encode(marked + text + ending, add_special_tokens=not has_start).ids
-        counts = Counter(ids)
+        *between, behind = spelled[holder].split(self._image)
+        between[1:1] = [""] * (len(timestamps) - num_placeholders)  # between frames of a video
+        frames = zip(between, timestamps, strict=True)
+        opening = "".join(piece + stamp + self._image for piece, stamp in frames)
+        before = "".join(p + t for p, t in zip(spelled[:holder], texts[:holder], strict=True))
+        tail = behind + "".join(
+            text + piece for text, piece in zip(texts[holder:], spelled[holder + 1 :], strict=True)
+        )
+        has_start = self._opening is not None and pieces[0].startswith(self._opening)
+        ids = self._tokenizer.encode(before + opening + tail, add_special_tokens=not has_start).ids
+        numbers = Counter(ids)
         unread = frozenset(
             token
-            for token, count in Counter((*found, *found_after)).items()
-            if counts[self._tokenizer.token_to_id(self._spelling(token)) or 0] < count
+            for token, count in Counter(chain.from_iterable(found)).items()
+            if numbers[self._tokenizer.token_to_id(self._spelling(token)) or 0] < count
         )
-        return ids, pieces[-1] + text + ending, unread
+        return ids, tail, unread
+
+
+def _texts_between(whole: str, pieces: Sequence[str], texts: Sequence[str]) -> list[str] | None:
+    """Return the texts as they stand between pieces, None where they are changed.
+
+    A template may trim a text, and change no more.
+    """
+    found = []
+    if not whole.startswith(pieces[0]):
+        return None
+    place = len(pieces[0])
+    for number, (text, after) in enumerate(zip(texts, pieces[1:], strict=True)):
+        is_last = number == len(texts) - 1
+        for shown in (text, text.strip(), text.lstrip(), text.rstrip()):
+            if whole.startswith(shown + after, place) and (
+                not is_last or len(whole) == place + len(shown) + len(after)
+            ):
+                break
+        else:
+            return None
+        found.append(shown)
+        place += len(shown) + len(after)
+    return found
 
 
 def _cut(ids: list[int], image_token_id: int) -> tuple[tuple[int, ...], ...]:

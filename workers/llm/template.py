@@ -36,21 +36,19 @@ class Template:
         except jinja2.TemplateError as error:
             raise ModelError(f"{location}: chat template: {error}") from None
 
-    def render(self, question: str, shown: Sequence[str], now: datetime) -> str:
-        """Return the prompt's text: what is shown, the question and the answer's opening.
+    def render(self, messages: Sequence[Mapping[str, Any]], now: datetime) -> str:
+        """Return the prompt's text: what was said, and the answer's opening.
 
         Args:
-            question: the user's text.
-            shown: before it, ``image`` or ``video`` for each placeholder.
+            messages: of the conversation, with images and texts.
             now: the time that the template may ask for.
 
         Raises:
             ModelError: it cannot render this conversation.
         """
-        content = [*({"type": kind} for kind in shown), {"type": "text", "text": question}]
         try:
             return self._template.render(
-                messages=[{"role": "user", "content": content}],
+                messages=messages,
                 tools=None,
                 documents=None,
                 add_generation_prompt=True,

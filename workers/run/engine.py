@@ -14,13 +14,23 @@ from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNe
 from workers.errors import StreamError, TokensLostError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.prompt import Prompt
-from workers.messages import AllocateRequest, Clip, GenerateRequest, ShortenRequest
+from workers.messages import (
+    AllocateRequest,
+    Clip,
+    GenerateRequest,
+    ShortenRequest,
+    SourceRequest,
+)
 from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
 from workers.run.meter import Meter
 from workers.run.queue import Company, Unit
 from workers.run.schedule import Schedule
 from workers.run.worker import InputLostError, Worker
+from workers.video.source import Source
 from workers.visual import Allocation, KeptFrame
+
+_MAX_OVERRUNS_OPENING = 2
+"""Decoders that opening a clip may keep for too long, or have take too much memory."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -103,6 +113,22 @@ class Engine:
     def cpu_seconds(self) -> Mapping[str, float]:
         """Of the process of every worker that has answered, by the worker's name, so far."""
         return self._schedule.cpu_seconds
+
+    def open(self, request: SourceRequest, name: str) -> Source:
+        """Open a clip in a decoder, which on Ray is killed if it hangs or takes too much memory.
+
+        Args:
+            request: what to open.
+            name: of the clip, for errors.
+
+        Raises:
+            VideoError: it cannot be read.
+            StreamError: decoders died on it, or the engine is closed.
+        """
+        job = CallJob("decoder", f"{name}: opening it", max_overruns=_MAX_OVERRUNS_OPENING)
+        ((_, source),) = self._schedule.listen(job, [("decoder", Unit(job=job, request=request))])
+        opened: Source = source
+        return opened
 
     def encode(
         self, clip: Clip, show: Callable[[Progress], None] = lambda progress: None

@@ -15,7 +15,7 @@ import numpy as np
 
 from workers.messages import Clip, EncodeNews, EncodeRequest, Note, ReadNews, ReadRequest
 from workers.run.queue import Unit
-from workers.run.worker import CHUNKS_AHEAD
+from workers.run.worker import CHUNKS_AHEAD, WorkerDiedError
 from workers.vision.anchors import anchor_of
 
 MAX_DEATHS = 4
@@ -88,12 +88,20 @@ class Job:
 
 
 class CallJob(Job):
-    """One unit whose results are the caller's events: (handle, note)."""
+    """One unit whose results are the caller's events: (handle, note).
 
-    def __init__(self, kind: str, what: str) -> None:
+    Args:
+        kind: of worker.
+        what: is done, for errors.
+        max_overruns: deaths after which it is given up if the last was for time or memory: then it
+            is the unit's fault beyond doubt.
+    """
+
+    def __init__(self, kind: str, what: str, max_overruns: int = MAX_DEATHS) -> None:
         super().__init__()
         self.kind = kind
         self.what = what
+        self._max_overruns = max_overruns
         self._seen = self._position = 0
 
     def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
@@ -110,6 +118,11 @@ class CallJob(Job):
             unit.done = True
             self.tell((handle, news))
         return []
+
+    def is_given_up(self, deaths: int, reason: str) -> bool:
+        """Return whether so many workers have died of it, the last for this reason."""
+        is_overrun = reason != WorkerDiedError.reason
+        return deaths >= (self._max_overruns if is_overrun else MAX_DEATHS)
 
     def finish(self, unit: Unit) -> None:
         """End with the unit."""

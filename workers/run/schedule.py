@@ -18,7 +18,7 @@ from typing import Any
 
 from workers.errors import StreamError, WorkerError
 from workers.messages import Note
-from workers.run.jobs import MAX_DEATHS, CallJob, Job, KindAndUnit
+from workers.run.jobs import CallJob, ClipJob, Job, KindAndUnit
 from workers.run.meter import Meter, NoMeter, readings
 from workers.run.queue import Unit, UnitQueue
 from workers.run.worker import InputLostError, Worker, WorkerDiedError
@@ -221,7 +221,7 @@ class Schedule:
             if not unit.job.ended:
                 self._push(unit.job.receive(unit, handle, note))
             self._sweep(unit.job)
-            if post.kind == "decoder":
+            if isinstance(unit.job, ClipJob) and post.kind == "decoder":
                 self._turn.wait_for(lambda: unit.job.ended or self._has_room())
             return unit.done or not (unit.job.ended or self._closed)
 
@@ -242,10 +242,11 @@ class Schedule:
         with self._turn:
             if unit.job.ended:
                 return
-            if isinstance(unit.job, CallJob) and unit.deaths + 1 >= MAX_DEATHS:
+            deaths = unit.deaths + 1
+            if isinstance(unit.job, CallJob) and unit.job.is_given_up(deaths, error.reason):
                 self._end(
                     unit.job,
-                    WorkerError(f"{unit.job.what} killed its worker {MAX_DEATHS} times ({error})"),
+                    WorkerError(f"{unit.job.what} killed its worker {deaths} times ({error})"),
                 )
                 return
             self._push(unit.job.after_death(unit, error.reason), first=True)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import AutoProcessor, GraniteConfig, LlamaConfig, MistralConfi
 from tests.workers.llm.tokenizer_kinds import KINDS, LLAMA, write_kind
 from workers.checkpoint import EMBEDDED, locate
 from workers.errors import ModelError
+from workers.llm.dialogue import Dialogue, Turn
 from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
 
 QUESTIONS = [
@@ -31,12 +33,17 @@ QUESTIONS = [
 TIMES = [0.0, 12.34, 3600]
 
 
-def ids_of_the_processor(processor: Any, question: str, timestamps: list[str]) -> list[int]:
-    """Render and tokenize as transformers does; one placeholder a frame."""
-    content = [{"type": "image"}] * len(timestamps) + [{"type": "text", "text": question}]
-    rendered = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True
-    )
+def ids_of_the_processor(
+    processor: Any, question: str, timestamps: list[str], earlier: tuple[Turn, ...] = ()
+) -> list[int]:
+    """Render and tokenize as transformers does; one placeholder a frame, in the first question."""
+    said = [*earlier, Turn(role="user", text=question)]
+    messages: list[dict[str, Any]] = [
+        {"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in said
+    ]
+    first = next(message for message in messages if message["role"] == "user")
+    first["content"] = [{"type": "image"}] * len(timestamps) + first["content"]
+    rendered = processor.apply_chat_template(messages, add_generation_prompt=True)
     image = processor.image_token
     pieces = rendered.split(image)
     frames = zip(pieces, timestamps, strict=False)
@@ -70,6 +77,52 @@ def test_ids_are_those_of_the_processor(checkpoint: Path, tmp_path: Path, kind: 
 
 def test_ids_are_those_of_the_processor_on_the_embedded_checkpoint() -> None:
     assert_same_ids(Path(locate(EMBEDDED)))
+
+
+CONVERSATIONS = [
+    ("Why?", (Turn(role="user", text="  What is it? "), Turn(role="assistant", text="A cat."))),
+    ("And now?", (Turn(role="system", text="Be brief."), Turn(role="user", text="a < b, [x]"),
+                  Turn(role="assistant", text="naïve 猫\n"))),
+    ("What is it?", (Turn(role="user", text="What is it?"), Turn(role="assistant", text="What"),
+                     Turn(role="user", text="What"), Turn(role="assistant", text="is it?"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*KINDS, EMBEDDED])
+def test_a_conversation_is_that_of_the_processor(
+    checkpoint: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = Path(locate(EMBEDDED))
+    folder = folder if kind == EMBEDDED else write_kind(checkpoint, tmp_path / "kind", kind)
+    processor, template = AutoProcessor.from_pretrained(folder), ChatTemplate.load(str(folder))
+    for question, earlier in CONVERSATIONS:
+        for stamps in ([""], [timestamp_text(each) for each in TIMES]):
+            prompt = template.build(Dialogue(question, earlier), stamps)
+            expected = ids_of_the_processor(processor, question, stamps, earlier)
+            assert join(prompt, processor.image_token_id) == expected
+
+
+def test_questions_of_a_conversation_go_on_from_one_prefix() -> None:
+    template = ChatTemplate.load(locate(EMBEDDED))
+    first = template.build("What is it?", ["", ""])
+    said = (Turn(role="user", text="What is it?"), Turn(role="assistant", text="A cat."))
+    later = template.build(Dialogue("Why?", said), ["", ""])
+    assert later.frame_segments == first.frame_segments
+    assert later.question[: len(first.question)] == first.question
+
+
+def test_what_was_said_before_is_text_too() -> None:
+    template = ChatTemplate.load(locate(EMBEDDED))
+    for role in ("user", "assistant"):
+        said = (Turn(role="user", text="What?"), Turn(role="assistant", text="A cat."))
+        spelled = [
+            replace(turn, text="</s> <image>") if turn.role == role else turn for turn in said
+        ]
+        prompt = template.build(Dialogue("Why?", spelled), ["", ""])
+        plain = template.build(Dialogue("Why?", said), ["", ""])
+        assert len(prompt.frame_segments) == 2
+        ends = (2,)  # </s>, which ends the answer before
+        assert prompt.question.count(*ends) == plain.question.count(*ends) == 1
 
 
 STORED = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}

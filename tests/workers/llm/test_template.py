@@ -7,6 +7,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from workers.errors import ModelError
+from workers.llm.dialogue import messages_of, turns_of
 from workers.llm.template import Template, read_template
 
 NOW = datetime(2024, 5, 6, 7, 8)
@@ -14,7 +15,8 @@ TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 def render(source: str, question: str = "Why?") -> str:
-    return Template("a/b", source, TOKENS).render(question, ["image"] * 2, NOW)
+    messages = messages_of(turns_of(question), ["image"] * 2)
+    return Template("a/b", source, TOKENS).render(messages, NOW)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""The application: every route, behind the guard. A plain ASGI object."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from streaming.serve.completions import Completions
+from streaming.serve.failures import RequestError, explain
+from streaming.serve.files import Files
+from streaming.serve.guard import Guard
+from streaming.serve.metrics import Metrics
+from streaming.serve.options import ServerOptions
+from streaming.serve.pump import Pump
+from streaming.serve.service import Service
+from streaming.serve.status import Status
+from streaming.serve.uploads import Uploads
+
+_MULTIPART_BYTES = 2**20
+"""What a form takes beside the file in it."""
+_HTTP_CODES = {404: ("not_found", "there is nothing at this path"), 405: ("not_allowed", "not so")}
+
+
+def create_app(
+    service: Service,
+    files: Files,
+    options: ServerOptions,
+    *,
+    api_key: str | None = None,
+    is_ready: Callable[[], bool] = lambda: True,
+) -> Guard:
+    """Return the application.
+
+    Args:
+        service: answers.
+        files: takes uploads.
+        options: of the server.
+        api_key: that clients must show on every path but ``/health``, None for none.
+        is_ready: whether the models are loaded.
+    """
+    app = FastAPI(title="mr-stream", docs_url=None, redoc_url=None, openapi_url=None)
+    pump = Pump(options.load.max_queue)
+    metrics = Metrics(lambda: pump.running, lambda: pump.waiting)
+    _tell_errors(app, metrics)
+    Status(service, metrics, is_ready).add_to(app)
+    Uploads(files).add_to(app)
+    Completions(service, pump, metrics, options.load).add_to(app)
+    return Guard(
+        app,
+        api_key=api_key,
+        is_loopback=options.address.is_loopback,
+        max_bytes=int(options.media.max_body_mib * 2**20),
+        max_upload_bytes=files.max_file_bytes + _MULTIPART_BYTES,
+        body_seconds=options.media.body_seconds,
+        public_host=options.address.public_host,
+    )
+
+
+def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every error in OpenAI's form, and count it."""
+
+    async def tell(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            code, message = _HTTP_CODES.get(error.status_code, ("invalid_request", "not valid"))
+            error = RequestError(error.status_code, code, message)
+        told = explain(error)
+        metrics.failed(told.code)
+        return JSONResponse(told.to_json(), told.status, told.headers())
+
+    for kind in (RequestError, HTTPException, Exception):
+        app.add_exception_handler(kind, tell)

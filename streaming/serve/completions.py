@@ -1,0 +1,151 @@
+"""The route for questions: an answer in one piece, or streamed as it comes."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from streaming.serve.chat import Chat, read_chat
+from streaming.serve.failures import RequestError, bad_request, explain
+from streaming.serve.metrics import Metrics
+from streaming.serve.options import LoadOptions
+from streaming.serve.patience import ClientLeftError, Patience
+from streaming.serve.pump import Pump
+from streaming.serve.reply import DONE, Reply, event
+from streaming.serve.service import Served, Service
+from streaming.serve.status import check_model
+
+Pieces = AsyncGenerator[str | Served, None]
+_CLIENT_LEFT = 499
+"""The status of a response that nobody gets, as proxies log it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """An answer of which the first piece has come, after so many seconds."""
+
+    chat: Chat
+    first: str | Served
+    rest: Pieces
+    seconds: float
+
+    async def pieces(self) -> Pieces:
+        """Yield all of it."""
+        async with aclosing(self.rest):
+            yield self.first
+            async for piece in self.rest:
+                yield piece
+
+
+class Completions:
+    """Answers chat completions.
+
+    Args:
+        service: answers.
+        pump: runs it.
+        metrics: of the server.
+        load: how long an answer may take and be.
+    """
+
+    def __init__(self, service: Service, pump: Pump, metrics: Metrics, load: LoadOptions) -> None:
+        self._service = service
+        self._pump = pump
+        self._metrics = metrics
+        self._load = load
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add the route."""
+        app.post("/v1/chat/completions")(self.create)
+
+    async def create(self, request: Request) -> Response:
+        """Answer a question about a clip.
+
+        What goes wrong before the first piece has a status of its own, also where it is streamed.
+        """
+        started = time.perf_counter()
+        self._pump.check()  # before a body is taken that could not be answered
+        chat = self._read(await _read_json(request))
+        patience = Patience(self._load.request_seconds)
+        watcher = asyncio.create_task(_watch(request, patience))
+        try:
+            pieces = self._pump.run(lambda: self._service.answer(chat, patience), patience)
+            first = await anext(pieces)
+            seconds = time.perf_counter() - started
+            begun = _Begun(chat=chat, first=first, rest=pieces, seconds=seconds)
+            return self._streamed(begun) if chat.stream else await self._whole(begun)
+        except ClientLeftError:
+            return Response(status_code=_CLIENT_LEFT)
+        finally:
+            watcher.cancel()
+
+    def _read(self, body: Any) -> Chat:
+        chat = read_chat(body, self._service.options)
+        check_model(chat.model, self._service.model)
+        most = self._load.max_answer_tokens
+        if chat.options.generation.max_new_tokens > most:
+            raise bad_request(f"max_tokens must be at most {most} here", "max_tokens")
+        return chat
+
+    async def _whole(self, begun: _Begun) -> Response:
+        async with aclosing(begun.pieces()) as pieces:
+            (served,) = [piece async for piece in pieces if isinstance(piece, Served)]
+        self._metrics.answered(served, begun.seconds)
+        return JSONResponse(Reply(chat=begun.chat).whole(served))
+
+    def _streamed(self, begun: _Begun) -> Response:
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(
+            self._events(begun), media_type="text/event-stream", headers=headers
+        )
+
+    async def _events(self, begun: _Begun) -> AsyncIterator[bytes]:
+        reply = Reply(chat=begun.chat)
+        yield reply.first(self._service.model)
+        try:
+            async with aclosing(begun.pieces()) as pieces:
+                async for event_bytes in self._written(reply, pieces, begun.seconds):
+                    yield event_bytes
+        except ClientLeftError:
+            return
+        except Exception as error:
+            told = explain(error)
+            self._metrics.failed(told.code)
+            yield event(told.to_json()) + DONE
+
+    async def _written(
+        self, reply: Reply, pieces: Pieces, first_seconds: float
+    ) -> AsyncIterator[bytes]:
+        """Yield the chunks of an answer, without the blanks before its text."""
+        is_blank = True
+        async for piece in pieces:
+            if isinstance(piece, Served):
+                self._metrics.answered(piece, first_seconds)
+                yield reply.last(piece) + DONE
+                continue
+            text = piece.lstrip() if is_blank else piece
+            is_blank = is_blank and not text
+            if text:
+                yield reply.piece(self._service.model, text)
+
+
+async def _read_json(request: Request) -> Any:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":  # which no page of another site sends without being asked
+        raise RequestError(415, "content_type", "the body must be application/json")
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise bad_request("the body is not valid JSON") from None
+
+
+async def _watch(request: Request, patience: Patience) -> None:
+    """Notice that the client leaves before its answer has begun."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    patience.leave()

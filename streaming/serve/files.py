@@ -1,0 +1,235 @@
+"""Clips that were sent or fetched: files named by what is in them, within a bound."""
+
+import hashlib
+import os
+import re
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streaming.serve.failures import RequestError
+
+_ID = re.compile(r"file-[0-9a-f]{32}")
+_NAME_LETTERS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file by its content; ``uploaded`` ones stay until they are deleted."""
+
+    file_id: str
+    path: str
+    name: str
+    size_bytes: int
+    created: int
+    """Unix seconds."""
+    uploaded: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return OpenAI's file object."""
+        return {
+            "id": self.file_id,
+            "object": "file",
+            "bytes": self.size_bytes,
+            "created_at": self.created,
+            "filename": self.name,
+            "purpose": "user_data",
+        }
+
+
+class Incoming:
+    """A file on its way in: bytes go to disk as they come, and are counted and digested."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self._max_bytes = max_bytes
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._file = path.open("wb")
+
+    def write(self, block: bytes) -> None:
+        """Take some bytes.
+
+        Raises:
+            RequestError: they are more than a file may have.
+        """
+        self.size_bytes += len(block)
+        if self.size_bytes > self._max_bytes:
+            raise too_large(self._max_bytes)
+        self._digest.update(block)
+        self._file.write(block)
+
+    def close(self) -> str:
+        """Return the file's name by its content."""
+        self._file.close()
+        return f"file-{self._digest.hexdigest()}"
+
+    def abandon(self) -> None:
+        """Remove what has come."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def too_large(max_bytes: int) -> RequestError:
+    """Return the refusal of a clip of too many bytes."""
+    return RequestError(
+        413, "media_too_large", f"a clip may have at most {max_bytes / 2**20:g} MiB here"
+    )
+
+
+class Files:
+    """A folder of this server's own, gone with it.
+
+    Any thread may call at any time. What is in use is neither removed to make room nor deleted
+    under whoever reads it.
+
+    Args:
+        max_bytes: of all files together.
+        max_file_bytes: of each.
+        on_removal: told the path of each file that is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        max_file_bytes: int,
+        on_removal: Callable[[str], object] = lambda path: None,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mr-stream-files-")
+        self._max_bytes = max_bytes
+        self.max_file_bytes = max_file_bytes
+        self._on_removal = on_removal
+        self._lock = threading.RLock()
+        self._files: OrderedDict[str, StoredFile] = OrderedDict()
+        self._uses: dict[str, int] = {}
+        self._doomed: dict[str, StoredFile] = {}
+
+    def close(self) -> None:
+        """Remove all files."""
+        self._folder.cleanup()
+
+    @contextmanager
+    def incoming(self) -> Iterator[Incoming]:
+        """Open a new file; what was written is removed unless :meth:`keep` has taken it."""
+        handle, path = tempfile.mkstemp(dir=self._folder.name)
+        os.close(handle)
+        incoming = Incoming(Path(path), self.max_file_bytes)
+        try:
+            yield incoming
+        finally:
+            incoming.abandon()
+
+    def keep(self, incoming: Incoming, name: str, *, uploaded: bool) -> StoredFile:
+        """Take a file that has come; one of the same content is the same file.
+
+        Raises:
+            RequestError: it is empty, or there is no room for it.
+        """
+        file_id = incoming.close()
+        if not incoming.size_bytes:
+            raise RequestError(400, "media_empty", "the file is empty")
+        with self._lock:
+            held = self._files.get(file_id) or self._doomed.pop(file_id, None)
+            if held is None:
+                self._make_room(incoming.size_bytes)
+                path = os.path.join(self._folder.name, file_id)
+                os.replace(incoming.path, path)
+                os.utime(path, (0, 0))  # one content is one version, however often it comes
+                held = StoredFile(
+                    file_id=file_id,
+                    path=path,
+                    name=_tidy(name),
+                    size_bytes=incoming.size_bytes,
+                    created=int(time.time()),
+                    uploaded=uploaded,
+                )
+            elif uploaded and not held.uploaded:
+                held = replace(held, uploaded=True, name=_tidy(name))
+            self._files[file_id] = held
+            self._files.move_to_end(file_id)
+            return held
+
+    def get(self, file_id: str) -> StoredFile:
+        """Return a file that was uploaded.
+
+        Raises:
+            RequestError: there is none of this name.
+        """
+        with self._lock:
+            file = self._files.get(file_id)
+            if file is None or not file.uploaded:
+                raise RequestError(404, "file_not_found", "no file of this id: upload it first")
+            self._files.move_to_end(file_id)
+            return file
+
+    def uploads(self) -> list[StoredFile]:
+        """Return the files that were uploaded, those used last at the end."""
+        with self._lock:
+            return [file for file in self._files.values() if file.uploaded]
+
+    def delete(self, file_id: str) -> None:
+        """Forget a file; it is removed once nobody reads it.
+
+        Raises:
+            RequestError: there is none of this name.
+        """
+        with self._lock:
+            self._remove(self.get(file_id))
+
+    @contextmanager
+    def in_use(self, file: StoredFile) -> Iterator[None]:
+        """Keep a file as long as it is read."""
+        with self._lock:
+            self._uses[file.file_id] = self._uses.get(file.file_id, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._uses[file.file_id] -= 1
+                if not self._uses[file.file_id]:
+                    del self._uses[file.file_id]
+                    if file.file_id in self._doomed:
+                        self._unlink(self._doomed.pop(file.file_id))
+
+    def _make_room(self, num_bytes: int) -> None:
+        total = sum(file.size_bytes for file in (*self._files.values(), *self._doomed.values()))
+        for file in list(self._files.values()):
+            if total + num_bytes <= self._max_bytes:
+                return
+            if not file.uploaded and file.file_id not in self._uses:
+                self._remove(file)
+                total -= file.size_bytes
+        if total + num_bytes > self._max_bytes:
+            raise RequestError(
+                507, "storage_full", "no room for another clip here: delete files no longer asked"
+            )
+
+    def _remove(self, file: StoredFile) -> None:
+        del self._files[file.file_id]
+        if file.file_id in self._uses:
+            self._doomed[file.file_id] = file
+        else:
+            self._unlink(file)
+
+    def _unlink(self, file: StoredFile) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(file.path)
+        self._on_removal(file.path)
+
+
+def is_file_id(text: str) -> bool:
+    """Tell the id of a file from an address."""
+    return _ID.fullmatch(text) is not None
+
+
+def _tidy(name: str) -> str:
+    """Return a client's name for a file, without folders and letters that do not print."""
+    shown = "".join(letter for letter in name if letter.isprintable())
+    return re.split(r"[/\\]", shown)[-1][:_NAME_LETTERS] or "clip"

@@ -1,0 +1,70 @@
+"""The messages of a conversation: who said what, about which clip."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from streaming.command import check_text
+from streaming.serve.content import ClipPart, read_content
+from streaming.serve.failures import bad_request
+from workers.errors import InputError
+from workers.llm.dialogue import Turn
+
+NO_CLIP = (
+    'no clip came with the messages, and without one nothing is answered here: give one as {"type":'
+    ' "video_url", "video_url": {"url": "data:video/mp4;base64,..."}} in the content of a user'
+    " message, or upload it to /v1/files and give its id as the url"
+)
+
+
+def read_messages(messages: Any) -> tuple[list[Turn], ClipPart]:
+    """Return what was said, a question last, and the one clip that it is about, named once or more.
+
+    Raises:
+        RequestError: there is no clip or no question, or the turns are in no order.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise bad_request("messages must be a list with a user message", "messages")
+    turns, clips = [], []
+    for place, message in enumerate(messages):
+        where = f"messages[{place}]"
+        role: Any = message.get("role") if isinstance(message, dict) else None
+        role = "system" if role == "developer" else role
+        if role not in ("system", "user", "assistant"):
+            raise bad_request(f"{where}.role must be system, user or assistant", where)
+        text, clip = read_content(message.get("content"), where)
+        if clip is not None:
+            if role != "user":
+                raise bad_request("a clip belongs into a user message", where)
+            clips.append(clip)
+        turns.append(Turn(role=role, text=checked_text(text, where)))
+    if not clips:
+        raise bad_request(NO_CLIP, "messages")
+    if len(set(clips)) > 1:
+        raise bad_request("a conversation is about one clip, and there are several", "messages")
+    _check_order(turns)
+    return turns, clips[0]
+
+
+def _check_order(turns: Sequence[Turn]) -> None:
+    said = [turn.role for turn in turns]
+    spoken = said[1:] if said[0] == "system" else said
+    expected = [("user", "assistant")[place % 2] for place in range(len(spoken))]
+    if spoken != expected or len(spoken) % 2 == 0:
+        raise bad_request(
+            "messages must be at most one system message, then user and assistant in turn, a user "
+            "message last",
+            "messages",
+        )
+
+
+def checked_text(text: str, where: str) -> str:
+    """Return a text that is one; ``where`` it stands is for errors.
+
+    Raises:
+        RequestError: it is blank, or no text.
+    """
+    try:
+        check_text(text, what=f"the text of {where}")
+    except InputError as error:
+        raise bad_request(str(error), where) from None
+    return text

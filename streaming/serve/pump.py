@@ -1,0 +1,100 @@
+"""Answers made in threads, for the event loop to hand on; and how many there are at a time."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import closing, suppress
+from typing import Any, TypeVar
+
+from streaming.serve.failures import RequestError
+from streaming.serve.patience import Patience
+
+T = TypeVar("T")
+_RETRY_SECONDS = 2
+_END = object()
+
+
+class Pump:
+    """Runs generators in threads, so many at a time and no more.
+
+    Args:
+        most: at a time; others are told to come back.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._num = 0
+        self.running = 0
+        """Answers of which the first piece has come, also those that nobody waits for any more."""
+
+    async def run(
+        self, make: Callable[[], Generator[T, None, None]], patience: Patience
+    ) -> AsyncGenerator[T, None]:
+        """Yield what a generator yields; its work ends soon after this does.
+
+        Raises:
+            RequestError: too many run already.
+            Exception: what the generator raises.
+        """
+        self._enter()
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
+
+        def put(item: Any) -> None:
+            with suppress(RuntimeError):  # a loop that is closed, whose client has gone
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        def work() -> None:
+            has_begun = 0
+            try:
+                with closing(make()) as pieces:
+                    for piece in pieces:
+                        put((piece, None))
+                        self._count(0, 1 - has_begun)
+                        has_begun = 1
+                put((_END, None))
+            except BaseException as error:
+                put((_END, error))
+            finally:
+                self._count(-1, -has_begun)
+
+        threading.Thread(target=work, name="answer", daemon=True).start()
+        try:
+            while True:
+                piece, error = await queue.get()
+                if error is not None:
+                    raise error
+                if piece is _END:
+                    return
+                yield piece
+        finally:
+            patience.leave()
+
+    @property
+    def waiting(self) -> int:
+        """Answers of which nothing has come yet."""
+        return self._num - self.running
+
+    def check(self) -> None:
+        """Refuse another answer where there are as many as there may be.
+
+        Raises:
+            RequestError: says when to come back.
+        """
+        if self._num >= self._most:
+            raise RequestError(
+                429,
+                "too_many_requests",
+                f"{self._most} requests are being answered or wait: try again",
+                retry=_RETRY_SECONDS,
+            )
+
+    def _enter(self) -> None:
+        with self._lock:
+            self.check()
+            self._num += 1
+
+    def _count(self, num: int, running: int) -> None:
+        with self._lock:
+            self._num += num
+            self.running += running

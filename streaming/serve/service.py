@@ -1,0 +1,216 @@
+"""From a question about a clip to its answer, over clips that are kept warm. Knows nothing of HTTP.
+
+Every call is made in a thread of its own; what they share is safe to share.
+"""
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from pruner import METHODS
+from streaming.budget import DEFAULT_BUDGET
+from streaming.clip_plan import ClipPlan
+from streaming.flags import change
+from streaming.options import Options
+from streaming.pipeline import ask, encode
+from streaming.plan import plan_clip
+from streaming.result import Answer, BankUse
+from streaming.sample import SampledClip, open_checkpoint, sample_source
+from streaming.serve.ceilings import check_clip, too_many_frames
+from streaming.serve.chat import Chat
+from streaming.serve.failures import RequestError, explain
+from streaming.serve.media import Located, Media
+from streaming.serve.options import ServerOptions
+from streaming.serve.patience import Patience
+from streaming.serve.sources import Sources
+from streaming.serve.warm import WarmClip, WarmClips
+from workers.checkpoint import locate, read_config
+from workers.disk.store import TokenStore
+from workers.errors import ContextError, StreamError
+from workers.run.engine import Engine
+
+_THUMBNAIL_WIDTH = 320
+_BYTES_PER_FEATURE = 4
+_LETTERS_PER_TOKEN = 16
+"""A longer text cannot fit a context, and is not tokenized to find that out."""
+_STAGES_OF_A_QUESTION = ("prefill", "generate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Served:
+    """An answer, and whether its clip was warm when it was asked for."""
+
+    answer: Answer
+    warm: bool
+    is_cut: bool
+    """Whether it ended for its length."""
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Visual tokens of a clip that was not encoded for this answer."""
+        bank = self.answer.bank
+        return self.answer.num_visual_tokens if bank is not None and bank.hit else 0
+
+
+class Service:
+    """Answers questions.
+
+    Args:
+        engine: that runs.
+        options: of the server.
+        media: where clips come from.
+        warm: clips that are encoded.
+        store: of tokens on disk, if any.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: ServerOptions,
+        media: Media,
+        warm: WarmClips,
+        store: TokenStore | None = None,
+    ) -> None:
+        self.engine = engine
+        self.model = model_name(options.model.model)
+        self.options = with_budget(options.asking())
+        self._limits = options.media
+        self._media = media
+        self._sources = Sources(engine)
+        self._warm = warm
+        self._store = store
+
+    def answer(self, chat: Chat, patience: Patience) -> Generator[str | Served, None, None]:
+        """Yield the answer's text as it comes, then the whole with its record.
+
+        Raises:
+            RequestError: the clip is refused or cannot be read, or the question does not fit.
+            StreamError: a worker failed.
+            ClientLeftError: nobody waits any more.
+        """
+        started = time.perf_counter()
+        _check_length(chat)
+        with self._media.located(chat.clip) as located, _told(located):
+            sampled = self._sample(located, chat.options, patience)
+            plan = _plan(sampled, chat.options, chat)
+            made = self._encoded_plan(sampled, plan)
+            clip, warm = self._encode(made, located, patience)
+            watched = clip.watch(self.engine, replace(plan, clip=made.clip, pruning=made.pruning))
+            pieces = ask(self.engine, watched, chat.question, choices=chat.choices)
+            with closing(pieces):
+                for piece in pieces:
+                    patience.check()
+                    if isinstance(piece, Answer):
+                        piece = _shown(piece, located, self.model, made.budget, warm=warm)
+                        elapsed = time.perf_counter() - started
+                        yield _served(replace(piece, elapsed_seconds=elapsed), chat, warm=warm)
+                    else:
+                        yield piece
+
+    def _sample(self, located: Located, options: Options, patience: Patience) -> SampledClip:
+        source = self._sources.open(located)
+        patience.check()
+        check_clip(source, options.frames, self._limits)
+        sampled = sample_source(source, options)
+        if len(sampled.frame_indices) > self._limits.max_frames:
+            raise too_many_frames(self._limits.max_frames)
+        return sampled
+
+    def _encoded_plan(self, sampled: SampledClip, plan: ClipPlan) -> ClipPlan:
+        """Return what the clip is encoded for: the server's budget, which serves smaller ones too.
+
+        So what is answered at a budget does not depend on what was asked before, and any budget up
+        to the server's is answered without encoding again. A larger one is encoded for itself.
+        """
+        most = self.options.budget.budget
+        method = METHODS[plan.options.pruning.pruner]
+        if most is None or plan.budget >= most or method.enters_unpruned:
+            return plan
+        options = change(plan.options, {"budget": most, "max_new_tokens": 1}, source="")
+        with suppress(ContextError):
+            roomy = _plan(sampled, options)
+            if roomy.frames.tobytes() == plan.frames.tobytes():
+                return roomy
+        return plan
+
+    def _encode(
+        self, plan: ClipPlan, located: Located, patience: Patience
+    ) -> tuple[WarmClip, bool]:
+        make = partial(encode, self.engine, plan, patience.check, store=self._store)
+        return self._warm.get(plan.clip.clip_id, _num_bytes(plan), located.paths, make, patience)
+
+
+def with_budget(options: Options) -> Options:
+    """Return options with a budget that does not depend on the question, if they have none."""
+    given = options.budget
+    if given.budget or given.keep_ratio or options.pruning.pruner == "none":
+        return options
+    context = open_checkpoint(options.model.model).template.context_length
+    return change(options, {"budget": min(DEFAULT_BUDGET, context // 2)}, source="")
+
+
+def model_name(model: str) -> str:
+    """Return what clients call the model: of a folder its last name."""
+    return Path(model).resolve().name if os.path.isdir(model) else model
+
+
+def _plan(sampled: SampledClip, options: Options, chat: Chat | None = None) -> ClipPlan:
+    question, choices = ("?", ()) if chat is None else (chat.question, chat.choices)
+    return plan_clip(
+        sampled, options, [question], choices=choices, thumbnail_width=_THUMBNAIL_WIDTH
+    )
+
+
+def _check_length(chat: Chat) -> None:
+    context = open_checkpoint(chat.options.model.model).template.context_length
+    texts = [chat.question, *(turn.text for turn in chat.question.earlier), *chat.choices]
+    if sum(map(len, texts)) > _LETTERS_PER_TOKEN * context:
+        raise RequestError(
+            400,
+            "context_length_exceeded",
+            f"the text is longer than the model's context of {context} tokens",
+        )
+
+
+@contextmanager
+def _told(located: Located) -> Iterator[None]:
+    """Turn what goes wrong with a clip into what its client is told."""
+    try:
+        yield
+    except StreamError as error:
+        raise explain(error, located.shown) from None
+
+
+def _num_bytes(plan: ClipPlan) -> int:
+    """Return the most that a clip's ranked tokens take, and the pictures kept for its record."""
+    config = read_config(locate(plan.options.model.model))
+    hidden: int = (config.get("text_config") or {}).get("hidden_size", 4096)
+    kept = sum(pruning.max_keep for pruning in plan.clip.prunings)
+    per_frame = kept * hidden * _BYTES_PER_FEATURE + _THUMBNAIL_WIDTH * _THUMBNAIL_WIDTH // 2
+    return plan.clip.num_frames * per_frame
+
+
+def _shown(answer: Answer, located: Located, model: str, budget: int, *, warm: bool) -> Answer:
+    """Return an answer without names of this machine; of a warm clip without its own seconds."""
+    seconds = answer.seconds
+    if warm:
+        seconds = {stage: seconds[stage] for stage in _STAGES_OF_A_QUESTION if stage in seconds}
+    return replace(
+        answer,
+        video=located.name,
+        model=model,
+        seconds=seconds,
+        warnings=tuple(located.shown(text) for text in answer.warnings),
+        bank=answer.bank or BankUse(hit=warm, made_for_budget=budget),
+    )
+
+
+def _served(answer: Answer, chat: Chat, *, warm: bool) -> Served:
+    most = chat.options.generation.max_new_tokens
+    return Served(
+        answer=answer, warm=warm, is_cut=not chat.choices and answer.num_answer_tokens >= most
+    )

@@ -1,0 +1,110 @@
+"""A server on loopback with the embedded model, in one process, for all tests of it."""
+
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import openai
+import pytest
+import uvicorn
+
+from streaming.flags import change
+from streaming.serve.options import ServerOptions
+from streaming.serve.serving import listening, serving
+from tests.clips import draw_clip
+
+KEY = "a-key-of-tests"
+SETTINGS = {
+    "executor": "local",
+    "device": "cpu",
+    "port": 0,
+    "num_frames": 4,
+    "budget": 128,
+    "max_new_tokens": 8,
+    "max_body_mib": 2.0,
+    "max_file_mib": 4.0,
+    "max_frames": 16,
+    "max_seconds": 60.0,
+    "max_pixels": 1_000_000,
+}
+
+
+class Running(NamedTuple):
+    """A server that runs: its address, and a client with the key."""
+
+    url: str
+    http: httpx2.Client
+
+    def chat(self, *messages: Any, **more: Any) -> httpx2.Response:
+        """Post a chat completion."""
+        body = {"model": "embedded", "messages": list(messages), **more}
+        return self.http.post("/v1/chat/completions", json=body)
+
+
+@contextmanager
+def run_server(**settings: Any) -> Iterator[Running]:
+    """Run a server with the settings of the tests, changed."""
+    options = change(ServerOptions(), {**SETTINGS, **settings}, source="the test")
+    with listening(options) as listener, serving(options, KEY) as app:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        headers = {"Authorization": f"Bearer {KEY}"}
+        try:
+            with httpx2.Client(base_url=url, headers=headers, timeout=60) as http:
+                while http.get("/health").status_code != 200:
+                    time.sleep(0.05)
+                yield Running(url, http)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Running]:
+    """A server with the limits of ``SETTINGS``."""
+    with run_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    """The client that everybody has, pointed at the server."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty numbered pictures of 160 x 96, 25 a second."""
+    return draw_clip(tmp_path_factory.mktemp("served") / "numbers.mp4", num_frames=40)
+
+
+@pytest.fixture(scope="session")
+def uploaded(server: Running, video: Path) -> str:
+    """The id of that clip on the server."""
+    with video.open("rb") as file:
+        answer = server.http.post("/v1/files", files={"file": ("numbers.mp4", file)})
+    return str(answer.json()["id"])
+
+
+def data_url(content: bytes, kind: str = "video/mp4") -> str:
+    """Return content as a data: URL."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def about(url: str, question: str = "What number is shown?") -> dict[str, Any]:
+    """Return a user message about a clip."""
+    return {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": question},
+            {"type": "video_url", "video_url": {"url": url}},
+        ],
+    }

@@ -1,0 +1,123 @@
+"""What a body may say: nothing is opened, so every refusal is of words alone."""
+
+from typing import Any
+
+import pytest
+
+from streaming.flags import change
+from streaming.options import Options
+from streaming.serve.chat import Chat, client_options, read_chat
+from streaming.serve.failures import RequestError
+from tests.streaming.serve.conftest import about
+from workers.llm.dialogue import Turn
+
+VIDEO = {"type": "video_url", "video_url": {"url": "file-1"}}
+SAID = [about("file-1"), {"role": "assistant", "content": "A cat."}]
+
+
+def read(**body: Any) -> Chat:
+    return read_chat({"messages": [about("file-1")], **body}, change(Options(), {}, source=""))
+
+
+def user(*parts: Any) -> dict[str, Any]:
+    return {"role": "user", "content": list(parts)}
+
+
+def test_parts_may_come_in_any_order() -> None:
+    texts = [{"type": "text", "text": text} for text in ("What", "is it?")]
+    chat = read(messages=[user(texts[0], VIDEO, texts[1])])
+    assert (chat.question, chat.clip.addresses) == ("What\nis it?", ("file-1",))
+
+
+def test_turns_come_before_the_question() -> None:
+    system = {"role": "developer", "content": "Be short."}
+    chat = read(messages=[system, *SAID, {"role": "user", "content": "Why?"}])
+    assert chat.question == "Why?"
+    assert chat.question.earlier == (
+        Turn(role="system", text="Be short."),
+        Turn(role="user", text="What number is shown?"),
+        Turn(role="assistant", text="A cat."),
+    )
+
+
+def test_a_clip_may_be_named_with_every_question() -> None:
+    assert read(messages=[*SAID, about("file-1")]).clip.addresses == ("file-1",)
+
+
+def test_options_come_under_three_names() -> None:
+    chat = read(
+        max_tokens=7,
+        seed=3,
+        media_io_kwargs={"video": {"fps": 2}},
+        mr_stream={"budget": 9, "pruner": "evs", "timestamps": True},
+    )
+    options = chat.options
+    assert (options.generation.max_new_tokens, options.generation.seed) == (7, 3)
+    assert (options.frames.fps, options.frames.num_frames) == (2.0, None)
+    assert (options.budget.budget, options.pruning.pruner) == (9, "evs")
+
+
+def test_what_says_nothing_here_is_taken() -> None:
+    chat = read(n=1, top_p=1.0, user="me", tools=[], logit_bias=None, frequency_penalty=0)
+    assert chat.options == Options()
+
+
+def test_no_client_chooses_how_or_where_the_server_works() -> None:
+    assert {"budget", "num_frames", "pruner", "seed"} <= set(client_options())
+    assert not {"model", "device", "executor", "bank", "decoder", "host"} & set(client_options())
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown": ({"tempature": 1}, "unrecognized request argument supplied: tempature; did you"),
+    "n": ({"n": 2}, "n is not had"),
+    "stop": ({"stop": ["."]}, "stop is not had"),
+    "tools": ({"tools": [{"type": "function"}]}, "tools is not had"),
+    "an embedding": ({"prompt_embeds": "gANjdG9yY2g="}, "unrecognized request argument"),
+    "a template": ({"chat_template": "{{ 1 }}"}, "unrecognized request argument"),
+    "loader": ({"media_io_kwargs": {"video": {"max_frames": 9}}}, "max_frames is not taken"),
+    "another loader": ({"media_io_kwargs": {"image": {}}}, "media_io_kwargs takes"),
+    "processor": ({"mm_processor_kwargs": {}}, "unrecognized request argument"),
+    "the server's": ({"mr_stream": {"bank": "/tmp"}}, r"mr_stream\.bank is not taken"),
+    "the device": ({"mr_stream": {"device": "cuda"}}, r"mr_stream\.device is not taken"),
+    "type": ({"mr_stream": {"budget": "9"}}, "budget must be of type int"),
+    "range": ({"mr_stream": {"budget": 0}}, r"mr_stream\.budget 0: must be"),
+    "endless": ({"temperature": float("inf")}, "must be a finite number"),
+    "rivals": ({"mr_stream": {"fps": 1, "num_frames": 2}}, "not both"),
+    "one choice": ({"mr_stream": {"choices": ["a"]}}, "a single choice is none"),
+    "choices of numbers": ({"mr_stream": {"choices": [1, 2]}}, "must be a list of texts"),
+    "stream": ({"stream": 1}, "stream must be true or false"),
+    "model": ({"model": 5}, "model must be a text"),
+    "object": ({"mr_stream": []}, "mr_stream must be an object"),
+    "no messages": ({"messages": []}, "must be a list with a user message"),
+    "role": ({"messages": [{"role": "tool", "content": "x"}]}, r"messages\[0\]\.role"),
+    "content": ({"messages": [{"role": "user", "content": 5}]}, "a text or a list of parts"),
+    "part": ({"messages": [user({"type": "input_audio"})]}, "type must be one of text"),
+    "no url": ({"messages": [user({"type": "video_url"})]}, "video_url must hold a url"),
+    "a dict": ({"messages": [user({"type": "video_url", "video_url": {"url": 1}})]}, "url, a text"),
+    "pickled": ({"messages": [user({"type": "video", "video": [{}]})]}, "list of addresses"),
+    "blank": ({"messages": [user(VIDEO)]}, r"the text of messages\[0\] is empty"),
+    "two clips": ({"messages": [user(VIDEO, VIDEO)]}, "a message holds one clip"),
+    "another clip": (
+        {"messages": [*SAID, about("file-2")]},
+        "a conversation is about one clip, and there are several",
+    ),
+    "the model's clip": (
+        {"messages": [about("a"), {"role": "assistant", "content": [VIDEO]}, about("a")]},
+        "a clip belongs into a user message",
+    ),
+    "an answer last": ({"messages": SAID}, "a user message last"),
+    "surrogate": ({"messages": [about("file-1", "\ud800")]}, "is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_not_taken_is_refused(reason: str) -> None:
+    body, words = REFUSED[reason]
+    with pytest.raises(RequestError, match=words) as refused:
+        read(**body)
+    assert refused.value.status == 400
+
+
+def test_a_body_that_is_no_object_is_refused() -> None:
+    with pytest.raises(RequestError, match="must be a JSON object"):
+        read_chat([], Options())
