@@ -88,17 +88,27 @@ function errorOf(status, text) {
 
 /** Yield the values of a stream of server-sent events, up to [DONE]. */
 async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  for await (const line of lines(response.body)) {
+    if (!line.startsWith("data:")) continue;
+    const data = line.slice(5).trim();
+    if (data === "[DONE]") return;
+    yield JSON.parse(data);
+  }
+  throw new ApiError(CUT);
+}
+
+/** Yield lines; one of many pieces, as evidence is, is put together once. */
+async function* lines(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let pieces = [];
   for (;;) {
     const { value, done } = await reached(reader.read(), CUT);
-    if (done) throw new ApiError(CUT);
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    for (const line of lines.filter((line) => line.startsWith("data:"))) {
-      const data = line.slice(5).trim();
-      if (data === "[DONE]") return;
-      yield JSON.parse(data);
+    if (done) return;
+    const [first, ...others] = value.split("\n");
+    pieces.push(first);
+    for (const next of others) {
+      yield pieces.join("");
+      pieces = [next];
     }
   }
 }

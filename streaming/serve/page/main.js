@@ -35,8 +35,8 @@ async function connect() {
 }
 
 /** Show which model answers, and the settings that this server begins with and allows. */
-function offer({ budget, num_frames, pruner, pruners, max_num_frames }) {
-  byId("model").textContent = serving.id;
+function offer({ note, budget, num_frames, pruner, pruners, max_num_frames }) {
+  byId("model").textContent = note ? `${serving.id}: ${note}` : serving.id;
   byId("budget").value = budget ?? "";
   byId("frames").value = num_frames ?? "";
   byId("frames").max = max_num_frames;

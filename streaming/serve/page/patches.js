@@ -19,8 +19,9 @@ function showCells(figure, name, { time, picture }, cells) {
   const text = `${name}: ${kept} of ${all} patches`;
   figure.hidden = !cells.rows;
   figure.querySelector("figcaption").textContent = text;
-  const shown = lit(picture, cells, `Frame at ${clock(time)}. ${text}`);
-  figure.querySelector(".picture").replaceChildren(...shown);
+  const shown = figure.querySelector(".picture");
+  shown.style.setProperty("--aspect", picture.width / picture.height || 16 / 9);
+  shown.replaceChildren(...lit(picture, cells, `Frame at ${clock(time)}. ${text}`));
 }
 
 /**
