@@ -25,7 +25,7 @@ def test_the_page_begins_with_the_settings_of_the_server(open_page: OpenPage) ->
     assert page.input_value("#frames") == str(SETTINGS["num_frames"]) == str(NUM_FRAMES)
     assert page.input_value("#budget") == str(SETTINGS["budget"]) == str(BUDGET)
     assert page.input_value("#pruner") == "mr_pruner"
-    assert page.locator("#model").inner_text() == "embedded"
+    assert page.locator("#model").inner_text().startswith("embedded: tiny")
 
 
 def example_on(server: Running) -> str:
@@ -130,10 +130,23 @@ def test_all_of_it_without_a_mouse(open_page: OpenPage) -> None:
     assert page.get_by_role("status").inner_text().startswith(f"{BUDGET} tokens: ")
 
 
-def test_names_and_questions_are_text(open_page: OpenPage) -> None:
+def drop(page: "Page", name: str) -> None:
+    """Drop the example under another name."""
+    dragged = page.evaluate_handle(
+        "async (name) => { const content = await (await fetch('page/example.mp4')).blob();"
+        " const dragged = new DataTransfer(); dragged.items.add(new File([content], name));"
+        " return dragged; }",
+        name,
+    )
+    page.dispatch_event("body", "dragover", {"dataTransfer": dragged})
+    assert page.locator("#screen.over").count() == 1
+    page.dispatch_event("body", "drop", {"dataTransfer": dragged})
+    assert page.locator("#screen.over").count() == 0
+
+
+def test_dropped_names_and_questions_are_text(open_page: OpenPage) -> None:
     page = open_page(viewport=WIDE)
-    content = EXAMPLE.read_bytes()
-    page.set_input_files("#file", {"name": HOSTILE, "mimeType": "video/mp4", "buffer": content})
+    drop(page, HOSTILE)
     ask(page, "<b>what</b> color is the triangle? <script>alert(1)</script>")
     assert page.locator("#name").inner_text() == HOSTILE
     assert page.locator(".card .question").inner_text().startswith("<b>what</b> color")
