@@ -14,6 +14,7 @@ from streaming.serve.metrics import Metrics
 from streaming.serve.options import ServerOptions
 from streaming.serve.pump import Pump
 from streaming.serve.service import Service
+from streaming.serve.static import page_routes
 from streaming.serve.status import Status
 from streaming.serve.uploads import Uploads
 
@@ -43,6 +44,7 @@ def create_app(
     pump = Pump(options.load.max_queue)
     metrics = Metrics(lambda: pump.running, lambda: pump.waiting)
     _tell_errors(app, metrics)
+    app.router.routes.extend(page_routes())
     Status(service, metrics, is_ready).add_to(app)
     Uploads(files).add_to(app)
     Completions(service, pump, metrics, options.load).add_to(app)

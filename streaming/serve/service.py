@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pruner import METHODS
 from streaming.budget import DEFAULT_BUDGET
@@ -19,7 +20,7 @@ from streaming.options import Options
 from streaming.pipeline import ask, encode
 from streaming.plan import plan_clip
 from streaming.result import Answer, BankUse
-from streaming.sample import SampledClip, open_checkpoint, sample_source
+from streaming.sample import DEFAULT_NUM_FRAMES, SampledClip, open_checkpoint, sample_source
 from streaming.serve.ceilings import check_clip, too_many_frames
 from streaming.serve.chat import Chat
 from streaming.serve.failures import RequestError, explain
@@ -28,7 +29,7 @@ from streaming.serve.options import ServerOptions
 from streaming.serve.patience import Patience
 from streaming.serve.sources import Sources
 from streaming.serve.warm import WarmClip, WarmClips
-from workers.checkpoint import locate, read_config
+from workers.checkpoint import EMBEDDED, locate, read_config
 from workers.disk.store import TokenStore
 from workers.errors import ContextError, StreamError
 from workers.run.engine import Engine
@@ -37,6 +38,7 @@ _THUMBNAIL_WIDTH = 320
 _BYTES_PER_FEATURE = 4
 _LETTERS_PER_TOKEN = 16
 """A longer text cannot fit a context, and is not tokenized to find that out."""
+_EMBEDDED_NOTE = "tiny, knows drawn clips of shapes and numbers, no real ones"
 _STAGES_OF_A_QUESTION = ("prefill", "generate")
 
 
@@ -83,6 +85,22 @@ class Service:
         self._sources = Sources(engine)
         self._warm = warm
         self._store = store
+
+    def offer(self) -> dict[str, Any]:
+        """Return what is asked with where a request says nothing, and what it may choose from.
+
+        ``note`` is what whoever asks should know of the model.
+        """
+        options = self.options
+        by_rate = options.frames.fps is not None
+        return {
+            "note": _EMBEDDED_NOTE if options.model.model == EMBEDDED else "",
+            "budget": options.budget.budget,
+            "num_frames": None if by_rate else options.frames.num_frames or DEFAULT_NUM_FRAMES,
+            "pruner": options.pruning.pruner,
+            "pruners": list(METHODS),
+            "max_num_frames": self._limits.max_frames,
+        }
 
     def answer(self, chat: Chat, patience: Patience) -> Generator[str | Served, None, None]:
         """Yield the answer's text as it comes, then the whole with its record.

@@ -67,6 +67,7 @@ class Status:
             "object": "model",
             "created": self._created,
             "owned_by": "mr-stream",
+            "mr_stream": self._service.offer(),
         }
 
 

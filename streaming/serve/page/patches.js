@@ -1,0 +1,83 @@
+/** A frame's picture with the cells that the model was given lit, and the others dimmed. */
+
+import { clock, count, el, percent, svg } from "./dom.js";
+
+/** Show a frame in the part of the page for it, at low and at high resolution. */
+export function showFrame(part, frame) {
+  const time = part.querySelector(".time");
+  time.textContent = `▸ ${clock(frame.time)}`;
+  time.setAttribute("aria-label", `Show ${clock(frame.time)} in the player`);
+  time.value = frame.time;
+  part.querySelector(".tokens").textContent =
+    `${count(frame.tokens)} tokens, ${percent(frame.tokens, frame.budget)} of the budget`;
+  showCells(part.querySelector(".base"), "Low resolution", frame, frame.base);
+  showCells(part.querySelector(".grid"), "High resolution", frame, frame.grid);
+}
+
+function showCells(figure, name, { time, picture }, cells) {
+  const [kept, all] = [count(cells.kept.length), count(cells.rows * cells.columns)];
+  const text = `${name}: ${kept} of ${all} patches`;
+  figure.hidden = !cells.rows;
+  figure.querySelector("figcaption").textContent = text;
+  const shown = figure.querySelector(".picture");
+  shown.style.setProperty("--aspect", picture.width / picture.height || 16 / 9);
+  shown.replaceChildren(...lit(picture, cells, `Frame at ${clock(time)}. ${text}`));
+}
+
+/**
+ * Return the picture under a veil that leaves the kept cells clear.
+ *
+ * @param {{url: string, width: number, height: number}} picture url is "" where it is not to be had
+ * @param {{rows: number, columns: number, kept: number[]}} cells `kept` ones ascending, row by row
+ * @param {string} label for those who cannot see it
+ */
+function lit(picture, cells, label) {
+  const { rows, columns } = cells;
+  const overlay = svg(
+    "svg",
+    { viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("path", { class: "veil", d: veil(cells) }),
+    svg("path", { class: "border", d: border(cells) }),
+  );
+  return [pictureOf(picture, label), overlay];
+}
+
+/** Return a picture, or a blank in its place. */
+export function pictureOf({ url, width, height }, alt = "") {
+  if (url) return el("img", { src: url, width, height, alt });
+  return el("span", { class: "blank", role: "img", "aria-label": alt });
+}
+
+/** Return a rectangle around all and the runs of kept cells, left clear by even-odd filling. */
+export function veil({ rows, columns, kept }) {
+  const hole = ([y, x, length]) => `M${x} ${y}h${length}v1h-${length}z`;
+  const holes = runs(columns, kept).map(hole);
+  return `M0 0h${columns}v${rows}h-${columns}z${holes.join("")}`;
+}
+
+/** Return the kept cells' outer sides. */
+export function border({ columns, kept }) {
+  const cells = new Set(kept);
+  const isKept = (y, x) => x >= 0 && x < columns && cells.has(y * columns + x);
+  let path = "";
+  for (const cell of kept) {
+    const [y, x] = [Math.floor(cell / columns), cell % columns];
+    if (!isKept(y - 1, x)) path += `M${x} ${y}h1`;
+    if (!isKept(y + 1, x)) path += `M${x} ${y + 1}h1`;
+    if (!isKept(y, x - 1)) path += `M${x} ${y}v1`;
+    if (!isKept(y, x + 1)) path += `M${x + 1} ${y}v1`;
+  }
+  return path;
+}
+
+/** Return the runs of kept cells as [row, first column, length]. */
+function runs(columns, kept) {
+  const found = [];
+  for (const cell of kept) {
+    const [y, x] = [Math.floor(cell / columns), cell % columns];
+    const last = found.at(-1);
+    if (last && last[0] === y && last[1] + last[2] === x) last[2] += 1;
+    else found.push([y, x, 1]);
+  }
+  return found;
+}

@@ -1,0 +1,125 @@
+"""Parts of the page that have right answers of their own, in a real browser."""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from streaming.report.page import _overlay
+from tests.streaming.serve.page.conftest import OpenPage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_PIECES = ("Drawn at 0:0", "7.5, after 3 seconds, <img src=x onerror=alert(1)> ", "é at 99:59.")
+
+_FAKE = """
+() => {
+  const encoder = new TextEncoder();
+  const real = window.fetch;
+  window.fetch = (path, options) => {
+    if (!String(path).includes("completions")) return real(path, options);
+    const body = new ReadableStream({ start: (to) => { window.wire = to; } });
+    options.signal.addEventListener("abort", () => { window.left = true; });
+    return Promise.resolve(new Response(body, { status: 200 }));
+  };
+  window.send = (text, size) => {
+    const bytes = encoder.encode(text);
+    for (let at = 0; at < bytes.length; at += size) window.wire.enqueue(bytes.slice(at, at + size));
+  };
+}
+"""
+
+
+@pytest.fixture
+def scripted(page: "Page") -> "Page":
+    """The page, whose answers the test sends."""
+    page.evaluate(_FAKE)
+    page.fill("#question", "what happens?")
+    page.press("#question", "Enter")
+    page.wait_for_selector(".card[aria-busy]")
+    return page
+
+
+def event(value: object) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def piece(text: str) -> str:
+    return event({"choices": [{"delta": {"content": text}}]})
+
+
+def record(**changes: Any) -> str:
+    said = {
+        "budget": 8, "num_visual_tokens": 8, "num_unpruned_tokens": 80, "warm": False,
+        "seconds": {}, "warnings": [], "frames": [],
+    }  # fmt: skip
+    return event({"choices": [], "mr_stream": said | changes}) + "data: [DONE]\n\n"
+
+
+def test_an_answer_is_shown_as_it_comes_and_its_times_lead_to_the_player(scripted: "Page") -> None:
+    answer = scripted.locator(".card .answer")
+    so_far = ""
+    for text in _PIECES:
+        scripted.evaluate("text => window.send(text, 3)", piece(text))
+        so_far += text
+        scripted.wait_for_selector(f".answer:text-is({so_far!r})")
+        assert scripted.locator(".card[aria-busy]").count() == 1
+    scripted.evaluate("text => window.send(text, 1000)", record(warnings=["<i>odd</i>"]))
+    scripted.wait_for_selector(".card[aria-busy]", state="detached")
+    assert answer.inner_text() == so_far
+    assert scripted.locator(".warnings li").inner_text() == "<i>odd</i>"
+    times = answer.locator("button")
+    assert times.all_inner_texts() == ["0:07.5", "3 seconds"]
+    times.first.click()
+    assert scripted.locator("#player").evaluate("player => player.currentTime") == 7.5
+    assert scripted.locator("[src=x], .warnings i").count() == 0
+
+
+def test_an_answer_that_breaks_off_says_so(scripted: "Page") -> None:
+    failure = {"error": {"message": "the answer failed here"}}
+    scripted.evaluate("text => window.send(text, 50)", piece("It sho") + event(failure))
+    alert = scripted.locator(".card").get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text() == "the answer failed here"
+    assert scripted.locator(".card .answer").inner_text() == "It sho"
+    scripted.press("#question", "Enter")
+    scripted.wait_for_selector(".card[aria-busy]")
+    scripted.evaluate("window.wire.close()")
+    alert.first.wait_for()
+    assert alert.first.inner_text() == "The connection ended before the answer did."
+
+
+def test_escape_gives_up_and_tells_the_server(scripted: "Page") -> None:
+    scripted.press("#question", "Escape")
+    assert scripted.locator(".card").get_by_role("alert").inner_text() == "Stopped."
+    assert scripted.evaluate("window.left")
+    assert scripted.locator(".card[aria-busy]").count() == 0
+
+
+def test_patches_are_lit_as_in_a_report(open_page: OpenPage) -> None:
+    page = open_page()
+    noise = np.random.default_rng(3).random((27, 48))
+    for share in (0.0, 0.3, 1.0):
+        cells = noise < share
+        rows, columns = cells.shape
+        drawn = page.evaluate(
+            "async (cells) => { const { veil, border } = await import('/page/patches.js');"
+            " return { veil: veil(cells), border: border(cells) }; }",
+            {"rows": rows, "columns": columns, "kept": np.flatnonzero(cells).tolist()},
+        )
+        report = _overlay(cells, 480, 270)
+        assert drawn["veil"] == report["veil"]
+        assert sides(drawn["border"]) == sides(report["border"])
+
+
+def sides(border: str) -> set[tuple[int, int, str]]:
+    """Return the sides of cells that a path runs along, as (x, y, direction)."""
+    found = set()
+    for x, y, direction, length in re.findall(r"M(\d+) (\d+)([hv])(\d+)", border):
+        for i in range(int(length)):
+            step = (i, 0) if direction == "h" else (0, i)
+            found.add((int(x) + step[0], int(y) + step[1], direction))
+    return found
