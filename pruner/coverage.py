@@ -1,0 +1,167 @@
+"""Coverage: the tokens of a clip that stand for all others, whichever frame they are from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from pruner.layout import FrameLayout, frame_layout
+from pruner.mr_pruner import rank_mr_pruner
+from pruner.newlines import newlines_last
+from pruner.nodes import make_nodes
+from pruner.ranking import Candidates, Ranking, Task
+from pruner.rounding import significant_bits, snap
+
+_POWER = 4
+"""Of the cosine: 0.84 covers half, 0.5 next to nothing."""
+_FRAMES = 8
+"""From so many frames apart on, tokens do not stand for each other."""
+_MOST_TOGETHER = 4096
+"""Candidates whose similarities are held at a time: 64 MiB."""
+_ROWS = 256
+"""Of them, rows that are worked on together."""
+
+
+def rank_coverage(base: Tensor, grid: Tensor, task: Task) -> Ranking:
+    """Rank every token of F frames for what is chosen of all frames later.
+
+    MR-Pruner's order at no share, so that it is the same for every budget, with one newline of each
+    frame, its last, in the second place and all others behind the other tokens.
+
+    Args:
+        base: (F, N1, D) base tokens, floating point, un-normalised.
+        grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
+        task: its settings are those of MR-Pruner's graph.
+
+    Returns:
+        The ranking, on the device of the features.
+
+    Raises:
+        ValueError: shapes that do not fit, features not finite.
+
+    Cost and memory: as `pruner.mr_pruner.rank_mr_pruner`.
+    """
+    layout = frame_layout(base, grid)
+    ranking = rank_mr_pruner(base, grid, replace(task, num_keep=0))
+    order = newlines_last(ranking.order, layout)
+    return replace(ranking, order=_last_newline_second(order, layout))
+
+
+def _last_newline_second(order: Tensor, layout: FrameLayout) -> Tensor:
+    if not layout.rows:
+        return order
+    last = layout.num_tokens - 1
+    others = order[order != last].view(len(order), last)
+    return torch.cat((others[:, :1], torch.full_like(others[:, :1], last), others[:, 1:]), dim=1)
+
+
+@torch.no_grad()
+def cover(candidates: Candidates, budget: int) -> Tensor:
+    """Choose the candidates that cover all of them best, over all frames.
+
+    Maximises the facility location F(S) = sum_i w_i max_{j in S} s_ij, which the greedy choice
+    reaches to 1 - 1/e. Token j stands for token i as far as they are alike and near in time:
+    s_ij = max(0, cos(x_i, x_j))^4 max(0, 1 - |t_i - t_j| / 8), t in sampled frames. What is there
+    to be covered is weighed by w_i = a_i / sum_j s_ij: a thing counts once however many tokens show
+    it, in proportion to a_i, by which each resolution of a frame weighs the same; newlines count as
+    grid tokens.
+
+    Facility location of tokens is FLoC's (ICLR 2026), there with the cosine itself, equal weights
+    and all tokens of a block of frames. Power, time, weights and candidates are this project's.
+
+    Frames that follow one another are chosen from together as long as they have at most 4,096
+    candidates, else the next begin anew: F is then a sum over such runs, and what is taken of each
+    is still decided by gains over the whole clip. Gains are compared on 15 significant bits. They are
+    sums of multiples of 2^-40, which float64 adds without error, so that taking away and adding
+    what a choice changes drifts nowhere.
+
+    Args:
+        candidates: of all frames, in source order.
+        budget: tokens to choose, at least 0.
+
+    Returns:
+        (min(budget, n),) int64, the places of those chosen, ascending. Ties go to the lower place,
+        and what is chosen for a budget is chosen for every larger one.
+
+    Raises:
+        ValueError: features not finite.
+
+    Cost: O(n m D) for n candidates in runs of m, at most 4,096 (or one frame); O(n m) for each
+    time a token finds a better one to stand for it. Memory: O(m^2 + n) beside the features.
+    """
+    runs = _runs(candidates.counts)
+    sequences = [_greedy(*_similarities(candidates, run), budget) for run in runs]
+    places = torch.cat([own + run.start for (own, _), run in zip(sequences, runs, strict=True)])
+    gains = torch.cat([gains for _, gains in sequences])
+    best = gains.argsort(descending=True, stable=True)[:budget]
+    return places[best].sort().values
+
+
+def _runs(counts: Sequence[int]) -> list[slice]:
+    """The candidates of frames that are worked on together, as slices of all candidates."""
+    ends = list(accumulate(counts))
+    starts = [0]
+    for start, end in zip([0, *ends], ends, strict=False):
+        if end - starts[-1] > _MOST_TOGETHER and start > starts[-1]:
+            starts.append(start)
+    return [slice(*pair) for pair in zip(starts, [*starts[1:], ends[-1]], strict=True)]
+
+
+def _similarities(candidates: Candidates, run: slice) -> tuple[Tensor, Tensor]:
+    """Similarities (m, m) of some candidates and their weights (m,) float64."""
+    units = make_nodes(candidates.features[None, run]).units[0]
+    times = _of_frames(candidates, candidates.frame_indices)[run]
+    near = (1 - (times[:, None] - times).abs() / _FRAMES).clamp_min_(0)
+    alike = (units @ units.T).clamp_(0, 1).pow_(_POWER)
+    similarity = snap(alike.mul_(near))
+    density = similarity.sum(dim=0, dtype=torch.float64).clamp_min_(1)  # 0 of a zero vector
+    return similarity, snap(_areas(candidates)[run] / density)
+
+
+def _areas(candidates: Candidates) -> Tensor:
+    """Weight of each candidate (n,) before density: all base tokens weigh what the grid does."""
+    layouts = candidates.layouts
+    num_base = _of_frames(candidates, [each.num_base for each in layouts])
+    ratios = [each.num_grid / each.num_base if each.rows else 1.0 for each in layouts]
+    base = candidates.order < num_base
+    return torch.where(base, _of_frames(candidates, ratios), 1.0)
+
+
+def _of_frames(candidates: Candidates, values: Sequence[float]) -> Tensor:
+    """A number of each frame for each of its candidates, (n,) float64."""
+    counts = torch.tensor(candidates.counts)
+    each = torch.tensor(values, dtype=torch.float64).repeat_interleave(counts)
+    return each.to(candidates.features.device)
+
+
+def _greedy(similarity: Tensor, weights: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """The greedy choice: places (k,) in the order of choice, and gains that never grow, int32."""
+    covered = torch.zeros_like(weights)  # max over the chosen, (m,)
+    gains = _gains(similarity, torch.arange(len(weights), device=weights.device), covered, weights)
+    taken = torch.zeros_like(gains, dtype=torch.bool)
+    places, best = [], []
+    for _ in range(min(budget, len(gains))):
+        keys = significant_bits(gains).masked_fill_(taken, -1)
+        place = int(keys.argmax())
+        taken[place] = True
+        places.append(place)
+        best.append(int(keys[place]))
+        column = similarity[:, place].double()
+        better = (column > covered).nonzero().flatten()  # all that changes
+        gains -= _gains(similarity, better, covered, weights)
+        covered[better] = column[better]
+        gains += _gains(similarity, better, covered, weights)
+    return torch.tensor(places, dtype=torch.int64), torch.tensor(best, dtype=torch.int32)
+
+
+def _gains(similarity: Tensor, rows: Tensor, covered: Tensor, weights: Tensor) -> Tensor:
+    """What each token would add in some rows: sum_i w_i max(0, s_ij - covered_i), (m,) float64."""
+    gains = torch.zeros_like(weights)
+    for some in rows.split(_ROWS):
+        more = (similarity[some] - covered[some, None]).clamp_min_(0)
+        gains += weights[some] @ more
+    return gains
