@@ -1,4 +1,4 @@
-"""What a method that chooses inside one frame is told, and what it returns; what is chosen from then."""
+"""What a method that ranks inside a frame is told and returns, and what a bank's chooses from."""
 
 from __future__ import annotations
 

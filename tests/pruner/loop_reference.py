@@ -146,6 +146,10 @@ def pour(
     )
 
 
+def snapped(x: float) -> float:
+    return round(x * 2**20) / 2**20
+
+
 def coverage(candidates: Candidates, runs: Sequence[range], budget: int) -> list[int]:
     """The candidates that cover all of them best, in the order of choice."""
     frames = [f for f, count in enumerate(candidates.counts) for _ in range(count)]
@@ -159,7 +163,7 @@ def coverage(candidates: Candidates, runs: Sequence[range], budget: int) -> list
         together = any(own[i] and own[j] for own in runs_of)
         times = [candidates.frame_indices[frames[k]] for k in (i, j)]
         near = max(0.0, 1 - abs(times[0] - times[1]) / 8)
-        return together * near * max(0.0, cosine(tokens[i], tokens[j])) ** 4
+        return snapped(together * near * snapped(max(0.0, cosine(tokens[i], tokens[j]))) ** 4)
 
     def area(i: int) -> float:
         layout = candidates.layouts[frames[i]]
@@ -168,11 +172,15 @@ def coverage(candidates: Candidates, runs: Sequence[range], budget: int) -> list
 
     places = range(len(tokens))
     table = [[similarity(i, j) for j in places] for i in places]
-    weights = [area(i) / max(sum(table[i]), 1.0) for i in places]
+    weights = [snapped(area(i) / max(sum(table[i]), 1.0)) for i in places]
+    prior = [snapped(0.1 * (k - place) / k) for k in candidates.counts for place in range(k)]
     covered, chosen = [0.0] * len(tokens), list[int]()
     while len(chosen) < min(budget, len(tokens)):
         gains = [
-            sum(w * max(0.0, row[j] - c) for w, row, c in zip(weights, table, covered, strict=True))
+            prior[j]
+            + sum(
+                w * max(0.0, row[j] - c) for w, row, c in zip(weights, table, covered, strict=True)
+            )
             for j in places
         ]
         free = [j for j in places if j not in chosen]
