@@ -154,9 +154,9 @@ def _greedy(
     similarity: Tensor, weights: Tensor, prior: Tensor, budget: int
 ) -> tuple[Tensor, Tensor]:
     """The greedy choice: places (k,) in the order of choice, and gains that never grow, int32."""
-    covered = torch.zeros_like(weights)  # max over the chosen, (m,)
+    covered, everything = torch.zeros_like(weights), torch.ones_like(weights)  # max over S, (m,)
     rows = torch.arange(len(weights), device=weights.device)
-    gains = prior + _gains(similarity, rows, covered, weights)
+    gains = prior + _loss(similarity, weights, rows, covered, everything)
     taken = torch.zeros_like(gains, dtype=torch.bool)
     places, best = [], []
     for _ in range(min(budget, len(gains))):
@@ -165,18 +165,23 @@ def _greedy(
         taken[place] = True
         places.append(place)
         best.append(int(keys[place]))
-        column = similarity[:, place].double()
-        better = (column > covered).nonzero().flatten()  # all that changes
-        gains -= _gains(similarity, better, covered, weights)
-        covered[better] = column[better]
-        gains += _gains(similarity, better, covered, weights)
+        after = torch.maximum(covered, similarity[:, place])
+        better = (after > covered).nonzero().flatten()  # only they change gains
+        gains -= _loss(similarity, weights, better, covered, after)
+        covered = after
     return torch.tensor(places, dtype=torch.int64), torch.tensor(best, dtype=torch.int32)
 
 
-def _gains(similarity: Tensor, rows: Tensor, covered: Tensor, weights: Tensor) -> Tensor:
-    """What each token would add in some rows: sum_i w_i max(0, s_ij - covered_i), (m,) float64."""
-    gains = torch.zeros_like(weights)
+def _loss(
+    similarity: Tensor, weights: Tensor, rows: Tensor, before: Tensor, after: Tensor
+) -> Tensor:
+    """What tokens would add less once rows are covered by `after` and not `before`, (m,) float64.
+
+    sum_i w_i (max(0, s_ij - before_i) - max(0, s_ij - after_i)) over the rows.
+    """
+    loss = torch.zeros_like(weights)
     for some in rows.split(_ROWS):
-        more = (similarity[some] - covered[some, None]).clamp_min_(0)
-        gains += weights[some] @ more
-    return gains
+        own = similarity[some]
+        more = (own - before[some, None]).clamp_min_(0)
+        loss += weights[some] @ more.sub_((own - after[some, None]).clamp_min_(0))
+    return loss
