@@ -98,8 +98,8 @@ def timed(call: Callable[[], object], device: str) -> Seconds:
     return time.perf_counter() - clock, time.process_time() - processor
 
 
-def make_tower(device: str) -> Callable[[], object]:
-    """One frame's tiles through as many layers of CLIP-L/336 as LLaVA-NeXT uses, random weights."""
+def make_tower(device: str, num_tiles: int = TILES) -> Callable[[], object]:
+    """Run tiles (those of a frame) through LLaVA-NeXT's layers of CLIP-L/336, random weights."""
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -112,7 +112,7 @@ def make_tower(device: str) -> Callable[[], object]:
         patch_size=14,
     )
     tower = CLIPVisionModel(config).to(device).eval()
-    pixel_values = torch.randn(TILES, 3, 336, 336, device=device)
+    pixel_values = torch.randn(num_tiles, 3, 336, 336, device=device)
 
     def run() -> object:
         with torch.inference_mode():

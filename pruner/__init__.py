@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pruner.gather import gather_tokens
     from pruner.graph import cross_scores, propagate
     from pruner.layout import FrameLayout, frame_layout
-    from pruner.methods import METHODS, Method, choose, rank
+    from pruner.methods import METHODS, Method, choose, choose_candidates, rank
     from pruner.newlines import newlines_last
     from pruner.nodes import Nodes, make_nodes
     from pruner.novelty import Novelty
     from pruner.order import OrderPlan, joint_order, keep_order, plan_order, rank_tokens
     from pruner.packed import prune_packed
-    from pruner.ranking import Ranking, Task
+    from pruner.ranking import Candidates, Ranking, Task
     from pruner.scores import Scores, score_frames
     from pruner.settings import Settings
     from pruner.tome import Matching, match_tokens, merge_tokens
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "Candidates",
     "FrameLayout",
     "Matching",
     "Method",
@@ -39,6 +40,7 @@ __all__ = [
     "Settings",
     "Task",
     "choose",
+    "choose_candidates",
     "cross_scores",
     "evs_scores",
     "frame_layout",
@@ -69,13 +71,13 @@ _HOMES = {
     "pruner.gather": ("gather_tokens",),
     "pruner.graph": ("cross_scores", "propagate"),
     "pruner.layout": ("FrameLayout", "frame_layout"),
-    "pruner.methods": ("METHODS", "Method", "choose", "rank"),
+    "pruner.methods": ("METHODS", "Method", "choose", "choose_candidates", "rank"),
     "pruner.newlines": ("newlines_last",),
     "pruner.nodes": ("Nodes", "make_nodes"),
     "pruner.novelty": ("Novelty",),
     "pruner.order": ("OrderPlan", "joint_order", "keep_order", "plan_order", "rank_tokens"),
     "pruner.packed": ("prune_packed",),
-    "pruner.ranking": ("Ranking", "Task"),
+    "pruner.ranking": ("Candidates", "Ranking", "Task"),
     "pruner.scores": ("Scores", "score_frames"),
     "pruner.settings": ("Settings",),
     "pruner.tome": ("Matching", "match_tokens", "merge_tokens"),

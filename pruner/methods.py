@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pruner.layout import frame_layout
 from pruner.plugins import MethodTable, check_kept, check_ranking
-from pruner.ranking import Ranking, Task
+from pruner.ranking import Candidates, Ranking, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scope = Literal["frame", "share", "clip", "model", "none"]
+Scope = Literal["frame", "bank", "share", "clip", "model", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class Method:
     ========= ============================================== =======================================
     ``frame`` by ranking inside one frame; a share is a      ``(base, grid, task) -> Ranking``
               prefix
+    ``bank``  by ranking inside each frame, then among       the same, and ``chooser`` with
+              the first tokens of all frames                 ``(candidates, budget)``, to places
     ``share`` inside one frame, told its final share;        ``(base, grid, newline, shares)``, to
               FlashVID reads the sum of the shares only      features and indices of each frame
     ``clip``  among all tokens of the clip                   ``(base, grid, budget)``, to indices
@@ -45,6 +47,7 @@ class Method:
         scope: where it chooses.
         summary: one line for help texts, with the paper.
         function: ``module:name`` of the function, loaded when first used; empty for scope ``none``.
+        chooser: the same of the second function of scope ``bank``.
         needs_share: whether its ranking depends on the nominal share of a frame.
         is_random: whether its choice depends on a seed.
         has_graph: whether it reads the settings of the token graph.
@@ -56,6 +59,7 @@ class Method:
     scope: Scope
     summary: str
     function: str = ""
+    chooser: str = ""
     needs_share: bool = False
     is_random: bool = False
     has_graph: bool = False
@@ -67,13 +71,22 @@ class Method:
         """Whether every token of the clip enters the language model."""
         return self.scope in ("model", "none")
 
+    @property
+    def ranks(self) -> bool:
+        """Whether it ranks inside a frame, so that a clip's candidates have a bound."""
+        return self.scope in ("frame", "bank")
+
     def load(self) -> Callable[..., Any]:
         """Import the function; raises ValueError where there is none."""
-        module, _, name = self.function.partition(":")
-        if not name:
+        if not self.function.partition(":")[2]:
             raise ValueError(f"{self.name} chooses nothing: {self.scope = }")
-        function: Callable[..., Any] = getattr(import_module(module), name)
-        return function
+        return _load(self.function)
+
+
+def _load(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
 
 
 METHODS = MethodTable(
@@ -119,6 +132,14 @@ METHODS = MethodTable(
             function="pruner.mr_pruner:rank_mr_pruner",
             summary="by token graphs inside and across resolutions (MR-Pruner, WACV 2026)",
             needs_share=True,
+            has_graph=True,
+        ),
+        Method(
+            name="coverage",
+            scope="bank",
+            function="pruner.coverage:rank_coverage",
+            chooser="pruner.coverage:cover",
+            summary="what stands for the rest of the clip, of MR-Pruner's best (this project's)",
             has_graph=True,
         ),
         Method(
@@ -176,14 +197,14 @@ def rank(name: str, base: Tensor, grid: Tensor, task: Task) -> Ranking:
         ValueError: shapes that do not fit, parameters out of range, features not finite.
     """
     method = METHODS[name]
-    if method.scope != "frame":
+    if not method.ranks:
         from pruner.baselines import rank_none
 
         return rank_none(base, grid)
     ranking: Ranking = method.load()(base, grid, task)
     if method.origin:
         check_ranking(method, ranking, len(base), frame_layout(base, grid).num_tokens)
-    if task.newlines_last:
+    if task.newlines_last and method.scope == "frame":
         from pruner.newlines import newlines_last
 
         return replace(ranking, order=newlines_last(ranking.order, frame_layout(base, grid)))
@@ -226,3 +247,25 @@ def choose(
     if method.origin:
         check_kept(method, kept, shares, num_tokens)
     return kept
+
+
+def choose_candidates(name: str, candidates: Candidates, budget: int) -> Tensor:
+    """Choose among the first tokens of all frames' rankings.
+
+    Args:
+        name: a key of `METHODS`, of scope ``bank``.
+        candidates: of all frames, each ranked by this method.
+        budget: tokens to choose, at least 0.
+
+    Returns:
+        (min(budget, n),) int64, the places of those chosen among the candidates, ascending.
+
+    Raises:
+        KeyError: an unknown name.
+        ValueError: a method of another scope, features not finite.
+    """
+    method = METHODS[name]
+    if not method.chooser:
+        raise ValueError(f"{name} does not choose among ranked tokens: {method.scope = }")
+    chosen: Tensor = _load(method.chooser)(candidates, budget)
+    return chosen

@@ -1,4 +1,4 @@
-"""What a method that chooses inside one frame is told, and what it returns."""
+"""What a method that ranks inside a frame is told and returns, and what a bank's chooses from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pruner.layout import FrameLayout
 from pruner.settings import PUBLISHED, Settings
 
 if TYPE_CHECKING:
@@ -43,3 +44,22 @@ class Ranking:
 
     order: Tensor
     informativeness: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidates:
+    """The first tokens of the rankings of F frames, one frame after another in source order.
+
+    Attributes:
+        features: (n, D) floating point, un-normalised.
+        order: (n,) int64, their flat indices in their frames.
+        counts: F numbers, of the candidates of each frame; their sum is n.
+        frame_indices: F ascending numbers, the place of each frame in its clip.
+        layouts: of the F frames.
+    """
+
+    features: Tensor
+    order: Tensor
+    counts: Sequence[int]
+    frame_indices: Sequence[int]
+    layouts: Sequence[FrameLayout]

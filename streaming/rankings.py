@@ -20,12 +20,13 @@ def make_pruning(options: Options, share: float, longest: int) -> Pruning:
     chosen = options.pruning
     method = METHODS[chosen.pruner]
     max_keep = longest
-    if method.scope == "frame":  # all that a frame's final share may come to
+    if method.ranks:  # all that a frame's final share may come to
         wanted = options.budget
-        fixed = wanted.shares == "equal" and not (wanted.novelty or wanted.timestamps)
+        is_even = wanted.shares == "equal" and not (wanted.novelty or wanted.timestamps)
+        fixed = is_even and method.scope == "frame"
         max_keep = min(longest, math.ceil(share * (1 if fixed else options.budget.headroom)))
     return Pruning(
-        method=chosen.pruner if method.scope == "frame" else "none",
+        method=chosen.pruner if method.ranks else "none",
         num_keep=min(longest, int(share)) if method.needs_share else 0,
         max_keep=max_keep,
         seed=options.generation.seed if method.is_random else 0,

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from pruner import METHODS, FrameLayout, Novelty, choose, water_fill
+from pruner import (
+    METHODS,
+    Candidates,
+    FrameLayout,
+    Novelty,
+    choose,
+    choose_candidates,
+    water_fill,
+)
 from workers.arrays import Float64Array, Int64Array, pack, unpack
 from workers.errors import InputError
 from workers.frames import RankedFrames
@@ -47,7 +55,8 @@ class TokenBank:
         Methods that choose inside a frame share one rule: a frame weighs its informativeness (the
         sum of MR-Pruner's mean norms over the resolutions) or 1, times its novelty where that is
         asked for, times its own weight if it has one; shares are water-filled between one token
-        and the tokens held, and a frame keeps the first of its ranking. Methods that choose in the
+        and the tokens held, and a frame keeps the first of its ranking. Coverage chooses among the
+        first tokens of all rankings, and may leave a frame without any. Methods that choose in the
         clip share the budget out their own way; FastV is handed every token and chooses in the
         language model.
 
@@ -84,6 +93,8 @@ class TokenBank:
         caps = [int(frame.counts[0]) for frame in self._frames]
         if method.enters_unpruned:
             return [_first(*each) for each in zip(self._frames, caps, strict=True)]
+        if method.scope == "bank":
+            return self._choose_candidates(name, budget)
         floors = [1] * len(caps)
         shares = water_fill(torch.from_numpy(weights), budget, floors=floors, caps=caps).tolist()
         if method.scope == "frame":
@@ -93,6 +104,21 @@ class TokenBank:
             (_features(frame, kept.numpy()) if features is None else features, kept.numpy())
             for frame, (features, kept) in zip(self._frames, chosen, strict=True)
         ]
+
+    def _choose_candidates(self, name: str, budget: int) -> list[Kept]:
+        counts = [len(frame.order) for frame in self._frames]
+        candidates = Candidates(
+            features=torch.cat([_features(f, np.arange(len(f.order))) for f in self._frames]),
+            order=torch.from_numpy(np.concatenate([frame.order for frame in self._frames])),
+            counts=counts,
+            frame_indices=[int(frame.frame_indices[0]) for frame in self._frames],
+            layouts=[frame.layouts[0] for frame in self._frames],
+        )
+        chosen = choose_candidates(name, candidates, budget).numpy()
+        ends = np.cumsum(counts)
+        parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+        places = [own - start for own, start in zip(parts, ends - counts, strict=True)]
+        return [_at(*each) for each in zip(self._frames, places, strict=True)]
 
     def _unpruned(self, method: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return base (T, N1, D), grid (T, rows, columns, D) and newline (D,) of whole frames."""
@@ -155,9 +181,13 @@ def _features(frame: RankedFrames, places: Int64Array) -> torch.Tensor:
 
 def _first(frame: RankedFrames, share: int) -> Kept:
     """Return the first tokens of a frame's ranking, in source order."""
-    best = frame.order[:share]
-    places = np.argsort(best)
-    return _features(frame, places), best[places]
+    return _at(frame, np.arange(share))
+
+
+def _at(frame: RankedFrames, places: Int64Array) -> Kept:
+    """Return the tokens at these places of a frame's ranking, in source order."""
+    places = places[np.argsort(frame.order[places])]
+    return _features(frame, places), frame.order[places]
 
 
 def _record(

@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
-from torch import Tensor
+from torch import Tensor, tensor
 
-from pruner import FrameLayout
+from pruner import Candidates, FrameLayout
+from pruner.rounding import significant_bits
 
 
 def norm(token: list[float]) -> float:
@@ -142,3 +144,48 @@ def pour(
         (min(max(level * unit[i], Fraction(floors[i])), Fraction(caps[i])) for i in group),
         Fraction(0),
     )
+
+
+def snapped(x: float) -> float:
+    return round(x * 2**20) / 2**20
+
+
+def coverage(candidates: Candidates, runs: Sequence[range], budget: int) -> list[int]:
+    """The candidates that cover all of them best, in the order of choice."""
+    frames = [f for f, count in enumerate(candidates.counts) for _ in range(count)]
+    tokens = candidates.features.double().tolist()
+    flat, runs_of = (
+        candidates.order.tolist(),
+        [[i in run for i in range(len(tokens))] for run in runs],
+    )
+
+    def similarity(i: int, j: int) -> float:
+        together = any(own[i] and own[j] for own in runs_of)
+        times = [candidates.frame_indices[frames[k]] for k in (i, j)]
+        near = max(0.0, 1 - abs(times[0] - times[1]) / 8)
+        return snapped(together * near * snapped(max(0.0, cosine(tokens[i], tokens[j]))) ** 4)
+
+    def area(i: int) -> float:
+        layout = candidates.layouts[frames[i]]
+        is_light = flat[i] >= layout.num_base or layout.rows == 0
+        return 1.0 if is_light else layout.num_grid / layout.num_base
+
+    places = range(len(tokens))
+    table = [[similarity(i, j) for j in places] for i in places]
+    weights = [snapped(area(i) / max(sum(table[i]), 1.0)) for i in places]
+    prior = [snapped(0.1 * (k - place) / k) for k in candidates.counts for place in range(k)]
+    covered, chosen = [0.0] * len(tokens), list[int]()
+    while len(chosen) < min(budget, len(tokens)):
+        gains = [
+            prior[j]
+            + sum(
+                w * max(0.0, row[j] - c) for w, row, c in zip(weights, table, covered, strict=True)
+            )
+            for j in places
+        ]
+        free = [j for j in places if j not in chosen]
+        keys = significant_bits(tensor(gains)).tolist()
+        best = max(free, key=lambda j: (keys[j], -j))
+        chosen.append(best)
+        covered = [max(c, row[best]) for c, row in zip(covered, table, strict=True)]
+    return chosen

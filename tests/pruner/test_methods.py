@@ -20,7 +20,7 @@ NUM_FRAMES, DIM = 3, 12
 TASK = Task(frame_indices=range(NUM_FRAMES), num_keep=10)
 RANKED = [name for name, method in METHODS.items() if method.scope == "frame"]
 CHOSEN = [name for name, method in METHODS.items() if method.scope in ("share", "clip")]
-OTHERS = [name for name in METHODS if name not in RANKED]
+OTHERS = [name for name, method in METHODS.items() if not method.ranks]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_all_tokens_enter_the_model_where_it_chooses_or_nothing_does() -> None:
     assert [name for name, method in METHODS.items() if method.enters_unpruned] == ["none", "fastv"]
 
 
-@pytest.mark.parametrize("name", RANKED)
+@pytest.mark.parametrize("name", [*RANKED, "coverage"])
 def test_the_facts_of_a_ranking_are_true(name: str, frames: tuple[Tensor, Tensor]) -> None:
     method, order = METHODS[name], rank(name, *frames, TASK).order
     other_share = rank(name, *frames, replace(TASK, num_keep=38)).order
@@ -74,7 +74,7 @@ def test_the_facts_of_a_ranking_are_true(name: str, frames: tuple[Tensor, Tensor
     assert torch.equal(order, other_seed) is not method.is_random
 
 
-@pytest.mark.parametrize("name", ["gprune", "mr_pruner"])
+@pytest.mark.parametrize("name", ["gprune", "mr_pruner", "coverage"])
 def test_the_graph_s_settings_decide(name: str, frames: tuple[Tensor, Tensor]) -> None:
     orders = [
         rank(name, *frames, replace(TASK, settings=Settings(num_steps=steps))).order

@@ -526,14 +526,15 @@ def test_no_ranking_of_a_whole_frame_is_shipped_twice() -> None:
     assert len(whole) == len(set(whole))
     names = [pruning.method for pruning in clip.prunings]
     counts = {name: names.count(name) for name in names}
-    assert counts == {"none": 1, "uniform": 1, "random": 3, "gprune": 1, "mr_pruner": 5}
+    ranked = {"uniform": 1, "random": 3, "gprune": 1, "mr_pruner": 5, "coverage": 1}
+    assert counts == {"none": 1} | ranked
     # The ranking of mr_pruner follows its share: at 0.1 and 0.05 a frame sends four shares.
     shipped = sum(pruning.max_keep for pruning in clip.prunings)
-    assert shipped == 6 * LENGTH + 3 * LENGTH + 21 + 11
+    assert shipped == 7 * LENGTH + 3 * LENGTH + 21 + 11
     for each, variant in zip(plans, evaluated(), strict=True):
         method = METHODS[variant["pruner"]]
         ranking = pruning_of(each)
-        assert ranking.method == (method.name if method.scope == "frame" else "none")
+        assert ranking.method == (method.name if method.ranks else "none")
         assert ranking.seed == (variant["seed"] if method.is_random else 0)
         alone = plan_clip(make_sampled(10), changed(**variant), QUESTIONS)
         assert ranking.max_keep >= pruning_of(alone).max_keep

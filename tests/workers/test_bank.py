@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from pruner import FrameLayout, water_fill
+from pruner import Candidates, FrameLayout, water_fill
+from pruner.coverage import cover
 from workers.arrays import pack, unpack
 from workers.bank import TokenBank
 from workers.errors import InputError
@@ -255,3 +256,55 @@ def test_weights_of_frames_multiply_what_they_weigh_otherwise() -> None:
             [0.25 * 3, 1.0 * 6, 0.5 * 9, 2.0 * 12], 54, floors=[1] * 4, caps=[NUM_TOKENS] * 4
         ).tolist()
     )
+
+
+def test_coverage_keeps_what_covers_all_candidates() -> None:
+    ranked = [make_ranked([4, 5]), make_ranked([0, 1, 2, 3], count=9)]
+    frames = [ranked[1][row : row + 1] for row in range(4)] + [ranked[0][:1], ranked[0][1:]]
+    candidates = Candidates(
+        features=torch.cat([unpack(each.features, each.dtype) for each in frames]),
+        order=torch.from_numpy(np.concatenate([each.order for each in frames])),
+        counts=[len(each.order) for each in frames],
+        frame_indices=range(6),
+        layouts=[LAYOUT] * 6,
+    )
+    owners = np.repeat(np.arange(6), candidates.counts)
+    for budget in (1, 17, 60):
+        places = cover(candidates, budget).numpy()
+        visual, kept = allocate(ranked, budget, method="coverage")
+        assert [each.frame_index for each in kept] == list(range(6))
+        for number, each in enumerate(kept):
+            chosen = places[owners[places] == number]
+            assert each.keep_indices.tolist() == sorted(candidates.order[chosen].tolist())
+        assert visual.counts.sum() == budget
+        features = unpack(visual.features, visual.dtype)
+        assert features[:, 0].tolist() == np.repeat(np.arange(6), visual.counts).tolist()
+        assert features[:, 1].tolist() == visual.keep_indices.tolist()
+
+
+def test_coverage_gives_a_frame_that_adds_nothing_no_token() -> None:
+    first = make_ranked([0])
+    again = replace(first, frame_indices=np.array([1]))
+    visual, (one, other) = allocate([again, first], 2, method="coverage")
+    assert visual.counts.tolist() == [2, 0]
+    assert (one.num_visual_tokens, other.num_visual_tokens) == (2, 0)
+    visual, _ = allocate([again, first], 10_000, method="coverage")
+    assert visual.counts.tolist() == [NUM_TOKENS, NUM_TOKENS]
+    assert visual.keep_indices.tolist() == [*range(NUM_TOKENS)] * 2
+
+
+def test_coverage_depends_on_neither_order_nor_grouping_nor_what_else_is_held() -> None:
+    apart = [make_ranked([i], layout=SMALL if i == 2 else LAYOUT) for i in range(6)]
+    arrivals = [apart, apart[::-1], [*apart[3:], *apart[:3]]]
+    chosen = [allocate(each, 40, method="coverage", max_keep=12)[0] for each in arrivals]
+    cut = [make_ranked([i], layout=SMALL if i == 2 else LAYOUT, count=12) for i in range(6)]
+    chosen.append(allocate(cut, 40, method="coverage")[0])
+    assert len({visual.visual_id for visual in chosen}) == 1
+
+
+def test_coverage_pays_for_timestamps_first() -> None:
+    visual, frames = allocate(
+        [make_ranked(range(4))], 50, method="coverage", num_timestamp_tokens=(5, 5, 6, 7)
+    )
+    assert sum(shares(frames)) == 50
+    assert len(visual.features) == 50 - 23

@@ -1,0 +1,187 @@
+"""Coverage: the tokens of a clip that stand for all others, whichever frame they are from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from pruner.layout import FrameLayout, frame_layout
+from pruner.mr_pruner import rank_mr_pruner
+from pruner.newlines import newlines_last
+from pruner.nodes import make_nodes
+from pruner.ranking import Candidates, Ranking, Task
+from pruner.rounding import significant_bits, snap
+
+_POWER = 4
+"""Of the cosine: 0.84 covers half, 0.5 next to nothing."""
+_FRAMES = 8
+"""From so many frames apart on, tokens do not stand for each other."""
+_PRIOR = 0.1
+"""What the first of a ranking has ahead of the last: a tenth of a thing of the grid."""
+_MOST_TOGETHER = 4096
+"""Candidates whose similarities are held at a time: 64 MiB."""
+_ROWS = 256
+"""Of them, rows that are worked on together."""
+
+
+def rank_coverage(base: Tensor, grid: Tensor, task: Task) -> Ranking:
+    """Rank every token of F frames for what is chosen of all frames later.
+
+    MR-Pruner's order at no share, so that it is the same for every budget, with one newline of each
+    frame, its last, in the second place and all others behind the other tokens.
+
+    Args:
+        base: (F, N1, D) base tokens, floating point, un-normalised.
+        grid: (F, rows, columns, D) grid tokens without newlines; rows = 0 for a single tile.
+        task: its settings are those of MR-Pruner's graph.
+
+    Returns:
+        The ranking, on the device of the features.
+
+    Raises:
+        ValueError: shapes that do not fit, features not finite.
+
+    Cost and memory: as `pruner.mr_pruner.rank_mr_pruner`.
+    """
+    layout = frame_layout(base, grid)
+    ranking = rank_mr_pruner(base, grid, replace(task, num_keep=0))
+    order = newlines_last(ranking.order, layout)
+    return replace(ranking, order=_last_newline_second(order, layout))
+
+
+def _last_newline_second(order: Tensor, layout: FrameLayout) -> Tensor:
+    if not layout.rows:
+        return order
+    last = layout.num_tokens - 1
+    others = order[order != last].view(len(order), last)
+    return torch.cat((others[:, :1], torch.full_like(others[:, :1], last), others[:, 1:]), dim=1)
+
+
+@torch.no_grad()
+def cover(candidates: Candidates, budget: int) -> Tensor:
+    """Choose the candidates that cover all of them best, over all frames.
+
+    Maximises F(S) = sum_i w_i max_{j in S} s_ij + 0.1 sum_{j in S} r_j, a facility location with
+    the rankings as prior; the greedy choice reaches 1 - 1/e of the best.
+
+    - s_ij = max(0, cos(x_i, x_j))^4 max(0, 1 - |t_i - t_j| / 8): token j stands for token i as far
+      as they are alike and near in time, t counting sampled frames. Places play no part, so that
+      what a pan or a shake moves is nothing new.
+    - w_i = a_i / sum_j s_ij: a thing counts once, however many tokens show it. a_i is 1, and for
+      base tokens N2 / N1: each resolution of a frame weighs the same. A newline is a thing like
+      others, of which each frame has one candidate at least.
+    - r_j falls from 1 for the first token of a frame's ranking to 1 / k for its last of k.
+
+    Facility location of tokens is FLoC's (ICLR 2026), there with the cosine itself, equal weights
+    and all tokens of a block of frames; powers, time, weights and prior are this project's.
+
+    Frames that follow one another are chosen from together as long as they have at most 4,096
+    candidates, else the next begin anew: F is then a sum over such runs, and gains decide over the
+    whole clip what is taken of each. They are compared on 15 significant bits, and are sums of
+    multiples of 2^-40, which float64 adds without error whatever the order.
+
+    Args:
+        candidates: of all frames, in source order.
+        budget: tokens to choose, at least 0.
+
+    Returns:
+        (min(budget, n),) int64, the places of those chosen, ascending. Ties go to the lower place,
+        and what is chosen for a budget is chosen for every larger one.
+
+    Raises:
+        ValueError: features not finite.
+
+    Cost: O(n m D) for n candidates in runs of m, at most 4,096 (or one frame); O(m) for each
+    time that another token comes to stand for one. Memory: O(m^2 + n) beside the features.
+    """
+    runs = _runs(candidates.counts)
+    prior = snap(_PRIOR * _ranks(candidates))
+    sequences = [_greedy(*_similarities(candidates, run), prior[run], budget) for run in runs]
+    places = torch.cat([own + run.start for (own, _), run in zip(sequences, runs, strict=True)])
+    gains = torch.cat([gains for _, gains in sequences])
+    best = gains.argsort(descending=True, stable=True)[:budget]
+    return places[best].sort().values
+
+
+def _runs(counts: Sequence[int]) -> list[slice]:
+    """The candidates of frames that are worked on together, as slices of all candidates."""
+    ends = list(accumulate(counts))
+    starts = [0]
+    for start, end in zip([0, *ends], ends, strict=False):
+        if end - starts[-1] > _MOST_TOGETHER and start > starts[-1]:
+            starts.append(start)
+    return [slice(*pair) for pair in zip(starts, [*starts[1:], ends[-1]], strict=True)]
+
+
+def _similarities(candidates: Candidates, run: slice) -> tuple[Tensor, Tensor]:
+    """Similarities (m, m) of some candidates and their weights (m,) float64."""
+    units = make_nodes(candidates.features[None, run]).units[0]
+    times = _of_frames(candidates, candidates.frame_indices)[run].to(units)
+    near = (1 - (times[:, None] - times).abs() / _FRAMES).clamp_min_(0)
+    alike = snap((units @ units.T).clamp_(0, 1)).pow_(_POWER)  # 1 for a token that comes twice
+    similarity = snap(alike.mul_(near))
+    density = similarity.sum(dim=0, dtype=torch.float64).clamp_min_(1)  # 0 of a zero vector
+    return similarity, snap(_areas(candidates)[run] / density)
+
+
+def _areas(candidates: Candidates) -> Tensor:
+    """Weight of each candidate (n,) before density: all base tokens weigh what the grid does."""
+    layouts = candidates.layouts
+    num_base = _of_frames(candidates, [each.num_base for each in layouts])
+    ratios = [each.num_grid / each.num_base if each.rows else 1.0 for each in layouts]
+    base = candidates.order < num_base
+    return torch.where(base, _of_frames(candidates, ratios), 1.0)
+
+
+def _of_frames(candidates: Candidates, values: Sequence[float]) -> Tensor:
+    """A number of each frame for each of its candidates, (n,) float64."""
+    counts = torch.tensor(candidates.counts)
+    each = torch.tensor(values, dtype=torch.float64).repeat_interleave(counts)
+    return each.to(candidates.features.device)
+
+
+def _ranks(candidates: Candidates) -> Tensor:
+    """How early each candidate stands in its ranking, r (n,) float64."""
+    ranks = [torch.arange(k, 0, -1, dtype=torch.float64) / k for k in candidates.counts]
+    return torch.cat(ranks).to(candidates.features.device)
+
+
+def _greedy(
+    similarity: Tensor, weights: Tensor, prior: Tensor, budget: int
+) -> tuple[Tensor, Tensor]:
+    """The greedy choice: places (k,) in the order of choice, and gains that never grow, int32."""
+    covered, everything = torch.zeros_like(weights), torch.ones_like(weights)  # max over S, (m,)
+    rows = torch.arange(len(weights), device=weights.device)
+    gains = prior + _loss(similarity, weights, rows, covered, everything)
+    taken = torch.zeros_like(gains, dtype=torch.bool)
+    places, best = [], []
+    for _ in range(min(budget, len(gains))):
+        keys = significant_bits(gains).masked_fill_(taken, -1)
+        place = int(keys.argmax())
+        taken[place] = True
+        places.append(place)
+        best.append(int(keys[place]))
+        after = torch.maximum(covered, similarity[:, place])
+        better = (after > covered).nonzero().flatten()  # only they change gains
+        gains -= _loss(similarity, weights, better, covered, after)
+        covered = after
+    return torch.tensor(places, dtype=torch.int64), torch.tensor(best, dtype=torch.int32)
+
+
+def _loss(
+    similarity: Tensor, weights: Tensor, rows: Tensor, before: Tensor, after: Tensor
+) -> Tensor:
+    """What tokens would add less once rows are covered by `after` and not `before`, (m,) float64.
+
+    sum_i w_i (max(0, s_ij - before_i) - max(0, s_ij - after_i)) over the rows.
+    """
+    loss = torch.zeros_like(weights)
+    for some in rows.split(_ROWS):
+        own = similarity[some]
+        more = (own - before[some, None]).clamp_min_(0)
+        loss += weights[some] @ more.sub_((own - after[some, None]).clamp_min_(0))
+    return loss
