@@ -116,7 +116,7 @@ def test_patches_are_lit_as_in_a_report(open_page: OpenPage) -> None:
             " return { veil: veil(cells), border: border(cells) }; }",
             {"rows": rows, "columns": columns, "kept": np.flatnonzero(cells).tolist()},
         )
-        report = _overlay(cells, 480, 270)
+        report = _overlay(cells, 480, 270, (0, 0, 480, 270))
         assert drawn["veil"] == report["veil"]
         assert sides(drawn["border"]) == sides(report["border"])
 
