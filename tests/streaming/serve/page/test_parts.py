@@ -22,6 +22,7 @@ _FAKE = """
   window.fetch = (path, options) => {
     if (!String(path).includes("completions")) return real(path, options);
     const body = new ReadableStream({ start: (to) => { window.wire = to; } });
+    document.body.dataset.asked = "";
     options.signal.addEventListener("abort", () => { window.left = true; });
     return Promise.resolve(new Response(body, { status: 200 }));
   };
@@ -44,10 +45,9 @@ def scripted(page: "Page") -> "Page":
 
 def ask(page: "Page") -> None:
     """Ask what stands there, and wait until the page has asked the server."""
-    page.evaluate("window.wire = null")
+    page.evaluate("delete document.body.dataset.asked")
     page.press("#question", "Enter")
-    page.wait_for_function("window.wire")
-    page.wait_for_selector(".card[aria-busy]")
+    page.wait_for_selector("body[data-asked] .card[aria-busy]")
 
 
 def event(value: object) -> str:
