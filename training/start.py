@@ -18,7 +18,7 @@ NORM = 3.5
 """Length of visual and word vectors when the language stage begins."""
 _FLOOR = 3e-2
 _NAMES: dict[str, tuple[str, ...]] = {
-    "color": tuple(COLORS), "shape": SHAPES, "first_character": tuple(CHARACTERS),
+    "color": tuple(COLORS), "shape": SHAPES, "character": tuple(CHARACTERS),
 }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def match_words(
     batch = to_tensors(vision_batch(seed, 2 * 10**6, 256))
     labels = {name: batch[name] for name in LABELS}
     tiles = batch["tiles"]
-    features = vision_features(model, tiles.flatten(0, 1)).view(256, 5, 16, -1)
+    features = vision_features(model, tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])
     shown, empty = labels["item"] >= 0, labels["item"] == -1
     center = (features[shown].mean(0) + features[empty].mean(0)) / 2
     factor = NORM / (features[shown] - center).norm(dim=-1).mean()
@@ -113,6 +113,4 @@ def match_words(
 def _known(name: str, labels: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the tokens that show something nameable of this kind."""
     known = (labels[name] != IGNORE) & (labels[name] < len(_NAMES[name]))
-    if name == "first_character":
-        known[:, 0] = False
     return known
