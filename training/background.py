@@ -101,32 +101,36 @@ _PATTERNS = {
 
 
 def _scenery(generator: np.random.Generator, width: int, height: int) -> Picture:
-    """Return two to four regions, the upper ones lighter more often than not, and a few things."""
-    relief = _fractal(generator, width, height, first=2)
-    slope = np.linspace(-1, 1, height)[:, None] * generator.uniform(0.0, 1.5)
+    """Return two to four regions, the upper ones lighter more often than not, and a few things.
+
+    Drawn at half the size: nothing in it is sharp.
+    """
+    size = (width // 2, height // 2)
+    slope = np.linspace(-1, 1, size[1])[:, None] * generator.uniform(0.0, 1.5)
     borders = np.sort(generator.uniform(-0.8, 0.8, int(generator.integers(1, 4))))
-    region = np.digitize(relief + slope, borders)
+    region = np.digitize(_fractal(generator, size, first=2, octaves=5) + slope, borders)
     number = len(borders) + 1
     levels = generator.uniform(30, 150, (number, 1))
     if generator.random() < 0.7:
         levels = -np.sort(-levels, axis=0)
-    colors = levels + generator.uniform(-22, 22, (number, 3))
-    grain = generator.uniform(3, 26, number)[region]
-    light = 1 + generator.uniform(0, 0.25) * _fractal(generator, width, height, first=2)
-    picture = (colors[region] + (grain * _fractal(generator, width, height, first=8))[..., None])
-    things = _blobs(generator, width, height) * generator.uniform(0, 1)
-    picture = picture * light[..., None] + things[..., None]
-    return np.clip(picture, 0, 180).astype(np.uint8)
+    colors = (levels + generator.uniform(-22, 22, (number, 3))).astype(np.float32)
+    grains = generator.uniform(3, 26, number).astype(np.float32)
+    shade = grains[region] * _fractal(generator, size, first=8, octaves=4)
+    shade += _blobs(generator, *size).astype(np.float32) * np.float32(generator.random())
+    light = 1 + np.float32(generator.uniform(0, 0.25)) * _fractal(generator, size, first=2)
+    picture = (colors[region] + shade[..., None]) * light[..., None]
+    small = Image.fromarray(np.clip(picture, 0, 180).astype(np.uint8))
+    return np.array(small.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _fractal(
-    generator: np.random.Generator, width: int, height: int, *, first: int
+    generator: np.random.Generator, size: tuple[int, int], *, first: int, octaves: int = 2
 ) -> NDArray[np.float32]:
-    """Return noise of which every octave from ``first`` cells on is half as strong, mostly -1..1."""
-    total = np.zeros((height, width), dtype=np.float32)
-    for octave in range(6):
+    """Return noise of which every octave, from ``first`` cells on, is weaker; mostly -1 to 1."""
+    total = np.zeros(size[::-1], dtype=np.float32)
+    for octave in range(octaves):
         cells = first << octave
         coarse = generator.standard_normal((cells, cells), dtype=np.float32)
-        fine = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        fine = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
         total += np.asarray(fine) * np.float32(0.7 * 0.6**octave)
     return total

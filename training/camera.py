@@ -44,10 +44,11 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
-    """Moves evenly by ``travel`` units while its scene is shown, zooming from one factor to another.
+    """Moves evenly by ``travel`` units while its scene is shown, and zooms.
 
-    ``shake`` is the amplitude of its trembling in units, ``phase`` tells one trembling from
-    another. Half of the travel lies before the middle of the scene.
+    ``zooms`` are the factors when it begins and ends, ``shake`` is the amplitude of its trembling
+    in units, ``phase`` tells one trembling from another. Half of the travel lies before the middle
+    of the scene.
     """
 
     center: Point
@@ -60,7 +61,8 @@ class Camera:
         """Return the view when ``progress`` of the scene has passed, at ``moment`` of the clip."""
         begin, end = self.zooms
         trembling = (
-            self.shake * math.sin(2 * math.pi * (cycles * moment + self.phase)) for cycles in _CYCLES
+            self.shake * math.sin(2 * math.pi * (cycles * moment + self.phase))
+            for cycles in _CYCLES
         )
         x, y = (
             way * (progress - 0.5) + tremble
@@ -74,12 +76,11 @@ def compose_camera(generator: np.random.Generator, center: Point) -> Camera:
     kind = int(generator.integers(4))
     travel, zooms, shake = (0.0, 0.0), (1.0, 1.0), 0.0
     if kind in (0, 3):
-        angle, way = generator.uniform(0, 2 * np.pi), generator.uniform(0.4, 1.0) * _MOST_TRAVEL
+        angle = float(generator.uniform(0, 2 * np.pi))
+        way = _MOST_TRAVEL * float(generator.uniform(0.4, 1.0))
         # As far as the frame is wide or high: a strip is not panned out of.
-        travel = tuple(
-            float(way * turn * middle / max(center))
-            for turn, middle in zip((np.cos(angle), np.sin(angle)), center, strict=True)
-        )
+        across, down = (way * middle / max(center) for middle in center)
+        travel = (across * math.cos(angle), down * math.sin(angle))
     if kind == 1:
         factor = float(generator.uniform(1.1, _MOST_ZOOM))
         zooms = (1.0, factor) if generator.random() < 0.5 else (factor, 1.0)

@@ -177,9 +177,7 @@ def _seen_box(
 def _inside(box: Box, width: int, height: int) -> bool:
     """Return whether a box with its gap lies in the frame."""
     left, top, right, bottom = box
-    return (
-        min(left, top) >= -_GAP and right <= width + _GAP and bottom <= height + _GAP
-    )
+    return min(left, top) >= -_GAP and right <= width + _GAP and bottom <= height + _GAP
 
 
 def _travel(generator: np.random.Generator, room_x: float, room_y: float) -> tuple[float, float]:

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from training.glyphs import CHARACTERS
 from training.labels import IGNORE, NO_SHAPE, NOTHING, NUM_BINS, NUM_KINDS
-from training.sequence_labels import NUM_RANKS, STAMP_LENGTH, STAMP_SIGNS
 from training.questions import COUNTS
 from training.scene import DIRECTIONS
+from training.sequence_labels import NUM_RANKS, STAMP_LENGTH, STAMP_SIGNS
 
 Labels = dict[str, torch.Tensor]
 _QUIET = 0.15

@@ -19,7 +19,9 @@ NUM_KINDS = SECOND_HALF + 1
 NO_SHAPE = len(SHAPES)
 STILL = len(DIRECTIONS)
 NUM_BINS = 8
-_MOTIONS = {name: index for index, name in enumerate((*DIRECTIONS, "still"))}
+_MOTIONS: dict[str | None, int] = {
+    **{name: index for index, name in enumerate((*DIRECTIONS, "still"))}, None: IGNORE
+}  # fmt: skip
 _COVERED = 0.15
 _TOUCHED = 0.04
 
@@ -62,12 +64,13 @@ def label_tokens(clip: Clip, moment: float) -> TokenLabels:
         fields["x"][here] = _bin(look.x / width)
         fields["y"][here] = _bin(look.y / height)
         direction = scene.seen_direction(shape, (width, height))
-        fields["motion"][here] = _MOTIONS.get(direction, IGNORE)
+        fields["motion"][here] = _MOTIONS[direction]
     halves = ((FIRST_ID, FIRST_HALF), (SECOND_ID, SECOND_HALF))
-    for place, (half_id, half) in enumerate(halves if scene.plate else ()):
+    text = scene.plate.text if scene.plate else ""
+    for character, (half_id, half) in zip(text, halves, strict=False):
         here = item == half_id
         fields["color"][here] = half
-        fields["character"][here] = CHARACTERS.index(scene.plate.text[place])
+        fields["character"][here] = CHARACTERS.index(character)
     fields["character"][0] = IGNORE
     return TokenLabels(item=item, **fields)
 

@@ -30,9 +30,7 @@ def find_photographs(folder: Path) -> tuple[str, ...]:
     return found
 
 
-def cut_photograph(
-    path: str, generator: np.random.Generator, width: int, height: int
-) -> Picture:
+def cut_photograph(path: str, generator: np.random.Generator, width: int, height: int) -> Picture:
     """Return a part of a random frame of a file, (height, width, 3), muted.
 
     Half of its colour is taken out and white becomes a light grey, as in drawn backgrounds.
@@ -49,8 +47,8 @@ def cut_photograph(
     part = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC, box=box)
     pixels = np.asarray(part, dtype=np.float32)
     grey = pixels.mean(axis=2, keepdims=True)
-    muted = (grey + _COLOR * (pixels - grey)) * (_BRIGHTEST / 255)
-    return np.clip(muted, 0, _BRIGHTEST).astype(np.uint8)
+    muted: Picture = ((grey + _COLOR * (pixels - grey)) * (_BRIGHTEST / 255)).astype(np.uint8)
+    return muted
 
 
 @lru_cache(maxsize=64)
@@ -61,8 +59,9 @@ def _read(path: str) -> tuple[Picture, ...]:
         with av.open(path) as container:
             for frame in container.decode(video=0):
                 scale = min(_MOST_SIDE / max(frame.width, frame.height), 1.0)
-                size = {"width": round(frame.width * scale), "height": round(frame.height * scale)}
-                frames.append(np.asarray(frame.to_ndarray(format="rgb24", **size), np.uint8))
+                width, height = round(frame.width * scale), round(frame.height * scale)
+                picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+                frames.append(np.asarray(picture, np.uint8))
     except (av.error.FFmpegError, IndexError):
         return ()
     return tuple(frames[:: max(len(frames) // _MOST_FRAMES, 1)][:_MOST_FRAMES])

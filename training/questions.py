@@ -30,8 +30,8 @@ _FEWEST_TIMED = 4
 class Question:
     """A question, its answer, and when in the clip the answer is to be seen (fractions).
 
-    ``scene`` is the number of the scene that shows the answer, None where it takes several; ``item``
-    that of the shape which the question names, None where it names none. A number within
+    ``scene`` is the number of the scene that shows the answer, None where it takes several,
+    ``item`` that of the shape which the question names, None where it names none. A number within
     ``tolerance`` of the answer is right too.
     """
 
@@ -150,7 +150,9 @@ def _looks_at(scene: Scene) -> list[float]:
     if not scene.camera:
         return [scene.start, scene.end]
     return [
-        start + share * (end - start) for start, end in scene.shots for share in (0, 0.25, 0.5, 0.75, 1)
+        start + share * (end - start)
+        for start, end in scene.shots
+        for share in (0, 0.25, 0.5, 0.75, 1)
     ]
 
 

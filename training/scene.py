@@ -4,7 +4,7 @@ Positions are in units of the high-resolution canvas (see ``canvas``), times are
 clip. Everything a question asks about follows from this data, so answers are true by construction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.camera import Camera, Point
 
@@ -15,7 +15,9 @@ COLORS = {
 }  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 DIRECTIONS = ("left", "right", "up", "down")
-_SEEN_TO_MOVE, _SEEN_TO_REST = 0.12, 0.05
+_SEEN_TO_MOVE, _SEEN_TO_REST = 0.24, 0.05
+"""Of the frame's width or height."""
+_CLEARLY = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,13 @@ class Scene:
             view = self.camera.view(progress, moment)
             (x, y), size = view.project((x, y)), size * view.zoom
         return Shape(
-            kind=shape.kind, color=shape.color, rgb=shape.rgb, size=size, angle=shape.angle, x=x, y=y
+            kind=shape.kind,
+            color=shape.color,
+            rgb=shape.rgb,
+            size=size,
+            angle=shape.angle,
+            x=x,
+            y=y,
         )
 
     def seen_direction(self, shape: Shape, frame: Point) -> str | None:
@@ -124,15 +132,15 @@ class Scene:
             shape: One of the scene's.
             frame: Width and height of the picture in units.
         """
-        begin, end = (self.look(shape, moment) for moment in (self.start, self.end))
+        steady = replace(self, camera=self.camera and replace(self.camera, shake=0.0))
+        begin, end = (steady.look(shape, moment) for moment in (self.start, self.end))
         across, down = (end.x - begin.x) / frame[0], (end.y - begin.y) / frame[1]
+        less, more = sorted((abs(across), abs(down)))
         if shape.direction is None:
-            return "still" if max(abs(across), abs(down)) < _SEEN_TO_REST else None
-        if max(abs(across), abs(down)) < _SEEN_TO_MOVE:
+            return "still" if more < _SEEN_TO_REST else None
+        if more < max(_SEEN_TO_MOVE, _CLEARLY * less):
             return None
-        seen = (
-            ("left", "right")[across > 0] if abs(across) > abs(down) else ("up", "down")[down > 0]
-        )
+        seen = ("left", "right")[across > 0] if more == abs(across) else ("up", "down")[down > 0]
         return seen if seen == shape.direction else None
 
 

@@ -1,5 +1,7 @@
 """Where a clip is cut, and which scene every shot shows."""
 
+from itertools import pairwise
+
 import numpy as np
 
 Shots = list[tuple[int, int]]
@@ -63,4 +65,4 @@ def _cut(generator: np.random.Generator, num_frames: int, num_shots: int) -> Sho
 
 def _between(inner: list[int], num_frames: int) -> Shots:
     cuts = [0, *inner, num_frames]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))

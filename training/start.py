@@ -112,5 +112,4 @@ def match_words(
 
 def _known(name: str, labels: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the tokens that show something nameable of this kind."""
-    known = (labels[name] != IGNORE) & (labels[name] < len(_NAMES[name]))
-    return known
+    return (labels[name] != IGNORE) & (labels[name] < len(_NAMES[name]))
