@@ -44,7 +44,7 @@ class Recipe:
 PLAIN = Recipe()
 MOVING = Recipe(
     camera_chance=0.5, back_and_forth=0.4, backgrounds=(*MUTED, *SCENERY),
-    spacings=(0.25, 0.5, 1.0, 1.5, 2.0, 2.34), compact_plates=False,
+    spacings=(0.25, 0.5, 1.0, 1.5, 2.0, 2.34375), compact_plates=False,
 )  # fmt: skip
 GROUNDS = {"plain": PLAIN, "moving": MOVING}
 """What can be drawn: ``plain`` is what the present checkpoint was trained on."""

@@ -58,7 +58,7 @@ class Answerer:
         base_only: bool = False,
         times: Sequence[float] = (),
     ) -> str:
-        """Return the greedy answer to ``question`` about ``frames``, given their ``times`` or not."""
+        """Return the greedy answer to a question about frames, told their times if given."""
         content = [{"type": "image"}] * len(frames) + [{"type": "text", "text": question}]
         prompt = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True

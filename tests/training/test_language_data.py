@@ -3,12 +3,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from training.canvas import ASPECTS, geometry_of
 from training.compose import MOVING
 from training.draw import FIRST_ID, SECOND_ID
 from training.forward import Prefix
 from training.glyphs import CHARACTERS
 from training.labels import IGNORE
-from training.language_data import Curriculum, clips_batch, language_batch
+from training.language_data import Curriculum, aspects_of, clips_batch, language_batch
 from training.language_stage import _look_loss
 from training.looks import WRITTEN
 from training.questions import TIMED, TYPES
@@ -100,3 +101,9 @@ def test_questions_to_tokens_half_way_up_count_more_from_a_step_on() -> None:
     )
     batches = [language_batch(TOKENIZER, curriculum, 0, step) for step in (0, 2, 3)]
     assert [float(batch["dense_weight"]) for batch in batches] == [0.25, 0.25, 1.0]
+
+
+def test_long_clips_are_wide_or_tall_since_those_have_the_fewest_tokens() -> None:
+    fewest = sorted(ASPECTS, key=lambda aspect: geometry_of(aspect).num_tokens)[:2]
+    assert set(aspects_of(32)) == set(fewest)
+    assert aspects_of(16) == tuple(ASPECTS)
