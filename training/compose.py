@@ -13,6 +13,7 @@ from training.scene import COLORS, SHAPES, Clip, Scene, Shape
 from training.shots import Shots, compose_shots
 
 Box = tuple[float, float, float, float]
+LONGEST_SECONDS = 600.0
 _GAP = 2.0
 _TRIES = 40
 _LOOKS = 5
@@ -44,7 +45,7 @@ class Recipe:
 PLAIN = Recipe()
 MOVING = Recipe(
     camera_chance=0.5, back_and_forth=0.4, backgrounds=(*MUTED, *SCENERY),
-    spacings=(0.25, 0.5, 1.0, 1.5, 2.0, 2.34375), compact_plates=False,
+    spacings=(0.25, 0.5, 1.0, 2.0, 2.34375, 4.6875, 9.375), compact_plates=False,
 )  # fmt: skip
 GROUNDS = {"plain": PLAIN, "moving": MOVING}
 """What can be drawn: ``plain`` is what the present checkpoint was trained on."""
@@ -69,10 +70,14 @@ def compose_clip(
         _compose_scene(generator, aspect, colors, text, shots, recipe, num_frames)
         for shots, text in zip(scenes, texts, strict=True)
     )
+    duration = draw_duration(generator, num_frames, recipe)
+    return Clip(aspect=aspect, num_frames=num_frames, duration_seconds=duration, scenes=composed)
+
+
+def draw_duration(generator: np.random.Generator, num_frames: int, recipe: Recipe) -> float:
+    """Return how long a clip of so many sampled frames is: one second to ten minutes."""
     duration = float(num_frames) * float(generator.choice(recipe.spacings))
-    return Clip(
-        aspect=aspect, num_frames=num_frames, duration_seconds=max(duration, 1.0), scenes=composed
-    )
+    return min(max(duration, 1.0), LONGEST_SECONDS)
 
 
 def _texts(generator: np.random.Generator, num_scenes: int, recipe: Recipe) -> list[str | None]:

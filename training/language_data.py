@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from training.canvas import ASPECTS, geometry_of
-from training.compose import MOVING, Recipe, compose_clip, most_shapes
+from training.compose import (
+    LONGEST_SECONDS,
+    MOVING,
+    Recipe,
+    compose_clip,
+    draw_duration,
+    most_shapes,
+)
 from training.degrade import degrade
 from training.draw import frame_moments, frames_of
 from training.labels import IGNORE
@@ -43,7 +50,6 @@ class Curriculum:
     mixtures: Sequence[tuple[int, Mapping[int, float]]]
     dense_weights: Sequence[tuple[int, float]] = ((0, 1.0),)
     tokens_per_batch: int = 6000
-    num_questions: int = 12
     plate_chance: float = 0.75
     code_chance: float = 0.25
     text_share: float = 0.0
@@ -63,6 +69,11 @@ def aspects_of(num_frames: int) -> tuple[str, ...]:
     return LONG_ASPECTS if num_frames >= LONG else tuple(ASPECTS)
 
 
+def most_questions(num_frames: int) -> int:
+    """Return how many questions a clip is asked at most: about as many as it has."""
+    return 12 if num_frames < 4 else 20
+
+
 def language_batch(
     tokenizer: PreTrainedTokenizerFast, curriculum: Curriculum, seed: int, step: int
 ) -> Batch:
@@ -73,7 +84,8 @@ def language_batch(
     num_frames = int(generator.choice(list(mixture), p=chances / chances.sum()))
     aspect = str(generator.choice(aspects_of(num_frames)))
     prefix = num_frames * (geometry_of(aspect).num_tokens + 1 + _STAMP)
-    asked = curriculum.num_questions * _ASKED
+    num_questions = most_questions(num_frames)
+    asked = num_questions * _ASKED
     num_clips = max(1, min(32, curriculum.tokens_per_batch // (prefix + asked)))
     recipe = replace(
         MOVING, max_shapes=most_shapes(num_frames), plate_chance=curriculum.plate_chance,
@@ -83,8 +95,7 @@ def language_batch(
         recipe = replace(MOVING, max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
     timed = bool(generator.random() < curriculum.timed_share)
     batch = clips_batch(
-        tokenizer, generator, num_clips, num_frames, aspect, curriculum.num_questions, recipe,
-        timed=timed,
+        tokenizer, generator, num_clips, num_frames, aspect, num_questions, recipe, timed=timed
     )  # fmt: skip
     batch["dense_weight"] = np.array(curriculum.dense_weight(step), dtype=np.float32)
     return batch
@@ -103,6 +114,8 @@ def clips_batch(
 ) -> Batch:
     """Return ``num_clips`` clips with their questions, sampled at the same moments.
 
+    They are cut out of sources of up to ten minutes: times do not begin at 0.
+
     Returns:
         ``tiles`` (clips, frames, 5, 56, 56, 3) uint8; ``segments`` (frames, length), the ids before
         every picture, with timestamps where ``timed``; ``ids`` and ``labels`` (clips, questions,
@@ -111,16 +124,17 @@ def clips_batch(
         (clips, questions, frames), whether a question's answer is to be found there, and ``sought``
         (clips, questions, length), the item where it is; ``size`` (height, width).
     """
-    phase, spacing = float(generator.uniform(0.0, 0.999)), float(generator.choice(recipe.spacings))
-    moments, duration = frame_moments(num_frames, phase), num_frames * spacing
-    times = [moment * duration for moment in moments] if timed else None
+    moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
+    duration = draw_duration(generator, num_frames, recipe)
+    start = float(generator.uniform(0.0, LONGEST_SECONDS - duration)) * (generator.random() < 0.5)
+    times = [start + moment * duration for moment in moments]
     clips = [
         replace(compose_clip(generator, aspect, num_frames, recipe), duration_seconds=duration)
         for _ in range(num_clips)
     ]
     chosen = [
         [
-            seen_in(question, clip, moments)
+            seen_in(question, clip, moments, times)
             for question in choose(generator, questions_of(clip, timed=timed), num_questions)
         ]
         for clip in clips
@@ -128,8 +142,8 @@ def clips_batch(
     prompts = prompts_of(tokenizer)
     batch = _pictures(generator, clips, moments)
     batch |= _asked(tokenizer, clips, chosen, moments, num_questions)
-    batch["segments"] = prompts.segments(num_frames, times)
-    batch["stamp"] = stamp_labels(times, num_frames)
+    batch["segments"] = prompts.segments(num_frames, times if timed else None)
+    batch["stamp"] = stamp_labels(times if timed else None, num_frames)
     batch["size"] = np.array(ASPECTS[aspect][::-1])
     return batch
 

@@ -20,7 +20,7 @@ def build_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
     hidden_size: int = 192,
-    vision_size: int = 160,
+    vision_size: int = 128,
     num_layers: int = 6,
     num_vision_layers: int = 5,
 ) -> LlavaNextForConditionalGeneration:

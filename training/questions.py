@@ -215,16 +215,22 @@ def _times(clip: Clip) -> Iterator[Question]:
                 )  # fmt: skip
 
 
-def seen_in(question: Question, clip: Clip, moments: Sequence[float]) -> Question:
+def seen_in(
+    question: Question, clip: Clip, moments: Sequence[float], times: Sequence[float]
+) -> Question:
     """Return a question whose time is that of the sampled frame which tells it.
 
     Args:
         question: Of any type; others than times are returned as they are.
         clip: What is shown.
         moments: Of the sampled frames.
+        times: The same in seconds, as the prompt tells them.
     """
     if question.type not in TIMED or question.scene is None:
         return question
-    shown = [moment for moment in moments if clip.scenes[question.scene].shows(moment)]
-    moment = shown[0 if question.type == "appear" else -1]
-    return replace(question, answer=f"{moment * clip.duration_seconds:.1f}")
+    shown = [
+        time
+        for moment, time in zip(moments, times, strict=True)
+        if clip.scenes[question.scene].shows(moment)
+    ]
+    return replace(question, answer=f"{shown[0 if question.type == 'appear' else -1]:.1f}")
