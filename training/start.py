@@ -24,7 +24,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
 
 @torch.no_grad()
 def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
-    """Set the patch embedding to the whitened, randomly turned leading components of patches."""
+    """Set the patch embedding to the whitened, randomly turned leading components of patches.
+
+    A position starts as the sum of a row's and a column's random vector, so that what is learnt of
+    one row is known in all.
+    """
     tower = model.model.vision_tower
     convolution = tower.embeddings.patch_embedding
     side, width = convolution.kernel_size[0], convolution.out_channels
@@ -39,8 +43,10 @@ def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
     weight = (leading @ turn).T.float()
     convolution.weight.copy_(weight.view_as(convolution.weight))
     positions = tower.embeddings.position_embedding.weight
-    positions.normal_(std=0.3)
-    positions[1:] -= weight @ mean
+    num_rows = math.isqrt(len(positions) - 1)
+    rows, columns = (torch.randn(2, num_rows, positions.shape[1]) * 0.3).unbind()
+    positions.normal_(std=0.02)
+    positions[1:] += (rows[:, None] + columns).flatten(0, 1) - weight @ mean
 
 
 @torch.no_grad()
