@@ -46,8 +46,8 @@ class VisionHeads(nn.Module):
             _entropy(color, labels["color"], quiet)
             + _entropy(shape, labels["shape"], loose)
             + 2.0 * _entropy(character, labels["character"][:, 1:])
-            + 0.5 * _entropy(x, labels["x"][:, 0])
-            + 0.5 * _entropy(y, labels["y"][:, 0])
+            + _entropy(x, labels["x"][:, 0])
+            + _entropy(y, labels["y"][:, 0])
             + 2.0 * _vote_loss(shape, labels)
         )
         right = {

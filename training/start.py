@@ -44,7 +44,7 @@ def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
     convolution.weight.copy_(weight.view_as(convolution.weight))
     positions = tower.embeddings.position_embedding.weight
     num_rows = math.isqrt(len(positions) - 1)
-    rows, columns = (torch.randn(2, num_rows, positions.shape[1]) * 0.3).unbind()
+    rows, columns = (torch.randn(2, num_rows, positions.shape[1]) * 0.5).unbind()
     positions.normal_(std=0.02)
     positions[1:] += (rows[:, None] + columns).flatten(0, 1) - weight @ mean
 
