@@ -1,7 +1,7 @@
 """Batches of clips with questions for the language stage; each a pure function of its number."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,52 +16,24 @@ from training.compose import (
     draw_duration,
     most_shapes,
 )
+from training.curriculum import Curriculum
 from training.degrade import degrade
 from training.draw import frame_moments, frames_of
 from training.labels import IGNORE
-from training.looks import reads_of, sought_in
+from training.looks import reads_of, seen_in, sought_in
 from training.prompts import prompts_of
-from training.questions import TYPES, Question, questions_of, seen_in
+from training.questions import TYPES, Question, questions_of
 from training.scene import Clip
 from training.sequence_labels import SEEN, sequence_labels, stamp_labels
 from workers.vision.tiles import cut_tiles
 
 Batch = dict[str, NDArray[np.generic]]
-Mixture = Mapping[int, float]
 LONG = 32
 """Frames from which on pictures are wide or tall, which have the fewest tokens."""
 LONG_ASPECTS = ("16:9", "9:16")
 _ASKED = 18
 """Tokens of a question with its answer, about."""
 _STAMP = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curriculum:
-    """What clips are like and how much they are asked, from each step on.
-
-    ``mixtures`` are the chances of every number of frames, ``dense_weights`` how much the questions
-    to tokens half way up count beside the answers.
-
-    ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
-    scenes or more. ``timed_share`` of all have timestamps in their prompts.
-    """
-
-    mixtures: Sequence[tuple[int, Mapping[int, float]]]
-    dense_weights: Sequence[tuple[int, float]] = ((0, 1.0),)
-    tokens_per_batch: int = 6000
-    plate_chance: float = 0.75
-    code_chance: float = 0.25
-    text_share: float = 0.0
-    timed_share: float = 0.5
-
-    def mixture(self, step: int) -> Mixture:
-        """Return the chances that hold at ``step``."""
-        return [mixture for start, mixture in self.mixtures if step >= start][-1]
-
-    def dense_weight(self, step: int) -> float:
-        """Return how much the questions to tokens half way up count at ``step``."""
-        return [weight for start, weight in self.dense_weights if step >= start][-1]
 
 
 def aspects_of(num_frames: int) -> tuple[str, ...]:

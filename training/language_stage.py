@@ -15,10 +15,11 @@ from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerF
 from training import attention
 from training.canvas import ASPECTS, GEOMETRY, NUM_TILES
 from training.compose import MOVING, most_shapes
+from training.curriculum import Curriculum
 from training.forward import Prefix, embed_prefix, run_language
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
-from training.language_data import Curriculum, clips_batch, language_batch
+from training.language_data import clips_batch, language_batch
 from training.questions import TYPES
 from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
 from training.sequence_labels import SEEN

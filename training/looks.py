@@ -1,6 +1,7 @@
 """Where in a clip the answer to a question is to be found: what training guides attention to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +45,24 @@ def sought_in(question: Question, labels: Int64Array) -> Int64Array:
     elif question.type in TIMED:
         sought[answer] = IGNORE if question.item is None else question.item
     return sought
+
+
+def seen_in(
+    question: Question, clip: Clip, moments: Sequence[float], times: Sequence[float]
+) -> Question:
+    """Return a question whose time is that of the sampled frame which tells it.
+
+    Args:
+        question: Of any type; others than times are returned as they are.
+        clip: What is shown.
+        moments: Of the sampled frames.
+        times: The same in seconds, as the prompt tells them.
+    """
+    if question.type not in TIMED or question.scene is None:
+        return question
+    shown = [
+        time
+        for moment, time in zip(moments, times, strict=True)
+        if clip.scenes[question.scene].shows(moment)
+    ]
+    return replace(question, answer=f"{shown[0 if question.type == 'appear' else -1]:.1f}")

@@ -1,8 +1,8 @@
 """Questions about a clip, with answers: each is asked only where its scenes leave one answer."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from training.canvas import ASPECTS
 from training.scene import DIRECTIONS, Clip, Scene, Shape
@@ -213,24 +213,3 @@ def _times(clip: Clip) -> Iterator[Question]:
                     start=scene.shots[shot][0], end=scene.shots[shot][1], scene=number, item=item,
                     tolerance=tolerance,
                 )  # fmt: skip
-
-
-def seen_in(
-    question: Question, clip: Clip, moments: Sequence[float], times: Sequence[float]
-) -> Question:
-    """Return a question whose time is that of the sampled frame which tells it.
-
-    Args:
-        question: Of any type; others than times are returned as they are.
-        clip: What is shown.
-        moments: Of the sampled frames.
-        times: The same in seconds, as the prompt tells them.
-    """
-    if question.type not in TIMED or question.scene is None:
-        return question
-    shown = [
-        time
-        for moment, time in zip(moments, times, strict=True)
-        if clip.scenes[question.scene].shows(moment)
-    ]
-    return replace(question, answer=f"{shown[0 if question.type == 'appear' else -1]:.1f}")

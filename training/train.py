@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
+from training.curriculum import Curriculum
 from training.heads import SequenceHeads, VisionHeads
-from training.language_data import Curriculum
 from training.language_stage import LanguageStage
 from training.model import build_model
 from training.plan import Plan, load_plan

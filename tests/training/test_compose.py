@@ -7,7 +7,8 @@ from training.canvas import ASPECTS, COARSE, GEOMETRY, geometry_of
 from training.compose import GROUNDS, MOVING, PLAIN, Recipe, compose_clip
 from training.draw import FIRST_ID, draw_frame, draw_map, frame_moments
 from training.glyphs import CHARACTERS, glyph
-from training.questions import COUNTS, Question, questions_of, seen_in
+from training.looks import seen_in
+from training.questions import COUNTS, Question, questions_of
 from training.scene import Clip, Scene
 
 KINDS = [(aspect, frames) for aspect in ASPECTS for frames in (1, 2, 5)]

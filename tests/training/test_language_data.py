@@ -5,11 +5,12 @@ import torch
 
 from training.canvas import ASPECTS, geometry_of
 from training.compose import MOVING
+from training.curriculum import Curriculum
 from training.draw import FIRST_ID, SECOND_ID
 from training.forward import Prefix
 from training.glyphs import CHARACTERS
 from training.labels import IGNORE
-from training.language_data import Curriculum, aspects_of, clips_batch, language_batch
+from training.language_data import aspects_of, clips_batch, language_batch
 from training.language_stage import _look_loss
 from training.looks import WRITTEN
 from training.questions import TIMED, TYPES
