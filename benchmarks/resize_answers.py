@@ -96,7 +96,7 @@ def compare_answers(
         lines = map(json.loads, questions.read_text(encoding="utf-8").splitlines())
         for clip, group in groupby(lines, key=lambda line: line["clip"]):
             of_clip = list(group)
-            pictures = sample_frames(Path(name, clip), of_clip[0]["num_frames"])
+            pictures, _ = sample_frames(Path(name, clip), of_clip[0]["num_frames"])
             frames = [np.asarray(picture) for picture in pictures]
             kept = [
                 [

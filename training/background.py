@@ -1,15 +1,28 @@
-"""Backgrounds: muted, so that nothing in them can be taken for one of the coloured shapes."""
+"""Backgrounds: muted, so that nothing in them can be taken for one of the coloured shapes.
+
+``MUTED`` are greys with a pattern. ``SCENERY`` looks like a picture of somewhere: regions with
+uneven borders, each with a colour and a grain, in uneven light. Any other kind is a file of
+pictures (see ``photographs``).
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Picture = NDArray[np.uint8]
+from training.photographs import Picture, cut_photograph
+
+MUTED = ("gradient", "noise", "stripes", "checks", "blobs", "lines")
+SCENERY = ("scenery",) * len(MUTED)
+"""As many times as there are others: half of all backgrounds."""
 
 
 def draw_background(kind: str, seed: int, width: int, height: int) -> Picture:
-    """Return a picture (height, width, 3) of muted greys, textured as ``kind`` says."""
+    """Return a picture (height, width, 3) of kind ``kind``."""
     generator = np.random.default_rng(seed)
+    if kind in SCENERY:
+        return _scenery(generator, width, height)
+    if kind not in MUTED:
+        return cut_photograph(kind, generator, width, height)
     level = float(generator.uniform(45, 135))
     tint = generator.uniform(-14, 14, 3)
     shade = _PATTERNS[kind](generator, width, height)
@@ -85,3 +98,39 @@ _PATTERNS = {
     "gradient": _gradient, "noise": _noise, "stripes": _stripes, "checks": _checks,
     "blobs": _blobs, "lines": _lines,
 }  # fmt: skip
+
+
+def _scenery(generator: np.random.Generator, width: int, height: int) -> Picture:
+    """Return two to four regions, the upper ones lighter more often than not, and a few things.
+
+    Drawn at half the size: nothing in it is sharp.
+    """
+    size = (width // 2, height // 2)
+    slope = np.linspace(-1, 1, size[1])[:, None] * generator.uniform(0.0, 1.5)
+    borders = np.sort(generator.uniform(-0.8, 0.8, int(generator.integers(1, 4))))
+    region = np.digitize(_fractal(generator, size, first=2, octaves=5) + slope, borders)
+    number = len(borders) + 1
+    levels = generator.uniform(30, 150, (number, 1))
+    if generator.random() < 0.7:
+        levels = -np.sort(-levels, axis=0)
+    colors = (levels + generator.uniform(-22, 22, (number, 3))).astype(np.float32)
+    grains = generator.uniform(3, 26, number).astype(np.float32)
+    shade = grains[region] * _fractal(generator, size, first=8, octaves=4)
+    shade += _blobs(generator, *size).astype(np.float32) * np.float32(generator.random())
+    light = 1 + np.float32(generator.uniform(0, 0.25)) * _fractal(generator, size, first=2)
+    picture = (colors[region] + shade[..., None]) * light[..., None]
+    small = Image.fromarray(np.clip(picture, 0, 180).astype(np.uint8))
+    return np.array(small.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _fractal(
+    generator: np.random.Generator, size: tuple[int, int], *, first: int, octaves: int = 2
+) -> NDArray[np.float32]:
+    """Return noise of which every octave, from ``first`` cells on, is weaker; mostly -1 to 1."""
+    total = np.zeros(size[::-1], dtype=np.float32)
+    for octave in range(octaves):
+        cells = first << octave
+        coarse = generator.standard_normal((cells, cells), dtype=np.float32)
+        fine = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        total += np.asarray(fine) * np.float32(0.7 * 0.6**octave)
+    return total

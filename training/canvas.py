@@ -4,13 +4,17 @@ One *unit* is one pixel of the high-resolution canvas (112 x 112: a 2x2 grid of 
 Clips are drawn in units times a whole scale, so every clip size below fits the grid exactly.
 """
 
+from dataclasses import replace
+
 from workers.vision.geometry import FrameGeometry, TileGeometry
 
 GEOMETRY = TileGeometry(
     tile_size=56,
-    patch_size=14,
+    patch_size=7,
     pinpoints=((56, 112), (112, 56), (112, 112), (168, 56), (56, 168)),
 )
+COARSE = replace(GEOMETRY, patch_size=14)
+"""That of the checkpoint which knows the plain ground: its plates lie inside one such patch."""
 NUM_TILES = 5
 """Tiles of every picture: the base and four of the canvas."""
 
@@ -24,13 +28,20 @@ ASPECTS = {
 """Width and height of a clip in units."""
 
 
-def geometry_of(aspect: str) -> FrameGeometry:
+def geometry_of(aspect: str, tiles: TileGeometry = GEOMETRY) -> FrameGeometry:
     """Return how pictures of a named aspect ratio are cut; the same at every scale."""
     width, height = ASPECTS[aspect]
-    return GEOMETRY.frame(height, width)
+    return tiles.frame(height, width)
 
 
-def first_patch(geometry: FrameGeometry) -> tuple[int, int]:
-    """Return the canvas' first (row, column) of patches whose tokens are on the picture."""
-    rows, columns = (length // GEOMETRY.patch_size for length in geometry.target)
-    return (rows - geometry.rows) // 2, (columns - geometry.columns) // 2
+def patches_of(aspect: str, tiles: TileGeometry = GEOMETRY) -> tuple[range, range]:
+    """Return the canvas' rows and columns of patches that have tokens and lie in the picture."""
+    geometry, size = geometry_of(aspect, tiles), tiles.patch_size
+    target, resized = geometry.target, geometry.resized
+    inside = []
+    for length, side, pad, number in zip(
+        target, resized, geometry.padding, (geometry.rows, geometry.columns), strict=True
+    ):
+        first = (length // size - number) // 2
+        inside.append(range(max(first, -(-pad // size)), min(first + number, (pad + side) // size)))
+    return inside[0], inside[1]

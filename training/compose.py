@@ -1,31 +1,33 @@
 """Draws clips at random: a pure function of the random generator it is given."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from training.canvas import ASPECTS, GEOMETRY, first_patch, geometry_of
+from training.background import MUTED, SCENERY
+from training.camera import Camera, compose_camera
+from training.canvas import ASPECTS
 from training.glyphs import DIGITS, LETTERS
-from training.scene import (
-    BACKGROUNDS,
-    COLORS,
-    PLATE_HEIGHT,
-    PLATE_WIDTH,
-    SHAPES,
-    Clip,
-    Plate,
-    Scene,
-    Shape,
-)
+from training.plates import HEIGHT, place_plate
+from training.scene import COLORS, SHAPES, Clip, Scene, Shape
+from training.shots import Shots, compose_shots
 
 Box = tuple[float, float, float, float]
+LONGEST_SECONDS = 600.0
 _GAP = 2.0
 _TRIES = 40
+_LOOKS = 5
+"""Moments of a path at which is seen where it leads; between them it hardly bends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How likely things are in a clip."""
+    """How likely things are in a clip.
+
+    ``camera_chance`` is that of a camera that moves, ``back_and_forth`` that of scenes that come
+    back. ``backgrounds`` are kinds of ``training.background`` or files, ``spacings`` the seconds
+    between two sampled frames. ``compact_plates`` are those which the present checkpoint reads.
+    """
 
     max_shapes: int = 4
     plate_chance: float = 0.75
@@ -33,40 +35,49 @@ class Recipe:
     mover_chance: float = 0.6
     min_scenes: int = 1
     max_scenes: int = 4
+    camera_chance: float = 0.0
+    back_and_forth: float = 0.0
+    backgrounds: tuple[str, ...] = MUTED
+    spacings: tuple[float, ...] = (0.5, 1.0)
+    compact_plates: bool = True
+
+
+PLAIN = Recipe()
+MOVING = Recipe(
+    camera_chance=0.5, back_and_forth=0.4, backgrounds=(*MUTED, *SCENERY),
+    spacings=(0.25, 0.5, 1.0, 2.0, 2.34375, 4.6875, 9.375), compact_plates=False,
+)  # fmt: skip
+GROUNDS = {"plain": PLAIN, "moving": MOVING}
+"""What can be drawn: ``plain`` is what the present checkpoint was trained on."""
+
+
+def most_shapes(num_frames: int) -> int:
+    """Return how many shapes a scene has at most: fewer where there are more scenes."""
+    return 4 if num_frames < 3 else 3
 
 
 def compose_clip(
     generator: np.random.Generator, aspect: str, num_frames: int, recipe: Recipe
 ) -> Clip:
     """Return a random clip of ``num_frames`` sampled frames."""
-    cuts = _cuts(generator, num_frames, recipe)
+    scenes = compose_shots(
+        generator, num_frames, num_scenes=(recipe.min_scenes, recipe.max_scenes),
+        back_and_forth=recipe.back_and_forth,
+    )  # fmt: skip
     colors = [str(color) for color in generator.permutation(list(COLORS))]
-    texts = _texts(generator, len(cuts) - 1, recipe)
-    scenes = []
-    for start, end, text in zip(cuts, cuts[1:], texts, strict=False):
-        still = end - start < 2
-        scenes.append(
-            _compose_scene(generator, aspect, colors, text, still, recipe, num_frames, start, end)
-        )
-    duration = float(num_frames) * float(generator.choice([0.5, 1.0]))
-    return Clip(
-        aspect=aspect,
-        num_frames=num_frames,
-        duration_seconds=max(duration, 1.0),
-        scenes=tuple(scenes),
+    texts = _texts(generator, len(scenes), recipe)
+    composed = tuple(
+        _compose_scene(generator, aspect, colors, text, shots, recipe, num_frames)
+        for shots, text in zip(scenes, texts, strict=True)
     )
+    duration = draw_duration(generator, num_frames, recipe)
+    return Clip(aspect=aspect, num_frames=num_frames, duration_seconds=duration, scenes=composed)
 
 
-def _cuts(generator: np.random.Generator, num_frames: int, recipe: Recipe) -> list[int]:
-    """Return the frame numbers at which scenes begin, and the end."""
-    if num_frames == 1:
-        return [0, 1]
-    most = min(recipe.max_scenes, num_frames)
-    num_scenes = int(generator.integers(min(recipe.min_scenes, most), most + 1))
-    if num_scenes == 3 and num_frames >= 3 and generator.random() < 0.6:
-        return [0, round(num_frames / 3), round(2 * num_frames / 3), num_frames]
-    inner = generator.choice(np.arange(1, num_frames), num_scenes - 1, replace=False)
-    return [0, *sorted(int(cut) for cut in inner), num_frames]
+def draw_duration(generator: np.random.Generator, num_frames: int, recipe: Recipe) -> float:
+    """Return how long a clip of so many sampled frames is: one second to ten minutes."""
+    duration = float(num_frames) * float(generator.choice(recipe.spacings))
+    return min(max(duration, 1.0), LONGEST_SECONDS)
 
 
 def _texts(generator: np.random.Generator, num_scenes: int, recipe: Recipe) -> list[str | None]:
@@ -85,54 +96,49 @@ def _compose_scene(
     aspect: str,
     colors: list[str],
     text: str | None,
-    still: bool,
+    shots: Shots,
     recipe: Recipe,
     num_frames: int,
-    start: int,
-    end: int,
 ) -> Scene:
     """Return one scene; ``colors`` is used up, so that colours stay telling within a clip."""
     taken: list[Box] = []
-    plate = _place_plate(generator, aspect, text) if text else None
+    plate = place_plate(generator, aspect, text, compact=recipe.compact_plates) if text else None
     if plate:
-        taken.append((plate.x, plate.y, plate.x + PLATE_WIDTH, plate.y + PLATE_HEIGHT))
+        taken.append((plate.x, plate.y, plate.x + plate.width, plate.y + HEIGHT))
+    still = sum(end - start for start, end in shots) < 2
+    camera = _camera(generator, aspect, recipe)
     shapes: list[Shape] = []
     wanted = int(generator.integers(1, recipe.max_shapes + 1))
     for _ in range(wanted):
         moving = not still and generator.random() < recipe.mover_chance and len(shapes) < 2
         color = colors.pop() if colors else str(generator.choice(list(COLORS)))
-        shape = _place_shape(generator, aspect, color, moving, taken)
+        shape = _place_shape(generator, aspect, color, moving, taken, camera)
         if shape:
             shapes.append(shape)
     return Scene(
-        start=start / num_frames,
-        end=end / num_frames,
-        background=str(generator.choice(BACKGROUNDS)),
+        shots=tuple((start / num_frames, end / num_frames) for start, end in shots),
+        background=str(generator.choice(recipe.backgrounds)),
         background_seed=int(generator.integers(2**31)),
         shapes=tuple(shapes),
         plate=plate,
+        camera=camera,
     )
 
 
-def _place_plate(generator: np.random.Generator, aspect: str, text: str) -> Plate:
-    """Return a plate that lies inside one patch of the high-resolution canvas.
-
-    Anywhere inside: keeping it off the patch borders makes it easier to read, and the model card
-    says so.
-    """
-    geometry, patch_size = geometry_of(aspect), GEOMETRY.patch_size
-    (first_row, first_column), (above, left) = first_patch(geometry), geometry.padding
-    column = int(generator.integers(first_column, first_column + geometry.columns))
-    row = int(generator.integers(first_row, first_row + geometry.rows))
-    x = column * patch_size - left
-    y = row * patch_size - above
-    x += int(generator.integers(0, patch_size - PLATE_WIDTH + 1))
-    y += int(generator.integers(0, patch_size - PLATE_HEIGHT + 1))
-    return Plate(text=text, x=x, y=y)
+def _camera(generator: np.random.Generator, aspect: str, recipe: Recipe) -> Camera | None:
+    if not recipe.camera_chance or generator.random() >= recipe.camera_chance:
+        return None
+    width, height = ASPECTS[aspect]
+    return compose_camera(generator, (width / 2, height / 2))
 
 
 def _place_shape(
-    generator: np.random.Generator, aspect: str, color: str, moving: bool, taken: list[Box]
+    generator: np.random.Generator,
+    aspect: str,
+    color: str,
+    moving: bool,
+    taken: list[Box],
+    camera: Camera | None,
 ) -> Shape | None:
     """Return a shape whose whole path meets nothing in ``taken``, or None where none fits."""
     width, height = ASPECTS[aspect]
@@ -142,11 +148,9 @@ def _place_shape(
         dx, dy = _travel(generator, width - size, height - size) if moving else (0.0, 0.0)
         x = float(generator.uniform(size / 2 + max(-dx, 0), width - size / 2 - max(dx, 0)))
         y = float(generator.uniform(size / 2 + max(-dy, 0), height - size / 2 - max(dy, 0)))
-        half = size / 2 + _GAP
-        box = (
-            min(x, x + dx) - half, min(y, y + dy) - half,
-            max(x, x + dx) + half, max(y, y + dy) + half,
-        )  # fmt: skip
+        box = _seen_box((x, y), (dx, dy), size, camera)
+        if camera and not _inside(box, width, height):
+            continue
         if any(_overlap(box, other) for other in taken):
             continue
         taken.append(box)
@@ -157,6 +161,28 @@ def _place_shape(
             angle=float(generator.uniform(-0.2, 0.2)), x=x, y=y, dx=dx, dy=dy,
         )  # fmt: skip
     return None
+
+
+def _seen_box(
+    begin: tuple[float, float], way: tuple[float, float], size: float, camera: Camera | None
+) -> Box:
+    """Return the box around everywhere in the picture that a shape is seen, with a gap."""
+    places, half = [begin, (begin[0] + way[0], begin[1] + way[1])], size / 2 + _GAP
+    if camera:
+        steady = replace(camera, shake=0.0)
+        places = [
+            steady.view(p, 0.0).project((begin[0] + p * way[0], begin[1] + p * way[1]))
+            for p in np.linspace(0, 1, _LOOKS).tolist()
+        ]
+        half = size / 2 * max(camera.zooms) + _GAP + camera.shake
+    across, down = zip(*places, strict=True)
+    return min(across) - half, min(down) - half, max(across) + half, max(down) + half
+
+
+def _inside(box: Box, width: int, height: int) -> bool:
+    """Return whether a box with its gap lies in the frame."""
+    left, top, right, bottom = box
+    return min(left, top) >= -_GAP and right <= width + _GAP and bottom <= height + _GAP
 
 
 def _travel(generator: np.random.Generator, room_x: float, room_y: float) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from training.background import Picture
+from training.photographs import Picture
 
 
 def jpeg_round_trip(picture: Picture, quality: int) -> Picture:

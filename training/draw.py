@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from training.background import Picture, draw_background
+from training.background import draw_background
+from training.camera import MARGIN, View
 from training.canvas import ASPECTS
-from training.glyphs import plate_pixels
+from training.photographs import Picture
+from training.plates import plate_pixels
 from training.scene import Clip, Plate, Scene, Shape
 
-PLATE_ID = 255
+FIRST_ID, SECOND_ID = 254, 255
+"""The two halves of a plate on a map."""
 _DARK = np.array([14, 14, 18], dtype=np.uint8)
 _BRIGHT = np.array([246, 246, 246], dtype=np.uint8)
 
@@ -31,11 +34,10 @@ def draw_frame(clip: Clip, moment: float, scale: int = 2) -> Picture:
     """
     width, height = ASPECTS[clip.aspect]
     _, scene = clip.scene_at(moment)
-    ground = _background(scene.background, scene.background_seed, width * scale, height * scale)
-    image = Image.fromarray(ground)
+    image = _ground(scene, moment, width, height, scale)
     draw = ImageDraw.Draw(image)
     for shape in scene.shapes:
-        draw_shape(draw, shape, scene.progress(moment), scale, shape.rgb)
+        draw_shape(draw, scene.look(shape, moment), scale, shape.rgb)
     picture = np.array(image)
     if scene.plate:
         _draw_plate(picture, scene.plate, scale)
@@ -43,19 +45,42 @@ def draw_frame(clip: Clip, moment: float, scale: int = 2) -> Picture:
 
 
 def draw_map(clip: Clip, moment: float) -> NDArray[np.uint8]:
-    """Return (height, width) in units: 0 background, 1 + i shape i of the scene, 255 the plate."""
+    """Return (height, width) in units of what is where.
+
+    0 background, 1 + i shape i of the scene, ``FIRST_ID`` and ``SECOND_ID`` the plate.
+    """
     width, height = ASPECTS[clip.aspect]
     _, scene = clip.scene_at(moment)
     image = Image.new("L", (width, height), 0)
     draw = ImageDraw.Draw(image)
     for index, shape in enumerate(scene.shapes):
-        draw_shape(draw, shape, scene.progress(moment), 1, index + 1)
+        draw_shape(draw, scene.look(shape, moment), 1, index + 1)
     places = np.array(image)
     if scene.plate:
-        pixels = plate_pixels(scene.plate.text)
+        pixels = plate_pixels(scene.plate)
         x, y = scene.plate.x, scene.plate.y
-        places[y : y + pixels.shape[0], x : x + pixels.shape[1]] = PLATE_ID
+        on_plate = places[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+        on_plate[:] = FIRST_ID
+        on_plate[:, pixels.shape[1] // 2 :] = SECOND_ID
     return places
+
+
+def _ground(scene: Scene, moment: float, width: int, height: int, scale: int) -> Image.Image:
+    """Return the background as the camera sees it."""
+    kind, seed = scene.background, scene.background_seed
+    if not scene.camera:
+        return Image.fromarray(_background(kind, seed, width * scale, height * scale))
+    view = scene.camera.view(scene.progress(moment), moment)
+    wide = _background(kind, seed, (width + 2 * MARGIN) * scale, (height + 2 * MARGIN) * scale)
+    return _cut(wide, view, (width * scale, height * scale), scale)
+
+
+def _cut(wide: Picture, view: View, size: tuple[int, int], scale: int) -> Image.Image:
+    """Return what a view sees of a background that goes ``MARGIN`` units beyond the frame."""
+    left, top, right, bottom = ((MARGIN + side) * scale for side in view.box)
+    return Image.fromarray(wide).resize(
+        size, Image.Resampling.BILINEAR, box=(left, top, right, bottom)
+    )
 
 
 @lru_cache(maxsize=16)
@@ -64,7 +89,7 @@ def _background(kind: str, seed: int, width: int, height: int) -> Picture:
 
 
 def _draw_plate(picture: Picture, plate: Plate, scale: int) -> None:
-    lit = np.kron(plate_pixels(plate.text), np.ones((scale, scale), dtype=bool))
+    lit = np.kron(plate_pixels(plate), np.ones((scale, scale), dtype=bool))
     y, x = plate.y * scale, plate.x * scale
     region = picture[y : y + lit.shape[0], x : x + lit.shape[1]]
     region[:] = np.where(lit[..., None], _BRIGHT, _DARK)
@@ -73,12 +98,11 @@ def _draw_plate(picture: Picture, plate: Plate, scale: int) -> None:
 def draw_shape(
     draw: ImageDraw.ImageDraw,
     shape: Shape,
-    progress: float,
     scale: int,
     fill: tuple[int, int, int] | int,
 ) -> None:
-    """Draw one shape where it is when ``progress`` of its scene has passed."""
-    x, y = (value * scale for value in shape.center(progress))
+    """Draw one shape where it is to begin with."""
+    x, y = (value * scale for value in (shape.x, shape.y))
     radius = shape.size * scale / 2
     if shape.kind == "circle":
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
@@ -121,8 +145,3 @@ _CORNERS = {
 def frames_of(clip: Clip, moments: list[float], scale: int = 2) -> list[Picture]:
     """Return the pictures shown at ``moments``."""
     return [draw_frame(clip, moment, scale) for moment in moments]
-
-
-def scenes_of(clip: Clip, moments: list[float]) -> list[Scene]:
-    """Return the scene shown at each of ``moments``."""
-    return [clip.scene_at(moment)[1] for moment in moments]

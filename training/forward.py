@@ -19,11 +19,11 @@ class Prefix:
     frame: torch.Tensor
     """(length): the frame a visual token belongs to, -1 for text."""
     token: torch.Tensor
-    """(length): tile * 16 + patch of a visual token, -1 for text and newline tokens."""
+    """(length): tile * 64 + patch of a visual token, -1 for text and newline tokens."""
 
 
 def token_order(geometry: FrameGeometry) -> torch.Tensor:
-    """Return tile * 16 + patch of every visual token of a picture in order, -1 for newlines."""
+    """Return tile * 64 + patch of every visual token of a picture in order, -1 for newlines."""
     num_base = geometry.tiles.num_base
     tokens = torch.arange(geometry.num_tiles * num_base).view(1, -1, num_base, 1)
     grid = assemble_grid(tokens[:, 1:], geometry)[0, :, :, 0]
@@ -35,8 +35,7 @@ def embed_prefix(
     model: LlavaNextForConditionalGeneration,
     tiles: torch.Tensor,
     geometry: FrameGeometry,
-    opening: list[int],
-    between: list[int],
+    segments: torch.Tensor,
 ) -> Prefix:
     """Return the embedded prefix of clips of equal length and size, the vision tower frozen.
 
@@ -44,8 +43,7 @@ def embed_prefix(
         model: The model.
         tiles: (clips, frames, 5, 56, 56, 3) uint8.
         geometry: Of all pictures.
-        opening: Ids before the first picture.
-        between: Ids after every picture.
+        segments: Ids before every picture (frames, length), the same for all clips, -1 behind.
     """
     num_clips, num_frames = tiles.shape[:2]
     features = vision_features(model, tiles.flatten(0, 2), frozen_tower=True)
@@ -54,19 +52,17 @@ def embed_prefix(
     newline = model.model.image_newline.expand(num_clips, num_frames, 1, -1)
     # Index -1 reads the newline, which is put last.
     pictures = torch.cat([features, newline], dim=2)[:, :, order]
-    embed = model.model.language_model.embed_tokens
-    start = embed(torch.tensor(opening)).expand(num_clips, -1, -1)
-    after = embed(torch.tensor(between)).expand(num_clips, num_frames, -1, -1)
-    body = torch.cat([pictures, after], dim=2).flatten(1, 2)
-    in_frame = torch.cat([order, torch.full((len(between),), -1)])
-    is_visual = torch.cat([torch.ones(len(order)), torch.zeros(len(between))]).bool()
-    frames = torch.arange(num_frames)[:, None].expand(-1, len(in_frame))
-    frames = torch.where(is_visual, frames, -1).flatten()
-    nothing = torch.full((len(opening),), -1)
+    is_text = torch.cat([segments >= 0, torch.zeros(num_frames, len(order)).bool()], dim=1)
+    is_there = is_text.clone()
+    is_there[:, segments.shape[1] :] = True
+    text = model.model.language_model.embed_tokens(segments.clamp(min=0))
+    body = torch.cat([text.expand(num_clips, -1, -1, -1), pictures], dim=2)[:, is_there]
+    frames = torch.arange(num_frames)[:, None].expand_as(is_text)
+    tokens = torch.cat([segments, order.expand(num_frames, -1)], dim=1)
     return Prefix(
-        embeds=torch.cat([start, body], dim=1),
-        frame=torch.cat([nothing, frames]),
-        token=torch.cat([nothing, in_frame.repeat(num_frames)]),
+        embeds=body,
+        frame=torch.where(is_text, -1, frames)[is_there],
+        token=torch.where(is_text, -1, tokens)[is_there],
     )
 
 

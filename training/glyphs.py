@@ -22,13 +22,3 @@ def glyph(character: str) -> NDArray[np.bool_]:
     """Return the pixels (5, 3) of a character that are lit."""
     rows = [int(row) for row in _ROWS[character]]
     return np.array([[row >> shift & 1 for shift in (2, 1, 0)] for row in rows], dtype=bool)
-
-
-def plate_pixels(text: str) -> NDArray[np.bool_]:
-    """Return the lit pixels of ``text`` with one dark pixel around and between the characters."""
-    width = len(text) * (GLYPH_WIDTH + 1) + 1
-    pixels = np.zeros((GLYPH_HEIGHT + 2, width), dtype=bool)
-    for index, character in enumerate(text):
-        left = 1 + index * (GLYPH_WIDTH + 1)
-        pixels[1 : 1 + GLYPH_HEIGHT, left : left + GLYPH_WIDTH] = glyph(character)
-    return pixels

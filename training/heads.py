@@ -4,11 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from training.glyphs import CHARACTERS, DIGITS
+from training.glyphs import CHARACTERS
 from training.labels import IGNORE, NO_SHAPE, NOTHING, NUM_BINS, NUM_KINDS
-from training.language_data import NUM_RANKS
 from training.questions import COUNTS
 from training.scene import DIRECTIONS
+from training.sequence_labels import NUM_RANKS, STAMP_LENGTH, STAMP_SIGNS
 
 Labels = dict[str, torch.Tensor]
 _QUIET = 0.15
@@ -22,8 +22,7 @@ class VisionHeads(nn.Module):
         super().__init__()
         self.color = nn.Linear(hidden_size, NUM_KINDS)
         self.shape = nn.Linear(hidden_size, NO_SHAPE + 1)
-        self.first_character = nn.Linear(hidden_size, len(CHARACTERS))
-        self.second_character = nn.Linear(hidden_size, len(DIGITS))
+        self.character = nn.Linear(hidden_size, len(CHARACTERS))
         self.x = nn.Linear(hidden_size, NUM_BINS)
         self.y = nn.Linear(hidden_size, NUM_BINS)
 
@@ -31,8 +30,8 @@ class VisionHeads(nn.Module):
         """Return the loss, and the share of tokens each head is right about, by resolution.
 
         Args:
-            features: Projected features (pictures, 5, 16, hidden); tile 0 is the base.
-            labels: Token labels (pictures, 5, 16).
+            features: Projected features (pictures, 5, 64, hidden); tile 0 is the base.
+            labels: Token labels (pictures, 5, 64).
         """
         base, high = features[:, 0], features[:, 1:]
         quiet = torch.ones(NUM_KINDS)
@@ -40,17 +39,15 @@ class VisionHeads(nn.Module):
         loose = torch.ones(NO_SHAPE + 1)
         loose[NO_SHAPE] = _QUIET
         color, shape = self.color(features), self.shape(features)
-        first = self.first_character(high)
-        second = self.second_character(high)
+        character = self.character(high)
         x, y = self.x(base), self.y(base)
         # Only base tokens can know where in the frame they are; only tiles can be read.
         loss = (
             _entropy(color, labels["color"], quiet)
             + _entropy(shape, labels["shape"], loose)
-            + 1.5 * _entropy(first, labels["first_character"][:, 1:])
-            + 1.5 * _entropy(second, labels["second_character"][:, 1:])
-            + 0.5 * _entropy(x, labels["x"][:, 0])
-            + 0.5 * _entropy(y, labels["y"][:, 0])
+            + 2.0 * _entropy(character, labels["character"][:, 1:])
+            + _entropy(x, labels["x"][:, 0])
+            + _entropy(y, labels["y"][:, 0])
             + 2.0 * _vote_loss(shape, labels)
         )
         right = {
@@ -58,8 +55,7 @@ class VisionHeads(nn.Module):
             "color_high": _right(color[:, 1:], labels["color"][:, 1:], NOTHING),
             "shape_base": _right(shape[:, 0], labels["shape"][:, 0], NO_SHAPE),
             "shape_high": _right(shape[:, 1:], labels["shape"][:, 1:], NO_SHAPE),
-            "first_high": _right(first, labels["first_character"][:, 1:], IGNORE),
-            "second_high": _right(second, labels["second_character"][:, 1:], IGNORE),
+            "character_high": _right(character, labels["character"][:, 1:], IGNORE),
             "x_base": _right(x, labels["x"][:, 0], IGNORE),
             "y_base": _right(y, labels["y"][:, 0], IGNORE),
         }
@@ -73,7 +69,8 @@ class SequenceHeads(nn.Module):
         super().__init__()
         self.motion = nn.Linear(hidden_size, len(DIRECTIONS) + 1)
         self.number_rank = nn.Linear(hidden_size, NUM_RANKS)
-        self.first_character = nn.Linear(hidden_size, len(CHARACTERS))
+        self.character = nn.Linear(hidden_size, len(CHARACTERS))
+        self.stamp = nn.Linear(hidden_size, STAMP_LENGTH * STAMP_SIGNS)
         self.num_shapes = nn.Linear(hidden_size, len(COUNTS))
         self.log_frame = nn.Linear(hidden_size, 1)
         self.is_base = nn.Linear(hidden_size, 2)
@@ -85,11 +82,12 @@ class SequenceHeads(nn.Module):
 
         Args:
             hidden: Hidden states (n, hidden) of labelled visual tokens.
-            labels: ``motion``, ``number_rank``, ``first_character``, ``num_shapes``, ``is_base``,
-                ``x``, ``y`` (n) class numbers, ``log_frame`` (n) floats.
+            labels: ``motion``, ``number_rank``, ``character``, ``num_shapes``, ``is_base``, ``x``,
+                ``y`` (n) and ``stamp`` (n, 5) class numbers, ``log_frame`` (n) floats.
         """
         motion, rank = self.motion(hidden), self.number_rank(hidden)
-        count, read = self.num_shapes(hidden), self.first_character(hidden)
+        count, read = self.num_shapes(hidden), self.character(hidden)
+        stamp = self.stamp(hidden).unflatten(-1, (STAMP_LENGTH, STAMP_SIGNS))
         frame = self.log_frame(hidden)[:, 0].float()
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
@@ -98,7 +96,8 @@ class SequenceHeads(nn.Module):
             _entropy(motion[on_base], labels["motion"][on_base])
             + _entropy(motion[~on_base], labels["motion"][~on_base])
             + 0.5 * _entropy(rank, labels["number_rank"])
-            + 0.5 * _entropy(read, labels["first_character"])
+            + 0.5 * _entropy(read, labels["character"])
+            + 0.5 * _entropy(stamp, labels["stamp"])
             + 0.5 * _entropy(count, labels["num_shapes"])
             + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
             + 0.5 * _entropy(base, labels["is_base"])
@@ -109,7 +108,8 @@ class SequenceHeads(nn.Module):
             "base_motion": _right(motion[on_base], labels["motion"][on_base], IGNORE),
             "tile_motion": _right(motion[~on_base], labels["motion"][~on_base], IGNORE),
             "token_rank": _right(rank, labels["number_rank"], IGNORE),
-            "token_read": _right(read, labels["first_character"], IGNORE),
+            "token_read": _right(read, labels["character"], IGNORE),
+            "token_stamp": _right(stamp, labels["stamp"], IGNORE),
             "token_count": _right(count, labels["num_shapes"], IGNORE),
             "token_base": _right(base, labels["is_base"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),

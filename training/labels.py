@@ -7,28 +7,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.canvas import ASPECTS, GEOMETRY, NUM_TILES, geometry_of
-from training.draw import PLATE_ID, draw_map
-from training.glyphs import CHARACTERS, DIGITS
+from training.draw import FIRST_ID, SECOND_ID, draw_map
+from training.glyphs import CHARACTERS
 from training.scene import COLORS, DIRECTIONS, SHAPES, Clip
 
 Int64Array = NDArray[np.int64]
 IGNORE = -100
 NOTHING = len(COLORS)
-PLATE = NOTHING + 1
-NUM_KINDS = PLATE + 1
+FIRST_HALF, SECOND_HALF = NOTHING + 1, NOTHING + 2
+NUM_KINDS = SECOND_HALF + 1
 NO_SHAPE = len(SHAPES)
 STILL = len(DIRECTIONS)
 NUM_BINS = 8
+_MOTIONS: dict[str | None, int] = {
+    **{name: index for index, name in enumerate((*DIRECTIONS, "still"))}, None: IGNORE
+}  # fmt: skip
 _COVERED = 0.15
 _TOUCHED = 0.04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TokenLabels:
-    """Labels of the 5 x 16 tokens of one picture, in the order of its tiles.
+    """Labels of the 5 x 64 tokens of one picture, in the order of its tiles.
 
-    ``item``: index of the shape in its scene, -1 nothing, ``PLATE_ID`` the plate, ``IGNORE`` not
-    clear.
+    ``item``: index of the shape in its scene, -1 nothing, ``FIRST_ID`` and ``SECOND_ID`` the halves
+    of the plate, ``IGNORE`` not clear. ``color``: that of the shape, or which of the others it is.
+    ``character``: the one that a tile shows there.
     ``x``, ``y``: where the shape's centre is in the frame, in eighths of it. ``motion``: the way it
     moves, ``STILL`` if it does not. All but ``item`` and ``color`` are ``IGNORE`` off the shapes.
     """
@@ -36,8 +40,7 @@ class TokenLabels:
     item: Int64Array
     color: Int64Array
     shape: Int64Array
-    first_character: Int64Array
-    second_character: Int64Array
+    character: Int64Array
     x: Int64Array
     y: Int64Array
     motion: Int64Array
@@ -50,28 +53,35 @@ def label_tokens(clip: Clip, moment: float) -> TokenLabels:
     width, height = ASPECTS[clip.aspect]
     nothing = item == -1
     fields = {name: np.full(item.shape, IGNORE) for name in (
-        "color", "shape", "first_character", "second_character", "x", "y", "motion")}  # fmt: skip
+        "color", "shape", "character", "x", "y", "motion")}  # fmt: skip
     fields["color"][nothing] = NOTHING
     fields["shape"][nothing] = NO_SHAPE
     for index, shape in enumerate(scene.shapes):
         here = item == index
-        x, y = shape.center(scene.progress(moment))
+        look = scene.look(shape, moment)
         fields["color"][here] = list(COLORS).index(shape.color)
         fields["shape"][here] = SHAPES.index(shape.kind)
-        fields["x"][here] = min(int(x / width * NUM_BINS), NUM_BINS - 1)
-        fields["y"][here] = min(int(y / height * NUM_BINS), NUM_BINS - 1)
-        direction = shape.direction
-        fields["motion"][here] = DIRECTIONS.index(direction) if direction else STILL
-    if scene.plate:
-        here = item == PLATE_ID
-        fields["color"][here] = PLATE
-        fields["first_character"][here] = CHARACTERS.index(scene.plate.text[0])
-        fields["second_character"][here] = DIGITS.index(scene.plate.text[1])
+        fields["x"][here] = _bin(look.x / width)
+        fields["y"][here] = _bin(look.y / height)
+        direction = scene.seen_direction(shape, (width, height))
+        fields["motion"][here] = _MOTIONS[direction]
+    halves = ((FIRST_ID, FIRST_HALF), (SECOND_ID, SECOND_HALF))
+    text = scene.plate.text if scene.plate else ""
+    for character, (half_id, half) in zip(text, halves, strict=False):
+        here = item == half_id
+        fields["color"][here] = half
+        fields["character"][here] = CHARACTERS.index(character)
+    fields["character"][0] = IGNORE
     return TokenLabels(item=item, **fields)
 
 
+def _bin(place: float) -> int:
+    """Return the eighth of the frame that a place (0 to 1) is in."""
+    return min(max(int(place * NUM_BINS), 0), NUM_BINS - 1)
+
+
 def _items(clip: Clip, moment: float) -> Int64Array:
-    """Return (5, 16): what covers enough of each patch."""
+    """Return (5, 64): what covers enough of each patch."""
     geometry = geometry_of(clip.aspect)
     size, patch, side = GEOMETRY.tile_size, GEOMETRY.patch_size, GEOMETRY.tokens_per_side
     places = draw_map(clip, moment)
@@ -92,10 +102,9 @@ def _winner(patches: NDArray[np.uint8]) -> Int64Array:
     best = np.zeros(patches.shape[:2])
     for value in np.unique(patches[patches > 0]):
         share = (patches == value).mean(-1)
-        # A plate is small in the base, but there it is not read either.
-        enough = share >= (_COVERED if value != PLATE_ID else 0.3)
+        enough = share >= _COVERED
         better = enough & (share > best)
-        item[better] = PLATE_ID if value == PLATE_ID else int(value) - 1
+        item[better] = int(value) if value >= FIRST_ID else int(value) - 1
         best = np.where(better, share, best)
         item[~enough & (share > _TOUCHED) & (item == -1)] = IGNORE
     return item

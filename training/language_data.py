@@ -1,56 +1,49 @@
 """Batches of clips with questions for the language stage; each a pure function of its number."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from training.canvas import ASPECTS, geometry_of
-from training.compose import Recipe, compose_clip
+from training.compose import (
+    LONGEST_SECONDS,
+    MOVING,
+    Recipe,
+    compose_clip,
+    draw_duration,
+    most_shapes,
+)
+from training.curriculum import Curriculum
 from training.degrade import degrade
-from training.draw import PLATE_ID, frame_moments, frames_of
-from training.labels import IGNORE, label_tokens
+from training.draw import frame_moments, frames_of
+from training.labels import IGNORE
+from training.looks import reads_of, seen_in, sought_in
 from training.prompts import prompts_of
 from training.questions import TYPES, Question, questions_of
 from training.scene import Clip
+from training.sequence_labels import SEEN, sequence_labels, stamp_labels
 from workers.vision.tiles import cut_tiles
 
 Batch = dict[str, NDArray[np.generic]]
-Mixture = Mapping[int, float]
-SEEN = ("motion", "number_rank", "first_character", "x", "y")
-NUM_RANKS = 4
-WRITTEN = ("number", "code", "first", "last")
-"""Types whose answer is written in the picture."""
+LONG = 32
+"""Frames from which on pictures are wide or tall, which have the fewest tokens."""
+LONG_ASPECTS = ("16:9", "9:16")
+_ASKED = 18
+"""Tokens of a question with its answer, about."""
+_STAMP = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curriculum:
-    """What clips are like and how much they are asked, from each step on.
+def aspects_of(num_frames: int) -> tuple[str, ...]:
+    """Return the aspect ratios that clips of so many frames come in."""
+    return LONG_ASPECTS if num_frames >= LONG else tuple(ASPECTS)
 
-    ``mixtures`` are the chances of every number of frames, ``dense_weights`` how much the questions
-    to tokens half way up count beside the answers.
 
-    ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
-    scenes or more.
-    """
-
-    mixtures: Sequence[tuple[int, Mapping[int, float]]]
-    dense_weights: Sequence[tuple[int, float]] = ((0, 1.0),)
-    tokens_per_batch: int = 6000
-    num_questions: int = 12
-    plate_chance: float = 0.75
-    code_chance: float = 0.25
-    text_share: float = 0.0
-
-    def mixture(self, step: int) -> Mixture:
-        """Return the chances that hold at ``step``."""
-        return [mixture for start, mixture in self.mixtures if step >= start][-1]
-
-    def dense_weight(self, step: int) -> float:
-        """Return how much the questions to tokens half way up count at ``step``."""
-        return [weight for start, weight in self.dense_weights if step >= start][-1]
+def most_questions(num_frames: int) -> int:
+    """Return how many questions a clip is asked at most: about as many as it has."""
+    return 12 if num_frames < 4 else 20
 
 
 def language_batch(
@@ -61,27 +54,23 @@ def language_batch(
     mixture = curriculum.mixture(step)
     chances = np.array(list(mixture.values()))
     num_frames = int(generator.choice(list(mixture), p=chances / chances.sum()))
-    aspect = str(generator.choice(list(ASPECTS)))
-    prefix = num_frames * (geometry_of(aspect).layout.num_tokens + 1)
-    asked = curriculum.num_questions * 16
-    num_clips = max(2, min(32, curriculum.tokens_per_batch // (prefix + asked)))
-    recipe = Recipe(
-        max_shapes=most_shapes(num_frames),
-        plate_chance=curriculum.plate_chance,
+    aspect = str(generator.choice(aspects_of(num_frames)))
+    prefix = num_frames * (geometry_of(aspect).num_tokens + 1 + _STAMP)
+    num_questions = most_questions(num_frames)
+    asked = num_questions * _ASKED
+    num_clips = max(1, min(32, curriculum.tokens_per_batch // (prefix + asked)))
+    recipe = replace(
+        MOVING, max_shapes=most_shapes(num_frames), plate_chance=curriculum.plate_chance,
         code_chance=curriculum.code_chance,
-    )
+    )  # fmt: skip
     if num_frames > 1 and generator.random() < curriculum.text_share:
-        recipe = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
+        recipe = replace(MOVING, max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
+    timed = bool(generator.random() < curriculum.timed_share)
     batch = clips_batch(
-        tokenizer, generator, num_clips, num_frames, aspect, curriculum.num_questions, recipe
-    )
+        tokenizer, generator, num_clips, num_frames, aspect, num_questions, recipe, timed=timed
+    )  # fmt: skip
     batch["dense_weight"] = np.array(curriculum.dense_weight(step), dtype=np.float32)
     return batch
-
-
-def most_shapes(num_frames: int) -> int:
-    """Return how many shapes a scene has at most: fewer where there are more scenes."""
-    return 4 if num_frames < 3 else 3
 
 
 def clips_batch(
@@ -92,52 +81,90 @@ def clips_batch(
     aspect: str,
     num_questions: int,
     recipe: Recipe,
+    *,
+    timed: bool = False,
 ) -> Batch:
-    """Return ``num_clips`` clips with their questions.
+    """Return ``num_clips`` clips with their questions, sampled at the same moments.
+
+    They are cut out of sources of up to ten minutes: times do not begin at 0.
 
     Returns:
-        ``tiles`` (clips, frames, 5, 56, 56, 3) uint8; ``ids`` and ``labels`` (clips, questions,
+        ``tiles`` (clips, frames, 5, 56, 56, 3) uint8; ``segments`` (frames, length), the ids before
+        every picture, with timestamps where ``timed``; ``ids`` and ``labels`` (clips, questions,
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
-        (clips, frames, 5, 16); ``num_shapes`` (clips, frames); ``reads`` (clips, questions,
-        frames), whether a question's answer is written there; ``size`` (height, width).
+        (clips, frames, 5, 64), ``stamp`` (frames, 5) and ``num_shapes`` (clips, frames); ``reads``
+        (clips, questions, frames), whether a question's answer is to be found there, and ``sought``
+        (clips, questions, length), the item where it is; ``size`` (height, width).
     """
-    batch: dict[str, list[NDArray[np.generic]]] = {
+    moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
+    duration = draw_duration(generator, num_frames, recipe)
+    start = float(generator.uniform(0.0, LONGEST_SECONDS - duration)) * (generator.random() < 0.5)
+    times = [start + moment * duration for moment in moments]
+    clips = [
+        replace(compose_clip(generator, aspect, num_frames, recipe), duration_seconds=duration)
+        for _ in range(num_clips)
+    ]
+    chosen = [
+        [
+            seen_in(question, clip, moments, times)
+            for question in choose(generator, questions_of(clip, timed=timed), num_questions)
+        ]
+        for clip in clips
+    ]
+    prompts = prompts_of(tokenizer)
+    batch = _pictures(generator, clips, moments)
+    batch |= _asked(tokenizer, clips, chosen, moments, num_questions)
+    batch["segments"] = prompts.segments(num_frames, times if timed else None)
+    batch["stamp"] = stamp_labels(times if timed else None, num_frames)
+    batch["size"] = np.array(ASPECTS[aspect][::-1])
+    return batch
+
+
+def _pictures(
+    generator: np.random.Generator, clips: Sequence[Clip], moments: Sequence[float]
+) -> Batch:
+    """Return the tiles of all clips, and what their tokens show."""
+    rows: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("tiles", "num_shapes", *SEEN)
     }
-    chosen, moments_of = [], []
-    for _ in range(num_clips):
-        clip = compose_clip(generator, aspect, num_frames, recipe)
-        moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
-        pictures = degrade(generator, frames_of(clip, moments))
-        geometry = geometry_of(aspect)
-        batch["tiles"].append(np.stack([cut_tiles(picture, geometry) for picture in pictures]))
+    for clip in clips:
+        geometry = geometry_of(clip.aspect)
+        pictures = degrade(generator, frames_of(clip, list(moments)))
+        rows["tiles"].append(np.stack([cut_tiles(picture, geometry) for picture in pictures]))
         shown = [len(clip.scene_at(moment)[1].shapes) for moment in moments]
-        batch["num_shapes"].append(np.array(shown))
+        rows["num_shapes"].append(np.array(shown))
         for name, labels in sequence_labels(clip, moments).items():
-            batch[name].append(labels)
-        moments_of.append(moments)
-        chosen.append(choose(generator, questions_of(clip), num_questions))
-    arrays: Batch = {name: np.stack(parts) for name, parts in batch.items()}
-    flat = [question for questions in chosen for question in questions]
-    asked = prompts_of(tokenizer).ask(flat)
-    shape = (num_clips, num_questions, asked.ids.shape[1])
-    arrays["ids"] = np.full(shape, tokenizer.pad_token_id)
-    arrays["labels"] = np.full(shape, IGNORE)
-    arrays["types"] = np.full(shape[:2], -1)
-    arrays["reads"] = np.zeros((*shape[:2], num_frames), dtype=bool)
-    row = 0
-    for clip_index, questions in enumerate(chosen):
-        for question_index, question in enumerate(questions):
-            arrays["ids"][clip_index, question_index] = asked.ids[row]
-            arrays["labels"][clip_index, question_index] = asked.labels[row]
-            arrays["types"][clip_index, question_index] = TYPES.index(question.type)
-            if question.type in WRITTEN:
-                times = np.array(moments_of[clip_index])
-                inside = (times >= question.start) & (times < question.end)
-                arrays["reads"][clip_index, question_index] = inside
-            row += 1
-    arrays["size"] = np.array(ASPECTS[aspect][::-1])
-    return arrays
+            rows[name].append(labels)
+    return {name: np.stack(parts) for name, parts in rows.items()}
+
+
+def _asked(
+    tokenizer: PreTrainedTokenizerFast,
+    clips: Sequence[Clip],
+    chosen: Sequence[Sequence[Question]],
+    moments: Sequence[float],
+    num_questions: int,
+) -> Batch:
+    """Return the questions of all clips as ids, and where their answers are to be found."""
+    asked = prompts_of(tokenizer).ask([question for each in chosen for question in each])
+    length = asked.ids.shape[1]
+    shape = (len(clips), num_questions)
+    batch: dict[str, NDArray[np.int64] | NDArray[np.bool_]] = {
+        "ids": np.full((*shape, length), tokenizer.pad_token_id),
+        "labels": np.full((*shape, length), IGNORE),
+        "sought": np.full((*shape, length), IGNORE),
+        "types": np.full(shape, -1),
+        "reads": np.zeros((*shape, len(moments)), dtype=bool),
+    }
+    places = [(clip, row) for clip, each in enumerate(chosen) for row in range(len(each))]
+    for number, (clip, row) in enumerate(places):
+        question, place = chosen[clip][row], (clip, row)
+        batch["ids"][place] = asked.ids[number]
+        batch["labels"][place] = asked.labels[number]
+        batch["types"][place] = TYPES.index(question.type)
+        batch["sought"][place] = sought_in(question, asked.labels[number])
+        batch["reads"][place] = reads_of(question, clips[clip], moments)
+    return dict(batch)
 
 
 def choose(generator: np.random.Generator, questions: list[Question], count: int) -> list[Question]:
@@ -147,29 +174,3 @@ def choose(generator: np.random.Generator, questions: list[Question], count: int
     turns = max(len(group) for group in by_type)
     in_turn = [group[turn] for turn in range(turns) for group in by_type if turn < len(group)]
     return in_turn[:count]
-
-
-def sequence_labels(clip: Clip, moments: list[float]) -> dict[str, NDArray[np.int64]]:
-    """Return what the frames so far tell about each token: class numbers (frames, 5, 16).
-
-    ``motion``: the way its shape moves, from the second frame of a scene on. ``number_rank``: where
-    a tile shows a number, how many other numbers came earlier. ``first_character``: of a tile's
-    plate. ``x``, ``y``: where in the frame its
-    shape is. ``IGNORE`` where the frames so far cannot tell.
-    """
-    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SEEN}
-    before = -1
-    for moment in moments:
-        labels = label_tokens(clip, moment)
-        index, scene = clip.scene_at(moment)
-        motion = labels.motion if index == before else np.full_like(labels.motion, IGNORE)
-        earlier = sum(bool(s.plate and s.plate.is_number) for s in clip.scenes[:index])
-        on_number = (labels.item == PLATE_ID) & (np.arange(5) > 0)[:, None]
-        on_number = on_number & bool(scene.plate and scene.plate.is_number)
-        rank = np.where(on_number, min(earlier, NUM_RANKS - 1), IGNORE)
-        read = labels.first_character.copy()
-        read[0] = IGNORE
-        for name, value in zip(SEEN, (motion, rank, read, labels.x, labels.y), strict=True):
-            rows[name].append(value)
-        before = index
-    return {name: np.stack(values) for name, values in rows.items()}

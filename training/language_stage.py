@@ -1,7 +1,7 @@
 """Second stage: the language model learns to answer, always from the full prompt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,15 @@ from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerF
 
 from training import attention
 from training.canvas import ASPECTS, GEOMETRY, NUM_TILES
-from training.compose import Recipe
+from training.compose import MOVING, most_shapes
+from training.curriculum import Curriculum
 from training.forward import Prefix, embed_prefix, run_language
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
-from training.language_data import SEEN, Curriculum, clips_batch, language_batch, most_shapes
-from training.prompts import prompts_of
+from training.language_data import clips_batch, language_batch
 from training.questions import TYPES
 from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
+from training.sequence_labels import SEEN
 
 _NUM_PLACES = NUM_TILES * GEOMETRY.num_base
 """Patches of all tiles of a picture."""
@@ -117,7 +118,7 @@ class LanguageStage:
                 generator = np.random.default_rng([_CHECK_SEED, num_frames, number])
                 arrays = clips_batch(
                     self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16,
-                    Recipe(max_shapes=most_shapes(num_frames)),
+                    replace(MOVING, max_shapes=most_shapes(num_frames)), timed=bool(number % 2),
                 )  # fmt: skip
                 batch = to_tensors(arrays)
                 _, logits, _, _ = self._forward(self.average.module, batch)
@@ -135,8 +136,7 @@ class LanguageStage:
     ) -> tuple[Prefix, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the prefix, the logits at every answer token, probed states and attention."""
         geometry = GEOMETRY.frame(*(int(side) for side in batch["size"]))
-        prompts = prompts_of(self.tokenizer)
-        prefix = embed_prefix(model, batch["tiles"], geometry, prompts.opening, prompts.between)
+        prefix = embed_prefix(model, batch["tiles"], geometry, batch["segments"])
         middle = len(model.model.language_model.layers) // 2
         hidden, probed, looks = run_language(model, prefix, batch["ids"], middle)
         return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed, looks
@@ -157,22 +157,20 @@ def _by_type(right: torch.Tensor, types: torch.Tensor) -> Labels:
 
 
 def _look_loss(prefix: Prefix, looks: torch.Tensor, batch: Tensors) -> torch.Tensor:
-    """Return how little half of the heads look at what is to be read, while an answer is read.
+    """Return how little half of the heads look at what is sought, while an answer is said.
 
-    The mean of -log(attention on the tokens that show the answer's plate), over the characters of
-    answers that are written in the picture.
+    The mean of -log(attention on the tokens that show the answer's item), over the characters of
+    answers that are looked up: written in the picture, or the time of what is in it.
     """
-    known = batch["labels"] != IGNORE
-    ends = known & ~known.roll(-1, 2)
-    shown = batch["first_character"].view(len(known), -1, _NUM_PLACES)
-    on_plate = (shown[:, prefix.frame, prefix.token] != IGNORE) & (prefix.token >= 0)
-    target = on_plate[:, None] & batch["reads"][:, :, prefix.frame]  # (clips, questions, prefix)
-    rows = known & ~ends & target.any(-1)[..., None]
+    shown = batch["item"].flatten(2)[:, prefix.frame, prefix.token]  # (clips, prefix)
+    is_sought = shown[:, None, None] == batch["sought"][..., None]
+    found = is_sought & (batch["reads"][:, :, prefix.frame] & (prefix.token >= 0))[:, :, None]
+    rows = (batch["sought"] != IGNORE) & found.any(-1)
     if not bool(rows.any()):
         return looks.sum() * 0.0
     half = looks[:, : looks.shape[1] // 2].permute(0, 2, 3, 1, 4)
-    mass = (half.float() * target[:, :, None, None]).sum(-1)  # (clips, questions, length, heads)
-    return -(mass[rows] + 1e-4).log().mean()
+    mass = (half[rows].float() * found[rows][:, None]).sum(-1)  # (answer tokens, heads)
+    return -(mass + 1e-4).log().mean()
 
 
 def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.Tensor, Labels]:
@@ -187,5 +185,7 @@ def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.
     # A frame's last patch has seen the whole frame: it is asked for the number of shapes.
     shapes = torch.where(token == token[-1], batch["num_shapes"][:, frame], IGNORE)
     flat["num_shapes"] = shapes.flatten()
+    stamp = batch["stamp"][frame]
+    flat["stamp"] = stamp.expand(num_clips, *stamp.shape).flatten(0, 1)
     flat["log_frame"] = torch.log1p(frame.float()).expand(num_clips, -1).flatten()
     return states.flatten(0, 1), flat

@@ -1,8 +1,13 @@
-"""python -m training.make_set --output clips --seed 7: draws H.264 clips with questions."""
+"""python -m training.make_set --output clips --seed 7: draws H.264 clips with questions.
+
+``--ground moving`` draws what the next checkpoint is trained on, ``--backgrounds DIR`` the same
+before pictures of your own.
+"""
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,16 +15,19 @@ import av
 import numpy as np
 
 from training.canvas import ASPECTS
-from training.compose import Recipe, compose_clip
+from training.compose import GROUNDS, compose_clip, most_shapes
 from training.draw import draw_frame, frame_moments
-from training.language_data import choose
-from training.questions import questions_of
+from training.language_data import aspects_of, choose
+from training.photographs import find_photographs
+from training.questions import Question, questions_of
 from training.scene import Clip
+from workers.errors import InputError
 
 PICTURES_PER_FRAME = 4
 """Pictures in the file per frame that is meant to be sampled."""
 SCALE = 4
 NUM_FRAMES = (1, 2, 4, 8, 16, 32)
+"""Lengths of clips if no others are asked for; on the moving ground up to 256 make sense."""
 
 
 def write_clip(clip: Clip, path: Path, *, scale: int = SCALE, crf: int = 20) -> None:
@@ -51,36 +59,56 @@ def draw_set(
     clips_per_kind: int,
     num_frames: Sequence[int] = NUM_FRAMES,
     num_questions: int = 10,
+    *,
+    ground: str = "plain",
+    photographs: Sequence[str] = (),
 ) -> Path:
-    """Write clips of every aspect ratio and length, and ``questions.jsonl``; return its path."""
+    """Write clips of every aspect ratio and length, and ``questions.jsonl``; return its path.
+
+    On the moving ground clips of 32 frames and more are wide or tall, as in training, and times
+    are asked for; their answers take prompts with timestamps.
+
+    Args:
+        output: Folder, made if need be.
+        seed: Of all clips and questions.
+        clips_per_kind: How many of every length and aspect ratio.
+        num_frames: Lengths.
+        num_questions: The most about one clip.
+        ground: One of ``GROUNDS``.
+        photographs: Files whose pictures are the backgrounds; those of the ground if there is none.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    lines = []
-    kinds = [(frames, aspect) for frames in num_frames for aspect in ASPECTS]
+    plain, recipe = ground == "plain", GROUNDS[ground]
+    if photographs:
+        recipe = replace(recipe, backgrounds=tuple(photographs))
+    kinds = [
+        (frames, aspect)
+        for frames in num_frames
+        for aspect in (ASPECTS if plain else aspects_of(frames))
+    ]
+    lines: list[dict[str, object]] = []
     for kind, (frames, aspect) in enumerate(kinds):
         for number in range(clips_per_kind):
             generator = np.random.default_rng([seed, 3, kind, number])
-            recipe = Recipe(max_shapes=4 if frames < 3 else 3)
-            clip = compose_clip(generator, aspect, frames, recipe)
+            chosen = replace(recipe, max_shapes=most_shapes(frames))
+            clip = compose_clip(generator, aspect, frames, chosen)
             name = f"f{frames:02d}-{aspect.replace(':', 'x')}-{number:03d}.mp4"
             write_clip(clip, output / name)
-            lines.extend(_lines(generator, clip, name, num_questions))
+            questions = choose(generator, questions_of(clip, timed=not plain), num_questions)
+            lines.extend(_line(clip, name, question) for question in questions)
     path = output / "questions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 
-def _lines(
-    generator: np.random.Generator, clip: Clip, name: str, num_questions: int
-) -> list[dict[str, object]]:
-    return [
-        {
-            "clip": name, "question": question.text, "answers": [question.answer],
-            "type": question.type, "num_frames": clip.num_frames, "aspect": clip.aspect,
-            "start_seconds": round(question.start * clip.duration_seconds, 3),
-            "end_seconds": round(question.end * clip.duration_seconds, 3),
-        }
-        for question in choose(generator, questions_of(clip), num_questions)
-    ]  # fmt: skip
+def _line(clip: Clip, name: str, question: Question) -> dict[str, object]:
+    line: dict[str, object] = {
+        "clip": name, "question": question.text, "answers": [question.answer],
+        "type": question.type, "num_frames": clip.num_frames, "aspect": clip.aspect,
+        "start_seconds": round(question.start * clip.duration_seconds, 3),
+        "end_seconds": round(question.end * clip.duration_seconds, 3),
+    }  # fmt: skip
+    return line | ({"tolerance": question.tolerance} if question.tolerance else {})
 
 
 def main() -> None:
@@ -89,8 +117,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--clips-per-kind", type=int, default=4)
+    parser.add_argument("--ground", choices=GROUNDS, default="plain")
+    parser.add_argument("--num-frames", type=int, nargs="+", default=list(NUM_FRAMES))
+    parser.add_argument(
+        "--backgrounds", type=Path, metavar="DIR", help="a folder of videos or pictures"
+    )
     options = parser.parse_args()
-    draw_set(options.output, options.seed, options.clips_per_kind)
+    try:
+        photographs = find_photographs(options.backgrounds) if options.backgrounds else ()
+    except InputError as error:
+        parser.error(str(error))
+    draw_set(
+        options.output, options.seed, options.clips_per_kind, options.num_frames,
+        ground=options.ground, photographs=photographs,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

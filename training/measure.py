@@ -1,13 +1,15 @@
 """python -m training.measure --model workers/embedded --clips clips: accuracy, plain transformers.
 
 Every clip is decoded from its file, sampled, and put through ``AutoProcessor`` and ``generate``,
-one question at a time. Two controls take something away: ``base`` leaves only the base tokens of
-every frame, ``single`` only the middle frame.
+one question at a time; with ``--timestamps`` the prompt tells when every frame is shown. Two
+controls take something away: ``base`` leaves only the base tokens of every frame, ``single`` only
+the middle frame.
 """
 
 import argparse
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,22 +19,27 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
+from streaming.evaluate.questions import is_right
 from training.questions import TYPES
+from workers.llm.prompt import timestamp_text
 
+_MOST_TOKENS = 8
 VIEWS = ("full", "base", "single")
 Tally = dict[tuple[str, int], list[int]]
 
 
 @lru_cache(maxsize=4)
-def sample_frames(path: Path, num_frames: int) -> list[Image.Image]:
-    """Return ``num_frames`` pictures from the middles of equal parts of a clip."""
+def sample_frames(path: Path, num_frames: int) -> tuple[list[Image.Image], list[float]]:
+    """Return pictures from the middles of ``num_frames`` equal parts of a clip, and their times."""
     with av.open(str(path)) as container:
         pictures = [
-            Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)
+            (Image.fromarray(frame.to_ndarray(format="rgb24")), frame.time)
+            for frame in container.decode(video=0)
         ]
-    return [
+    taken = [
         pictures[int((index + 0.5) * len(pictures) / num_frames)] for index in range(num_frames)
     ]
+    return [picture for picture, _ in taken], [time for _, time in taken]
 
 
 class Answerer:
@@ -43,19 +50,30 @@ class Answerer:
         self.processor = AutoProcessor.from_pretrained(folder)
 
     @torch.inference_mode()
-    def answer(self, frames: list[Image.Image], question: str, *, base_only: bool = False) -> str:
-        """Return the greedy answer to ``question`` about ``frames``."""
+    def answer(
+        self,
+        frames: list[Image.Image],
+        question: str,
+        *,
+        base_only: bool = False,
+        times: Sequence[float] = (),
+    ) -> str:
+        """Return the greedy answer to a question about frames, told their times if given."""
         content = [{"type": "image"}] * len(frames) + [{"type": "text", "text": question}]
         prompt = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
         )
+        image = self.processor.image_token
+        for time in times:
+            prompt = prompt.replace(image, f"{timestamp_text(time)}\0", 1)
+        prompt = prompt.replace("\0", image)
         inputs = self.processor(images=frames, text=prompt, return_tensors="pt")
         if base_only:
             embeds = self._base_embeds(inputs)
-            output = self.model.generate(inputs_embeds=embeds, max_new_tokens=5)[0]
+            output = self.model.generate(inputs_embeds=embeds, max_new_tokens=_MOST_TOKENS)[0]
         else:
             length = inputs["input_ids"].shape[1]
-            output = self.model.generate(**inputs, max_new_tokens=5)[0, length:]
+            output = self.model.generate(**inputs, max_new_tokens=_MOST_TOKENS)[0, length:]
         return str(self.processor.tokenizer.decode(output, skip_special_tokens=True)).strip()
 
     def _base_embeds(self, inputs: dict[str, Any]) -> torch.Tensor:
@@ -76,31 +94,42 @@ class Answerer:
         return embeds[kept][None]
 
 
-def measure(answerer: Answerer, questions: Path, view: str) -> Tally:
+def measure(answerer: Answerer, questions: Path, view: str, *, timestamps: bool = False) -> Tally:
     """Return right and asked, by question type and number of frames of the clip."""
     tally: Tally = defaultdict(lambda: [0, 0])
     for line in questions.read_text().splitlines():
         asked = json.loads(line)
         num_frames = asked["num_frames"] if view != "single" else 1
-        frames = sample_frames(questions.parent / asked["clip"], num_frames)
-        said = answerer.answer(frames, asked["question"], base_only=view == "base")
+        frames, times = sample_frames(questions.parent / asked["clip"], num_frames)
+        said = answerer.answer(
+            frames, asked["question"], base_only=view == "base", times=times if timestamps else ()
+        )
         count = tally[asked["type"], asked["num_frames"]]
-        count[0] += said in asked["answers"]
+        count[0] += is_right(said, asked["answers"], asked.get("tolerance"))
         count[1] += 1
     return tally
 
 
 def guesses(questions: Path) -> dict[str, float]:
-    """Return the share of each type that always saying its commonest answer gets right.
+    """Return the share of each type that always saying its best answer gets right.
 
     Of two named shapes one came first, so a guess at ``order`` is right half the time.
     """
-    said: dict[str, Counter[str]] = defaultdict(Counter)
+    asked: dict[str, list[Any]] = defaultdict(list)
     for line in questions.read_text().splitlines():
-        asked = json.loads(line)
-        said[asked["type"]][asked["answers"][0]] += 1
-    shares = {name: max(count.values()) / count.total() for name, count in said.items()}
+        asked[json.loads(line)["type"]].append(json.loads(line))
+    shares = {name: _best_guess(lines) for name, lines in asked.items()}
     return shares | ({"order": 0.5} if "order" in shares else {})
+
+
+def _best_guess(lines: list[Any]) -> float:
+    """Return the share of questions that one and the same answer gets right."""
+    said = {line["answers"][0] for line in lines}
+    right = [
+        sum(is_right(answer, line["answers"], line.get("tolerance")) for line in lines)
+        for answer in said
+    ]
+    return max(right) / len(lines)
 
 
 def table(tally: Tally, guess: dict[str, float]) -> str:
@@ -132,11 +161,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--clips", type=Path, required=True, help="folder with questions.jsonl")
     parser.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS))
+    parser.add_argument("--timestamps", action="store_true", help="as `streaming.ask` puts them")
     options = parser.parse_args()
     answerer = Answerer(options.model)
     questions = options.clips / "questions.jsonl"
     for view in options.views:
-        tally = measure(answerer, questions, view)
+        tally = measure(answerer, questions, view, timestamps=options.timestamps)
         print(f"\n{view}\n\n{table(tally, guesses(questions))}", flush=True)
 
 

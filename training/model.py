@@ -20,7 +20,7 @@ def build_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
     hidden_size: int = 192,
-    vision_size: int = 160,
+    vision_size: int = 128,
     num_layers: int = 6,
     num_vision_layers: int = 5,
 ) -> LlavaNextForConditionalGeneration:
@@ -72,7 +72,7 @@ def to_pixel_values(tiles: torch.Tensor) -> torch.Tensor:
 def vision_features(
     model: LlavaNextForConditionalGeneration, tiles: torch.Tensor, *, frozen_tower: bool = False
 ) -> torch.Tensor:
-    """Return projected features (n, 16, hidden) of uint8 tiles (n, 56, 56, 3).
+    """Return projected features (n, 64, hidden) of uint8 tiles (n, 56, 56, 3).
 
     The same numbers as ``get_image_features``; the last layer, whose output nobody reads, is
     not run.

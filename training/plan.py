@@ -12,8 +12,8 @@ DEFAULT_MIXTURES: tuple[tuple[int, dict[int, float]], ...] = (
     (500, {1: 0.3, 2: 0.35, 3: 0.35}),
     (900, {1: 0.2, 2: 0.25, 3: 0.2, 4: 0.25, 6: 0.1}),
     (1400, {1: 0.15, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1, 8: 0.1}),
-    (2000, {1: 0.15, 2: 0.2, 3: 0.18, 4: 0.2, 6: 0.12, 8: 0.1, 16: 0.05}),
-    (3000, {1: 0.12, 2: 0.18, 3: 0.15, 4: 0.18, 6: 0.12, 8: 0.12, 16: 0.1, 32: 0.03}),
+    (2000, {1: 0.15, 2: 0.2, 3: 0.16, 4: 0.2, 6: 0.12, 8: 0.12, 16: 0.05}),
+    (2600, {1: 0.1, 2: 0.15, 3: 0.14, 4: 0.18, 6: 0.12, 8: 0.12, 16: 0.11, 32: 0.06, 64: 0.02}),
 )
 DEFAULT_TYPE_WEIGHTS = {
     "count": 4.0, "code": 2.0, "motion": 2.0, "when": 3.0, "first": 2.0, "last": 2.0,
@@ -27,26 +27,27 @@ class Plan:
     Raising ``language_steps`` and ``language_decay`` together prolongs a run that was stopped
     before its learning rate began to decline. ``type_weights`` says how much an answer counts by
     type of question, 1 where nothing is said; ``plate_chance`` and ``code_chance`` are
-    ``Recipe``'s, ``text_share``, ``dense_weights`` and ``mixtures`` are ``Curriculum``'s.
-    ``look_weight`` is that of looking at the plate while reading from it.
+    ``Recipe``'s, ``text_share``, ``timed_share``, ``dense_weights`` and ``mixtures`` are
+    ``Curriculum``'s. ``look_weight`` is that of looking where an answer is to be found.
     """
 
     seed: int = 0
     hidden_size: int = 192
-    vision_size: int = 160
+    vision_size: int = 128
     num_layers: int = 6
     num_vision_layers: int = 5
-    vision_steps: int = 1900
-    vision_decay: int = 1000
+    vision_steps: int = 2600
+    vision_decay: int = 1400
     vision_peak: float = 1.5e-3
-    vision_batch: int = 64
-    language_steps: int = 4500
+    vision_batch: int = 32
+    language_steps: int = 4200
     language_decay: int = 2600
     language_peak: float = 1.1e-3
-    tokens_per_batch: int = 4500
+    tokens_per_batch: int = 6000
     plate_chance: float = 0.9
     code_chance: float = 0.3
     text_share: float = 0.3
+    timed_share: float = 0.5
     look_weight: float = 0.3
     dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 1.0))
     type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)

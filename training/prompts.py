@@ -1,6 +1,7 @@
 """The checkpoint's prompts as token ids, in the parts that training puts together."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from training.labels import IGNORE
 from training.questions import Question
 from training.words import CHAT_TEMPLATE, IMAGE_TOKEN, MAX_POSITIONS
-from workers.llm.prompt import ChatTemplate
+from workers.llm.prompt import ChatTemplate, timestamp_text
 from workers.llm.tokenizer import TokenizerFiles
 
 Int64Array = NDArray[np.int64]
@@ -29,12 +30,7 @@ class AskedTokens:
 
 
 class Prompts:
-    """Prompts about pictures, cut into what is shared by all questions and each question.
-
-    Attributes:
-        opening: ids before the first picture.
-        between: ids after each picture.
-    """
+    """Prompts about pictures, cut into what is shared by all questions and each question."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         files = TokenizerFiles(
@@ -52,16 +48,24 @@ class Prompts:
             image_token=IMAGE_TOKEN,
             context_length=MAX_POSITIONS,
         )
-        opening, between = self._template.build("?", ["", ""]).frame_segments
-        self.opening, self.between = list(opening), list(between)
+
+    def segments(self, num_frames: int, times: Sequence[float] | None) -> Int64Array:
+        """Return the ids before every picture, (frames, length), -1 behind them.
+
+        Args:
+            num_frames: How many pictures there are.
+            times: When they are shown, in seconds, for timestamps; None for none.
+        """
+        stamps = [timestamp_text(time) for time in times] if times else [""] * num_frames
+        rows = self._template.build("?", stamps).frame_segments
+        segments = np.full((num_frames, max(map(len, rows))), -1)
+        for segment, row in zip(segments, rows, strict=True):
+            segment[: len(row)] = row
+        return segments
 
     def question(self, text: str) -> list[int]:
-        """Return the ids between the last picture's and the answer's."""
-        ids = list(self._template.build(text, [""]).question)
-        start = len(self.between)
-        if ids[:start] != self.between:
-            raise ValueError(f"the question runs into what is before it: {text = } {ids = }")
-        return ids[start:]
+        """Return the ids between the last picture and the answer."""
+        return list(self._template.build(text, [""]).question)
 
     def ask(self, questions: list[Question]) -> AskedTokens:
         """Return the ids of questions with their answers."""

@@ -18,13 +18,17 @@ NORM = 3.5
 """Length of visual and word vectors when the language stage begins."""
 _FLOOR = 3e-2
 _NAMES: dict[str, tuple[str, ...]] = {
-    "color": tuple(COLORS), "shape": SHAPES, "first_character": tuple(CHARACTERS),
+    "color": tuple(COLORS), "shape": SHAPES, "character": tuple(CHARACTERS),
 }  # fmt: skip
 
 
 @torch.no_grad()
 def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
-    """Set the patch embedding to the whitened, randomly turned leading components of patches."""
+    """Set the patch embedding to the whitened, randomly turned leading components of patches.
+
+    A position starts as the sum of a row's and a column's random vector, so that what is learnt of
+    one row is known in all.
+    """
     tower = model.model.vision_tower
     convolution = tower.embeddings.patch_embedding
     side, width = convolution.kernel_size[0], convolution.out_channels
@@ -39,8 +43,10 @@ def whiten_patches(model: LlavaNextForConditionalGeneration, seed: int) -> None:
     weight = (leading @ turn).T.float()
     convolution.weight.copy_(weight.view_as(convolution.weight))
     positions = tower.embeddings.position_embedding.weight
-    positions.normal_(std=0.3)
-    positions[1:] -= weight @ mean
+    num_rows = math.isqrt(len(positions) - 1)
+    rows, columns = (torch.randn(2, num_rows, positions.shape[1]) * 0.5).unbind()
+    positions.normal_(std=0.02)
+    positions[1:] += (rows[:, None] + columns).flatten(0, 1) - weight @ mean
 
 
 @torch.no_grad()
@@ -77,7 +83,7 @@ def match_words(
     batch = to_tensors(vision_batch(seed, 2 * 10**6, 256))
     labels = {name: batch[name] for name in LABELS}
     tiles = batch["tiles"]
-    features = vision_features(model, tiles.flatten(0, 1)).view(256, 5, 16, -1)
+    features = vision_features(model, tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])
     shown, empty = labels["item"] >= 0, labels["item"] == -1
     center = (features[shown].mean(0) + features[empty].mean(0)) / 2
     factor = NORM / (features[shown] - center).norm(dim=-1).mean()
@@ -112,7 +118,4 @@ def match_words(
 
 def _known(name: str, labels: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the tokens that show something nameable of this kind."""
-    known = (labels[name] != IGNORE) & (labels[name] < len(_NAMES[name]))
-    if name == "first_character":
-        known[:, 0] = False
-    return known
+    return (labels[name] != IGNORE) & (labels[name] < len(_NAMES[name]))

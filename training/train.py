@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
+from training.curriculum import Curriculum
 from training.heads import SequenceHeads, VisionHeads
-from training.language_data import Curriculum
 from training.language_stage import LanguageStage
 from training.model import build_model
 from training.plan import Plan, load_plan
@@ -57,7 +57,7 @@ def language_stage(
     curriculum = Curriculum(
         mixtures=plan.mixtures, tokens_per_batch=plan.tokens_per_batch,
         plate_chance=plan.plate_chance, code_chance=plan.code_chance,
-        text_share=plan.text_share, dense_weights=plan.dense_weights,
+        text_share=plan.text_share, timed_share=plan.timed_share, dense_weights=plan.dense_weights,
     )  # fmt: skip
     return LanguageStage(
         model=model, tokenizer=tokenizer, heads=SequenceHeads(plan.hidden_size),

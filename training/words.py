@@ -1,6 +1,6 @@
 """The tokenizer, the chat template and the processor of the tiny checkpoint."""
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor, PreTrainedTokenizerFast
 
 from training.canvas import GEOMETRY
@@ -9,7 +9,7 @@ from training.questions import COUNTS, PARTS
 from training.scene import COLORS, DIRECTIONS, SHAPES
 from workers.vision.normalize import CLIP_MEAN, CLIP_STD
 
-MAX_POSITIONS = 4096
+MAX_POSITIONS = 65_536
 IMAGE_TOKEN = "<image>"
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -27,12 +27,15 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
 )
+_PIECES = r"s\] | ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""Words, numbers, signs and spaces, as in GPT-2, but for the end of a timestamp: one piece."""
 _SENTENCES = (
     "USER: what ASSISTANT: what", "what color is the", "what shape is the object?", "move?",
     "how many shapes are there?", "what number is shown?", "what code is shown?", "number?",
     "is the object on the left or right?", "is the object at the top or bottom?",
     "which way does the object move?", "which came first, the or the object?",
     "in which part of the clip is the object?", "what is the first number?", "last number?",
+    "when does the object appear?", "when is the object last seen?", "[.s] ",
 )  # fmt: skip
 
 
@@ -42,7 +45,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()

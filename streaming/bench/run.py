@@ -181,7 +181,9 @@ class Bench:
             if said is None:
                 return None
             pairs = zip(said, group, strict=True)
-            right += [is_right(answer, question.answers) for answer, question in pairs]
+            right += [
+                is_right(answer, question.answers, question.tolerance) for answer, question in pairs
+            ]
         return sum(right) / len(right)
 
     def _load(self, contestant: Contestant) -> None:

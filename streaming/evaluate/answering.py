@@ -108,7 +108,7 @@ def _answer_cell(
         (answer,) = (piece for piece in pieces if isinstance(piece, Answer))
         for stage in ("prefill", "generate"):
             seconds[stage] = seconds.get(stage, 0.0) + answer.seconds[stage]
-        right = is_right(answer.answer, question.answers)
+        right = is_right(answer.answer, question.answers, question.tolerance)
         said.append({"type": question.type, "question": question.text, "answer": answer.answer,
                      "right": right})  # fmt: skip
     return {

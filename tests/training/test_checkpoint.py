@@ -50,15 +50,15 @@ def test_the_processor_comes_back_with_template_and_tiles(folder: Path) -> None:
     picture = np.zeros((126, 224, 3), dtype=np.uint8)
     inputs = processor(images=[picture, picture], text=prompt, return_tensors="pt")
     assert inputs["pixel_values"].shape == (2, 5, 3, 56, 56)
-    assert inputs["input_ids"][0].tolist().count(processor.image_token_id) == 2 * 52
+    assert inputs["input_ids"][0].tolist().count(processor.image_token_id) == 2 * 234
 
 
 def test_answering_a_set_counts_every_question_once(folder: Path, tmp_path: Path) -> None:
-    questions = draw_set(tmp_path, 1, 1, num_frames=(1, 2), num_questions=2)
+    questions = draw_set(tmp_path, 1, 1, num_frames=(4,), num_questions=1, ground="moving")
     answerer = Answerer(folder)
     asked = len(questions.read_text().splitlines())
     for view in VIEWS:
-        tally = measure(answerer, questions, view)
+        tally = measure(answerer, questions, view, timestamps=view == "full")
         assert sum(count for _, count in tally.values()) == asked
         assert "| all |" in table(tally, guesses(questions))
 

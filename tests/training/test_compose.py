@@ -1,19 +1,23 @@
+from functools import cache
+
 import numpy as np
 import pytest
 
-from training.canvas import ASPECTS, GEOMETRY, first_patch, geometry_of
-from training.compose import Recipe, compose_clip
-from training.draw import PLATE_ID, draw_frame, draw_map, frame_moments
+from training.canvas import ASPECTS, COARSE, GEOMETRY, geometry_of
+from training.compose import GROUNDS, MOVING, PLAIN, Recipe, compose_clip
+from training.draw import FIRST_ID, draw_frame, draw_map, frame_moments
 from training.glyphs import CHARACTERS, glyph
+from training.looks import seen_in
 from training.questions import COUNTS, Question, questions_of
 from training.scene import Clip, Scene
 
 KINDS = [(aspect, frames) for aspect in ASPECTS for frames in (1, 2, 5)]
 
 
-def clips(aspect: str, num_frames: int, count: int = 12) -> list[Clip]:
+@cache
+def clips(aspect: str, num_frames: int, count: int = 12, recipe: Recipe = MOVING) -> list[Clip]:
     return [
-        compose_clip(np.random.default_rng([11, number]), aspect, num_frames, Recipe())
+        compose_clip(np.random.default_rng([11, number]), aspect, num_frames, recipe)
         for number in range(count)
     ]
 
@@ -23,7 +27,7 @@ def asked(type_: str) -> list[tuple[Clip, Question]]:
         (clip, question)
         for aspect, frames in KINDS
         for clip in clips(aspect, frames)
-        for question in questions_of(clip)
+        for question in questions_of(clip, timed=True)
         if question.type == type_
     ]
 
@@ -38,16 +42,14 @@ def center(clip: Clip, moment: float, color: str) -> tuple[float, float]:
 
 
 def moments_within(clip: Clip, question: Question) -> list[float]:
-    return [
-        moment
-        for moment in frame_moments(clip.num_frames, 0.5)
-        if question.start <= moment < question.end
-    ]
+    assert question.scene is not None
+    scene = clip.scenes[question.scene]
+    return [moment for moment in frame_moments(clip.num_frames, 0.5) if scene.shows(moment)]
 
 
 @pytest.mark.parametrize(("aspect", "num_frames"), KINDS)
 def test_the_same_seed_draws_the_same_clip(aspect: str, num_frames: int) -> None:
-    one, two = clips(aspect, num_frames, 1)[0], clips(aspect, num_frames, 1)[0]
+    one, two = (clips.__wrapped__(aspect, num_frames, 1)[0] for _ in range(2))
     assert one == two
     np.testing.assert_array_equal(draw_frame(one, 0.5), draw_frame(two, 0.5))
 
@@ -66,35 +68,64 @@ def test_every_scene_meets_a_sampled_frame(aspect: str, num_frames: int) -> None
 
 
 @pytest.mark.parametrize(("aspect", "num_frames"), KINDS)
-def test_shapes_stay_whole_and_apart(aspect: str, num_frames: int) -> None:
+def test_shapes_are_seen_whole_and_apart(aspect: str, num_frames: int) -> None:
     width, height = ASPECTS[aspect]
     for clip in clips(aspect, num_frames):
-        for scene in clip.scenes:
-            for progress in (0.0, 0.5, 1.0):
-                places = [(*shape.center(progress), shape.size / 2) for shape in scene.shapes]
-                assert all(r <= x <= width - r and r <= y <= height - r for x, y, r in places)
-                for index, (x, y, r) in enumerate(places):
-                    for x2, y2, r2 in places[index + 1 :]:
-                        assert max(abs(x - x2), abs(y - y2)) >= r + r2
+        for moment in frame_moments(4 * num_frames, 0.5):
+            _, scene = clip.scene_at(moment)
+            looks = [scene.look(shape, moment) for shape in scene.shapes]
+            places = [(look.x, look.y, look.size / 2) for look in looks]
+            # Between the places where a path was looked at a zoom bends it a little.
+            assert all(x - r >= -1 and x + r <= width + 1 for x, _, r in places)
+            assert all(y - r >= -1 and y + r <= height + 1 for _, y, r in places)
+            for index, (x, y, r) in enumerate(places):
+                for x2, y2, r2 in places[index + 1 :]:
+                    assert max(abs(x - x2), abs(y - y2)) >= r + r2 - 1
 
 
-def plates(aspect: str) -> list[Scene]:
-    return [scene for clip in clips(aspect, 5) for scene in clip.scenes if scene.plate]
+def plates(aspect: str, recipe: Recipe) -> list[Scene]:
+    return [scene for clip in clips(aspect, 5, 12, recipe) for scene in clip.scenes if scene.plate]
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
-def test_plates_lie_inside_one_patch_that_survives_unpadding(aspect: str) -> None:
-    geometry, patch_size = geometry_of(aspect), GEOMETRY.patch_size
-    (first_row, first_column), (above, left) = first_patch(geometry), geometry.padding
-    for scene in plates(aspect):
+def test_each_character_of_a_plate_lies_inside_one_patch_that_survives_unpadding(
+    aspect: str,
+) -> None:
+    geometry, (above, left) = geometry_of(aspect), geometry_of(aspect).padding
+    first = [(16 - number) // 2 for number in (geometry.rows, geometry.columns)]
+    for scene in plates(aspect, MOVING):
         plate = scene.plate
         assert plate is not None
-        column = (plate.x + left) // patch_size
-        row = (plate.y + above) // patch_size
-        assert (plate.x + left + 8) // patch_size == column
-        assert (plate.y + above + 6) // patch_size == row
-        assert first_column <= column < first_column + geometry.columns
-        assert first_row <= row < first_row + geometry.rows
+        rows = {(plate.y + above + plate.row + at) // GEOMETRY.patch_size for at in (0, 4)}
+        columns = [
+            {(plate.x + left + column + at) // GEOMETRY.patch_size for at in (0, 2)}
+            for column in plate.columns
+        ]
+        assert len(rows) == len(columns[0]) == len(columns[1]) == 1
+        assert columns[0] != columns[1]
+        assert first[0] <= min(rows) < first[0] + geometry.rows
+        assert all(first[1] <= min(c) < first[1] + geometry.columns for c in columns)
+        assert plate.x >= 0
+        assert plate.x + plate.width <= ASPECTS[aspect][0]
+        assert 0 <= plate.y <= ASPECTS[aspect][1] - 7
+
+
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_plates_of_the_plain_ground_lie_inside_one_coarse_patch(aspect: str) -> None:
+    above, left = geometry_of(aspect, COARSE).padding
+    for scene in plates(aspect, PLAIN):
+        plate = scene.plate
+        assert plate is not None
+        assert (plate.x + left) // 14 == (plate.x + left + 8) // 14
+        assert (plate.y + above) // 14 == (plate.y + above + 6) // 14
+
+
+def test_the_plain_ground_draws_what_the_checkpoint_was_measured_on() -> None:
+    clip = compose_clip(np.random.default_rng([2026, 3, 0, 0]), "16:9", 8, Recipe(max_shapes=3))
+    assert draw_frame(clip, 0.4).sum() == 10_947_972
+    answers = [question.answer for question in questions_of(clip)]
+    assert answers[:5] == ["cyan", "green", "square", "square", "square"]
+    assert answers[5:9] == ["star", "cross", "93", "L6"]
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
@@ -109,16 +140,18 @@ def test_numbers_can_be_read_off_the_picture() -> None:
     found = asked("number")
     assert found
     for clip, question in found:
-        moment = (question.start + question.end) / 2
-        places = draw_map(clip, moment) == PLATE_ID
-        rows, columns = np.nonzero(places)
-        top, left = int(rows.min()), int(columns.min())
-        lit = draw_frame(clip, moment, 1)[top : top + 7, left : left + 9, 0] > 128
+        moment = moments_within(clip, question)[0]
+        assert question.scene is not None
+        plate = clip.scenes[question.scene].plate
+        assert plate is not None
+        rows, columns = np.nonzero(draw_map(clip, moment) >= FIRST_ID)
+        assert (columns.min(), rows.min()) == (plate.x, plate.y)
+        lit = draw_frame(clip, moment, 1)[plate.y + plate.row :, plate.x :, 0][:5] > 128
         read = "".join(
             character
-            for start in (1, 5)
+            for start in plate.columns
             for character in CHARACTERS
-            if np.array_equal(lit[1:6, start : start + 3], glyph(character))
+            if np.array_equal(lit[:, start : start + 3], glyph(character))
         )
         assert read == question.answer
 
@@ -127,7 +160,7 @@ def test_counts_are_of_what_is_drawn() -> None:
     found = asked("count")
     assert found
     for clip, question in found:
-        drawn = set(np.unique(draw_map(clip, 0.5)).tolist()) - {0, PLATE_ID}
+        drawn = set(np.unique(draw_map(clip, 0.5)).tolist()) - {0, 254, 255}
         assert question.answer == COUNTS[len(drawn)]
 
 
@@ -157,14 +190,22 @@ def test_motion_is_seen_between_the_first_and_the_last_frame() -> None:
         assert max(abs(dx), abs(dy)) > 0.12
 
 
-def test_order_is_the_order_of_the_scenes() -> None:
+def colors_in(question: Question) -> list[str]:
+    return [word for word in question.text.split() if word in COLOR_WORDS]
+
+
+def shown_at(clip: Clip, moment: float) -> set[str]:
+    return {shape.color for shape in clip.scene_at(moment)[1].shapes}
+
+
+def test_order_is_that_in_which_frames_first_show_them() -> None:
     found = asked("order")
     assert found
     for clip, question in found:
-        shown = [shape.color for scene in clip.scenes for shape in scene.shapes]
-        first, second = [word for word in question.text.split() if word in COLOR_WORDS]
-        earlier = first if shown.index(first) < shown.index(second) else second
-        assert question.answer == earlier
+        first, second = colors_in(question)
+        shown = [shown_at(clip, moment) for moment in frame_moments(clip.num_frames, 0.5)]
+        seen = [next(i for i, s in enumerate(shown) if color in s) for color in (first, second)]
+        assert question.answer == (first if seen[0] < seen[1] else second)
         assert first < second
 
 
@@ -176,11 +217,46 @@ def test_parts_contain_the_middle_of_what_they_name() -> None:
         assert question.answer == ("beginning", "middle", "end")[int(middle * 3)]
 
 
-def test_first_and_last_numbers_are_the_ends_of_the_list() -> None:
-    for clip, question in [*asked("first"), *asked("last")]:
-        numbers = [s.plate.text for s in clip.scenes if s.plate and s.plate.is_number]
+def test_first_and_last_numbers_are_what_the_first_and_last_plates_say() -> None:
+    found = [*asked("first"), *asked("last")]
+    assert found
+    for clip, question in found:
+        scenes = [clip.scene_at(moment)[1] for moment in frame_moments(clip.num_frames, 0.5)]
+        numbers = [s.plate.text for s in scenes if s.plate and s.plate.is_number]
         assert question.answer == numbers[{"first": 0, "last": -1}[question.type]]
-        assert len(numbers) > 1
+        assert len(set(numbers)) > 1
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.5, 0.99])
+def test_times_are_those_of_the_first_and_last_frames_that_show_it(phase: float) -> None:
+    found = [*asked("appear"), *asked("leave")]
+    assert {question.type for _, question in found} == {"appear", "leave"}
+    for clip, question in found:
+        (color,) = colors_in(question)
+        moments = frame_moments(clip.num_frames, phase)
+        shown = [moment for moment in moments if color in shown_at(clip, moment)]
+        seconds = shown[{"appear": 0, "leave": -1}[question.type]] * clip.duration_seconds
+        later = [moment * clip.duration_seconds + 90 for moment in moments]
+        assert seen_in(question, clip, moments, later).answer == f"{seconds + 90:.1f}"
+        assert abs(float(question.answer) - seconds) <= question.tolerance
+        assert question.tolerance < 0.5 * clip.duration_seconds
+
+
+def test_scenes_come_back_and_the_moving_go_on_where_they_were() -> None:
+    returning = [
+        (clip, scene)
+        for clip in clips("4:3", 12, 40, GROUNDS["moving"])
+        for scene in clip.scenes
+        if len(scene.shots) > 1
+    ]
+    assert len(returning) > 10
+    for clip, scene in returning:
+        for (_, end), (start, _) in zip(scene.shots, scene.shots[1:], strict=False):
+            assert scene.progress(start) == pytest.approx(scene.progress(end))
+            assert clip.scene_at((start + end) / 2)[1] is not scene
+        assert scene.progress(scene.end) == pytest.approx(1.0)
+    assert all(len(set(map(id, clip.shown()[i : i + 2]))) == 2 for clip, _ in returning
+               for i in range(len(clip.shown()) - 1))  # fmt: skip
 
 
 COLOR_WORDS = {"red", "green", "blue", "yellow", "orange", "purple", "white", "cyan"}

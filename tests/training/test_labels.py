@@ -2,16 +2,26 @@ import numpy as np
 import pytest
 
 from training.canvas import ASPECTS, geometry_of
-from training.compose import Recipe, compose_clip
-from training.draw import PLATE_ID, draw_frame, frame_moments
-from training.labels import IGNORE, NO_SHAPE, NOTHING, NUM_BINS, PLATE, STILL, label_tokens
-from training.language_data import sequence_labels
+from training.compose import MOVING, compose_clip
+from training.draw import FIRST_ID, SECOND_ID, draw_frame, frame_moments
+from training.glyphs import CHARACTERS
+from training.labels import (
+    FIRST_HALF,
+    IGNORE,
+    NO_SHAPE,
+    NOTHING,
+    NUM_BINS,
+    SECOND_HALF,
+    STILL,
+    label_tokens,
+)
 from training.scene import COLORS, DIRECTIONS, Clip
+from training.sequence_labels import sequence_labels, stamp_labels
 from workers.vision.tiles import cut_tiles
 
 
 def clip(aspect: str, num_frames: int, seed: int = 0) -> Clip:
-    return compose_clip(np.random.default_rng(seed), aspect, num_frames, Recipe())
+    return compose_clip(np.random.default_rng(seed), aspect, num_frames, MOVING)
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
@@ -21,7 +31,11 @@ def test_every_shape_and_plate_has_tokens(aspect: str) -> None:
         scene, labels = drawn.scenes[0], label_tokens(drawn, 0.5)
         # In the base a ring may cover too little of each of four patches.
         assert set(range(len(scene.shapes))) <= set(labels.item[1:].ravel().tolist())
-        assert (PLATE_ID in labels.item[1:]) == (scene.plate is not None)
+        for half, place in ((FIRST_ID, 0), (SECOND_ID, 1)):
+            read = labels.character[labels.item == half]
+            written = {CHARACTERS.index(scene.plate.text[place])} if scene.plate else set()
+            assert set(read[read != IGNORE].tolist()) == written
+        assert (labels.character[0] == IGNORE).all()
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
@@ -30,7 +44,7 @@ def test_labelled_colors_are_in_the_pixels(aspect: str) -> None:
         drawn = clip(aspect, 1, seed)
         labels = label_tokens(drawn, 0.5)
         tiles = cut_tiles(draw_frame(drawn, 0.5), geometry_of(aspect)).astype(float)
-        patches = tiles.reshape(5, 4, 14, 4, 14, 3).swapaxes(2, 3).reshape(5, 16, 196, 3)
+        patches = tiles.reshape(5, 8, 7, 8, 7, 3).swapaxes(2, 3).reshape(5, 64, 49, 3)
         for index, shape in enumerate(drawn.scenes[0].shapes):
             here = labels.item == index
             assert set(labels.color[here].tolist()) == {list(COLORS).index(shape.color)}
@@ -41,7 +55,7 @@ def test_labelled_colors_are_in_the_pixels(aspect: str) -> None:
 def test_what_is_not_a_shape_has_no_place_and_no_motion() -> None:
     drawn = clip("4:3", 1)
     labels = label_tokens(drawn, 0.5)
-    off = (labels.color == NOTHING) | (labels.color == PLATE)
+    off = np.isin(labels.color, [NOTHING, FIRST_HALF, SECOND_HALF])
     for values in (labels.x, labels.y, labels.motion):
         assert (values[off] == IGNORE).all()
     assert set(labels.shape[labels.item == -1].tolist()) == {NO_SHAPE}
@@ -74,6 +88,14 @@ def test_numbers_are_ranked_in_the_order_they_come() -> None:
             values = set(row[row != IGNORE].tolist())
             shown = [plate.text] if plate and plate.is_number else []
             numbers += [text for text in shown if text not in numbers]
-            assert values == {len(numbers) - 1 for _ in shown}
+            assert values == {numbers.index(text) for text in shown}
             seen |= values
     assert {0, 1, 2} <= seen
+
+
+def test_stamps_are_the_characters_of_the_times() -> None:
+    signs = "0123456789."
+    for time, row in zip((7.5, 12.25, 599.0), stamp_labels((7.5, 12.25, 599.0), 3), strict=True):
+        text = "".join(signs[sign : sign + 1] for sign in row.tolist())
+        assert text == f"{time:.1f}"
+    assert (stamp_labels(None, 2) == IGNORE).all()

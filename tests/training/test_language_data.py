@@ -1,20 +1,31 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from training.compose import Recipe
+from training.canvas import ASPECTS, geometry_of
+from training.compose import MOVING
+from training.curriculum import Curriculum
+from training.draw import FIRST_ID, SECOND_ID
 from training.forward import Prefix
+from training.glyphs import CHARACTERS
 from training.labels import IGNORE
-from training.language_data import WRITTEN, Curriculum, clips_batch, language_batch
+from training.language_data import aspects_of, clips_batch, language_batch
 from training.language_stage import _look_loss
-from training.questions import TYPES
+from training.looks import WRITTEN
+from training.questions import TIMED, TYPES
+from training.sequence_labels import STAMP_SIGNS
 from training.words import build_processor
 
-TEXT = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.0, min_scenes=2)
+TEXT = replace(
+    MOVING, max_shapes=2, plate_chance=1.0, code_chance=0.0, min_scenes=2, back_and_forth=0.0
+)
+TOKENIZER = build_processor().tokenizer
 
 
-def batch_of_text(seed: int) -> dict[str, np.ndarray]:
-    tokenizer = build_processor().tokenizer
-    return clips_batch(tokenizer, np.random.default_rng(seed), 6, 5, "square", 12, TEXT)
+def batch_of_text(seed: int, *, timed: bool = False) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return clips_batch(TOKENIZER, generator, 6, 5, "square", 12, TEXT, timed=timed)
 
 
 def test_the_first_number_is_read_before_the_last() -> None:
@@ -24,42 +35,76 @@ def test_the_first_number_is_read_before_the_last() -> None:
     for clip in range(6):
         (first,), (last,) = (reads[clip, types[clip] == TYPES.index(t)] for t in ("first", "last"))
         assert frames[first].max() < frames[last].min()
-        plates = (batch["first_character"][clip] != IGNORE).any((1, 2))
+        plates = (batch["character"][clip] != IGNORE).any((1, 2))
         assert plates[first].all()
         assert plates[last].all()
     unwritten = ~np.isin(types, [TYPES.index(name) for name in WRITTEN])
     assert not reads[unwritten].any()
 
 
-def test_looking_at_the_plate_costs_nothing_and_elsewhere_much() -> None:
+def test_answers_that_are_looked_up_are_where_they_are_sought() -> None:
+    batch = batch_of_text(2, timed=True)
+    asked = np.argwhere(np.isin(batch["types"], [TYPES.index(t) for t in (*WRITTEN, *TIMED)]))
+    assert {TYPES[batch["types"][tuple(place)]] for place in asked} >= {"appear", "leave", "first"}
+    for clip, row in asked.tolist():
+        at = np.flatnonzero(batch["labels"][clip, row] != IGNORE)
+        said = TOKENIZER.decode(batch["labels"][clip, row, at[:-1]])
+        for place, character in zip(at[1:-1], said.strip(), strict=True):
+            found = batch["item"][clip] == batch["sought"][clip, row, place]
+            found &= batch["reads"][clip, row][:, None, None]
+            assert found.any()
+            if TYPES[batch["types"][clip, row]] in WRITTEN:
+                read = batch["character"][clip][found]
+                assert set(read.tolist()) == {CHARACTERS.index(character)}
+            else:
+                (frame,) = np.flatnonzero(batch["reads"][clip, row])
+                stamp = "".join("0123456789."[sign : sign + 1] for sign in batch["stamp"][frame])
+                assert stamp == said.strip()
+        assert batch["sought"][clip, row, at[-1]] == IGNORE
+
+
+def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
     batch = {name: torch.from_numpy(value) for name, value in batch_of_text(1).items()}
     num_frames = batch["reads"].shape[-1]
     prefix = Prefix(
         embeds=torch.empty(0),
-        frame=torch.cat([torch.tensor([-1]), torch.arange(num_frames).repeat_interleave(80)]),
-        token=torch.cat([torch.tensor([-1]), torch.arange(80).repeat(num_frames)]),
+        frame=torch.cat([torch.tensor([-1]), torch.arange(num_frames).repeat_interleave(320)]),
+        token=torch.cat([torch.tensor([-1]), torch.arange(320).repeat(num_frames)]),
     )
-    shown = (batch["first_character"].view(6, -1) != IGNORE).float()
-    read = (
-        batch["reads"].repeat_interleave(80, dim=2) * shown[:, None]
-    )  # (clips, questions, tokens)
-    on_plate = torch.cat([torch.zeros(6, 12, 1), read], dim=2)
-    on_plate = on_plate / on_plate.sum(-1, keepdim=True).clamp(min=1)
-    length = batch["labels"].shape[2]
+    sought = batch["sought"][..., None] == batch["item"].flatten(1)[:, None, None]
+    sought &= batch["reads"].repeat_interleave(320, dim=2)[:, :, None]
+    right = torch.cat([torch.zeros(*sought.shape[:-1], 1), sought.float()], dim=-1)
+    right = right / right.sum(-1, keepdim=True).clamp(min=1)
 
     def loss(weights: torch.Tensor) -> float:
-        looks = weights[:, None, :, None].expand(-1, 4, -1, length, -1)
-        return float(_look_loss(prefix, looks, batch))
+        return float(_look_loss(prefix, weights[:, None].expand(-1, 4, -1, -1, -1), batch))
 
-    assert abs(loss(on_plate)) < 1e-3
-    assert loss(torch.zeros_like(on_plate)) > 9
-    assert 0.5 < loss(on_plate / 2) < 0.8
+    assert {FIRST_ID, SECOND_ID} <= set(batch["sought"].unique().tolist())
+    assert abs(loss(right)) < 1e-3
+    assert loss(torch.zeros_like(right)) > 9
+    assert 0.5 < loss(right / 2) < 0.8
+
+
+def test_prompts_with_timestamps_have_times_to_tell() -> None:
+    for timed in (False, True):
+        batch = batch_of_text(3, timed=timed)
+        types = {TYPES[number] for number in np.unique(batch["types"]) if number >= 0}
+        assert bool(types & set(TIMED)) == timed
+        assert (batch["stamp"] < STAMP_SIGNS).all()
+        assert (batch["stamp"] == IGNORE).all() == (not timed)
+        texts = [TOKENIZER.decode(row[row >= 0]) for row in batch["segments"]]
+        assert all(("s]" in text) == timed for text in texts)
 
 
 def test_questions_to_tokens_half_way_up_count_more_from_a_step_on() -> None:
     curriculum = Curriculum(
         mixtures=((0, {1: 1.0}),), dense_weights=((0, 0.25), (3, 1.0)), tokens_per_batch=300
     )
-    tokenizer = build_processor().tokenizer
-    batches = [language_batch(tokenizer, curriculum, 0, step) for step in (0, 2, 3)]
+    batches = [language_batch(TOKENIZER, curriculum, 0, step) for step in (0, 2, 3)]
     assert [float(batch["dense_weight"]) for batch in batches] == [0.25, 0.25, 1.0]
+
+
+def test_long_clips_are_wide_or_tall_since_those_have_the_fewest_tokens() -> None:
+    fewest = sorted(ASPECTS, key=lambda aspect: geometry_of(aspect).num_tokens)[:2]
+    assert set(aspects_of(32)) == set(fewest)
+    assert aspects_of(16) == tuple(ASPECTS)

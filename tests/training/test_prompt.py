@@ -4,7 +4,7 @@ import torch
 
 from training import attention
 from training.canvas import ASPECTS, geometry_of
-from training.compose import Recipe
+from training.compose import MOVING
 from training.forward import embed_prefix, run_language
 from training.language_data import clips_batch
 from training.model import build_model, to_pixel_values
@@ -31,39 +31,56 @@ def test_the_parts_of_a_prompt_are_the_processors(text: str) -> None:
     )
     expected = processor.tokenizer(whole, add_special_tokens=False)["input_ids"]
     prompts = prompts_of(processor.tokenizer)
-    picture = [processor.image_token_id, *prompts.between]
-    assert [*prompts.opening, *picture * 3, *prompts.question(text)] == expected
+    assert (
+        prompt_of(prompts, processor.image_token_id, 3, None) + prompts.question(text) == expected
+    )
 
 
-def test_a_question_that_runs_into_the_picture_before_it_is_refused() -> None:
-    prompts = Prompts(build_processor().tokenizer)
-    prompts.between = [1, 2, 3]
-    with pytest.raises(ValueError, match="runs into what is before it"):
-        prompts.question("why?")
+def prompt_of(
+    prompts: Prompts, image: int, num_frames: int, times: list[float] | None
+) -> list[int]:
+    """Return the ids of a prompt up to the last picture, one for each picture."""
+    rows = prompts.segments(num_frames, times)
+    return [token for row in rows for token in (*row[row >= 0].tolist(), image)]
 
 
+def test_timestamps_stand_before_their_pictures() -> None:
+    processor = build_processor()
+    prompts = prompts_of(processor.tokenizer)
+    ids = prompt_of(prompts, processor.image_token_id, 2, [9.96, 120.04])
+    text = processor.tokenizer.decode(ids)
+    assert text == "<s>USER: [10.0s] <image>\n[120.0s] <image>"
+    # What ends a timestamp is one token, and so is every other character of it.
+    (stamp,) = (row[row >= 0] for row in prompts.segments(2, [9.96, 120.04])[1:])
+    assert len(stamp) == len("\n[120.0") + 1
+
+
+@pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("aspect", ASPECTS)
-def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(aspect: str) -> None:
+def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
+    aspect: str, timed: bool
+) -> None:
     torch.manual_seed(0)
     tokenizer = build_processor().tokenizer
     model = build_model(
         tokenizer, hidden_size=64, vision_size=32, num_layers=2, num_vision_layers=2
     ).eval()
-    arrays = clips_batch(tokenizer, np.random.default_rng(0), 2, 2, aspect, 4, Recipe())
+    generator = np.random.default_rng(0)
+    arrays = clips_batch(tokenizer, generator, 2, 2, aspect, 4, MOVING, timed=timed)
     batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
     attention.register()
     model.model.language_model.set_attn_implementation(attention.NAME)
     with torch.no_grad():
-        opening, between = prompts_of(tokenizer).opening, prompts_of(tokenizer).between
-        prefix = embed_prefix(model, batch["tiles"], geometry_of(aspect), opening, between)
+        prefix = embed_prefix(model, batch["tiles"], geometry_of(aspect), batch["segments"])
         hidden, _, _ = run_language(model, prefix, batch["ids"], 1)
     model.set_attn_implementation("sdpa")
     width, height = SIZES[aspect]
-    picture = [tokenizer.image_token_id] * geometry_of(aspect).layout.num_tokens + between
+    picture = [tokenizer.image_token_id] * geometry_of(aspect).num_tokens
+    before = [token for row in arrays["segments"] for token in (*row[row >= 0].tolist(), *picture)]
     ids = batch["ids"][1, 2][batch["ids"][1, 2] != tokenizer.pad_token_id]
     with torch.no_grad():
         alone = model(
-            input_ids=torch.tensor([[*opening, *picture * 2, *ids.tolist()]]),
+            input_ids=torch.tensor([[*before, *ids.tolist()]]),
             pixel_values=to_pixel_values(batch["tiles"][1].flatten(0, 1)).unflatten(0, (2, -1)),
             image_sizes=torch.tensor([[height, width]] * 2),
         ).logits[0, -len(ids) :]

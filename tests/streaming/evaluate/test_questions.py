@@ -53,6 +53,9 @@ def test_a_limit_takes_random_clips_the_same_for_a_seed(tmp_path: Path) -> None:
         (LINE | {"answers": []}, r"'answers' must be a list of texts, not \[\]"),
         (LINE | {"num_frames": 0}, "'num_frames' must be a whole number, not 0"),
         ("", r"set\.jsonl: no question in it"),
+        (LINE | {"answers": "7", "tolerance": -1}, "1: 'tolerance' must be a number, not -1"),
+        (LINE | {"answers": "7", "tolerance": "x"}, "'tolerance' must be a number, not 'x'"),
+        (LINE | {"tolerance": 1}, "with a 'tolerance' answers must be numbers, not "),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: Any, message: str) -> None:
@@ -74,3 +77,19 @@ def test_case_and_punctuation_do_not_matter(answer: str) -> None:
 @pytest.mark.parametrize("answer", ["", "dark red", "re d"])
 def test_other_words_are_wrong(answer: str) -> None:
     assert not is_right(answer, ("blue", "red"))
+
+
+@pytest.mark.parametrize("answer", ["12.5", "11.5 s", "at 13.5 seconds", "12", "13,"])
+def test_numbers_within_the_tolerance_are_right(answer: str) -> None:
+    assert is_right(answer, ("40.0", "12.5"), 1.0)
+
+
+@pytest.mark.parametrize("answer", ["11.4", "13.6", "125", "", "never"])
+def test_numbers_beyond_the_tolerance_and_no_numbers_are_wrong(answer: str) -> None:
+    assert not is_right(answer, ("40.0", "12.5"), 1.0)
+
+
+def test_the_tolerance_is_read_from_the_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.jsonl", LINE | {"answers": "12.5", "tolerance": 0.6})
+    ((question,),) = read_questions(path)
+    assert question.tolerance == 0.6

@@ -1,0 +1,68 @@
+"""Where in a clip the answer to a question is to be found: what training guides attention to."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.draw import FIRST_ID, SECOND_ID
+from training.labels import IGNORE, Int64Array
+from training.questions import TIMED, Question
+from training.scene import Clip
+
+WRITTEN = ("number", "code", "first", "last")
+"""Types whose answer is written in the picture."""
+
+
+def reads_of(question: Question, clip: Clip, moments: Sequence[float]) -> NDArray[np.bool_]:
+    """Return (frames) whether an answer that is looked up is to be found there, of all else False.
+
+    What is written is read wherever it stands, a time where the shape is seen first, or last.
+    """
+    found = np.zeros(len(moments), dtype=bool)
+    if question.scene is None or question.type not in (*WRITTEN, *TIMED):
+        return found
+    shown = [clip.scenes[question.scene].shows(moment) for moment in moments]
+    if question.type in WRITTEN:
+        return np.array(shown)
+    found[np.flatnonzero(shown)[0 if question.type == "appear" else -1]] = True
+    return found
+
+
+def sought_in(question: Question, labels: Int64Array) -> Int64Array:
+    """Return (length) the item in which each token of the answer is found, ``IGNORE`` if in none.
+
+    Args:
+        question: What is asked.
+        labels: Of the prompt with its answer, as ``Prompts.ask`` gives them; the last known one is
+            the end of the answer.
+    """
+    sought = np.full_like(labels, IGNORE)
+    answer = np.flatnonzero(labels != IGNORE)[:-1]
+    if question.type in WRITTEN:
+        sought[answer[:-1]], sought[answer[-1]] = FIRST_ID, SECOND_ID
+    elif question.type in TIMED:
+        sought[answer] = IGNORE if question.item is None else question.item
+    return sought
+
+
+def seen_in(
+    question: Question, clip: Clip, moments: Sequence[float], times: Sequence[float]
+) -> Question:
+    """Return a question whose time is that of the sampled frame which tells it.
+
+    Args:
+        question: Of any type; others than times are returned as they are.
+        clip: What is shown.
+        moments: Of the sampled frames.
+        times: The same in seconds, as the prompt tells them.
+    """
+    if question.type not in TIMED or question.scene is None:
+        return question
+    shown = [
+        time
+        for moment, time in zip(moments, times, strict=True)
+        if clip.scenes[question.scene].shows(moment)
+    ]
+    return replace(question, answer=f"{shown[0 if question.type == 'appear' else -1]:.1f}")
