@@ -29,7 +29,7 @@ def share_right(questions: Path, choice: str, limit: int) -> float:
             attention = -attention
         return fastv(attention, is_visual=is_visual, num_keep=num_keep)
 
-    with tempfile.TemporaryDirectory() as folder, patch("workers.llm.fastv.fastv", choose):
+    with tempfile.TemporaryDirectory() as folder, patch("workers.llm.layer_pruning.fastv", choose):
         arguments = [str(questions), "--output", folder, "--executor", "local"]
         arguments += ["--clips-in-flight", "1"]  # clips draw from one generator, in turn
         arguments += ["--pruners", "fastv", "--keep-ratios", "0.1", "--limit", str(limit)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pruner.baselines import random_order, uniform_order
-    from pruner.budget import water_fill
+    from pruner.budget import filling_order, water_fill
     from pruner.evs import evs_scores
     from pruner.gather import gather_tokens
     from pruner.graph import cross_scores, propagate
@@ -43,6 +43,7 @@ __all__ = [
     "choose_candidates",
     "cross_scores",
     "evs_scores",
+    "filling_order",
     "frame_layout",
     "gather_tokens",
     "joint_order",
@@ -66,7 +67,7 @@ __all__ = [
 
 _HOMES = {
     "pruner.baselines": ("random_order", "uniform_order"),
-    "pruner.budget": ("water_fill",),
+    "pruner.budget": ("filling_order", "water_fill"),
     "pruner.evs": ("evs_scores",),
     "pruner.gather": ("gather_tokens",),
     "pruner.graph": ("cross_scores", "propagate"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pruner.rounding import snap
+from pruner.rounding import significant_bits, snap
 
 # Real shares are compared on multiples of 2^-24, so that the rounding of float64 breaks no tie.
 _SHARE_BITS = 24
@@ -57,6 +57,31 @@ def water_fill(
     by_remainder = torch.argsort(real - share, descending=True, stable=True)
     share[by_remainder[: target - int(share.sum())]] += 1
     return share
+
+
+def filling_order(weights: Tensor | Sequence[float], counts: Sequence[int]) -> Tensor:
+    """When tokens are handed out as a budget grows that is shared by weight.
+
+    The n-th token of a frame comes when the level of `water_fill` without floors reaches
+    n / weight, levels compared on 15 significant bits. Tokens of one frame come in order, those of
+    several frames at one level in the order of the frames, frames of weight 0 last.
+
+    Args:
+        weights: (n,), finite and at least 0.
+        counts: n whole numbers, tokens of each frame.
+
+    Returns:
+        (sum of counts,) int64 on the CPU: for each frame's first, second, ... token, one frame
+        after another, its place from 0 on.
+
+    Cost: O(N log N) for N tokens.
+    """
+    weight = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
+    levels = [torch.arange(1, count + 1) / own for count, own in zip(counts, weight, strict=True)]
+    level = significant_bits(torch.cat(levels).clamp_max(torch.finfo(torch.float32).max))
+    places = torch.empty(len(level), dtype=torch.int64)
+    places[level.argsort(stable=True)] = torch.arange(len(level))
+    return places
 
 
 def _check(weight: Tensor, floor: Tensor, cap: Tensor, budget: int) -> None:

@@ -98,10 +98,14 @@ def summarize(answer: Answer) -> str:
 
 def summarize_record(record: Mapping[str, Any]) -> str:
     """Return the closing line of an answer as ``--json`` prints it."""
+    entering = ""
+    if record["num_entering_tokens"] > record["num_visual_tokens"]:
+        entering = f"{record['num_entering_tokens']:,} -> "
     stages = ", ".join(f"{stage} {value:.2f} s" for stage, value in record["seconds"].items())
     return (
         f"{record['num_frames']} frame{'s' * (record['num_frames'] != 1)}, "
-        f"{record['num_unpruned_tokens']:,} -> {record['num_visual_tokens']:,} visual tokens "
+        f"{record['num_unpruned_tokens']:,} -> {entering}{record['num_visual_tokens']:,} "
+        "visual tokens "
         f"(budget {record['budget']:,}); {stages}; {record['elapsed_seconds']:.1f} s in all"
         f"{_bank_words(record)}"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pruner import METHODS
 from streaming.options import Options
 from streaming.sample import SampledClip
 from workers.arrays import Int64Array
@@ -76,6 +77,23 @@ def settle_budget(
         places = thin_frames(places, _num_paid(room // least, room, cost, options))
         budget = min(DEFAULT_BUDGET, room - cost.separator * len(places))
     return thin_frames(places, _num_paid(budget // (1 + mark), budget, cost, options)), budget
+
+
+def count_entering(
+    options: Options, cost: PromptCost, lengths: Int64Array, budget: int, compact: bool
+) -> int:
+    """Return the most visual and timestamp tokens that enter the language model's first layers.
+
+    More than the budget where it is pruned inside: all, or with ``--question-aware`` ``headroom``
+    budgets, as far as the context holds that many beside the longest question.
+    """
+    if METHODS[options.pruning.pruner].enters_unpruned:
+        return int(lengths.sum()) + cost.timestamp * len(lengths)
+    if not options.budget.question_aware:
+        return budget
+    entering = math.floor(options.budget.headroom * budget)
+    room = cost.context - cost.text - cost.answer - cost.separator * len(lengths)
+    return max(budget, min(entering, room)) if compact else entering
 
 
 def _floor(value: float) -> int:

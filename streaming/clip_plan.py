@@ -29,6 +29,8 @@ class ClipPlan:
     pruning: int
     max_keep: int
     """The most that a frame may be handed, whoever else shares the clip."""
+    num_entering: int
+    """The most visual and timestamp tokens that enter the language model's first layers."""
     num_unpruned_tokens: int
     source_seconds: float
     """From the source's first picture to its last."""
@@ -55,6 +57,9 @@ class ClipPlan:
         return Allocation(
             method=options.pruning.pruner,
             budget=self.budget,
+            num_entering=self.num_entering,
+            question_aware=options.budget.question_aware,
+            reserve=options.budget.reserve,
             pruning=self.pruning,
             max_keep=self.max_keep,
             shares=options.budget.shares,

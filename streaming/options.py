@@ -94,7 +94,10 @@ class PruningOptions:
         most=100,
     )
     fastv_layer: int = option(
-        2, "layers of the language model before FastV prunes", least=1, most=1000
+        2,
+        "layers of the language model before FastV or --question-aware prunes",
+        least=1,
+        most=1000,
     )
 
     def __post_init__(self) -> None:
@@ -126,6 +129,14 @@ class BudgetOptions:
         "equal", "of frames in the budget before novelty: equal, or by mean feature norm"
     )
     novelty: bool = option(True, "weigh frames by what they add to those before")
+    question_aware: bool = option(
+        False,
+        "let --headroom budgets of tokens into the language model's first layers (--fastv-layer) "
+        "and keep one budget of them there, chosen anew for each question",
+    )
+    reserve: float = option(
+        0.3, "part of the budget kept whatever is asked, with --question-aware", least=0, most=1
+    )
     timestamps: bool = option(False, "put each frame's time before it, paid from the budget")
     position_ids: Literal["auto", "original", "compact"] = option(
         "auto",
@@ -215,15 +226,23 @@ class Options:
         _check_backend(self)
         if self.pruning.pruner == "none" and (self.budget.budget or self.budget.keep_ratio):
             raise InputError("--pruner none keeps every token: leave out --budget and --keep-ratio")
+        if self.budget.question_aware and METHODS[self.pruning.pruner].scope != "frame":
+            names = ", ".join(name for name, each in METHODS.items() if each.scope == "frame")
+            raise InputError(
+                f"--question-aware chooses among what a ranking puts first, and --pruner "
+                f"{self.pruning.pruner} ranks nothing: choose one of {names}"
+            )
 
 
 def _check_backend(options: Options) -> None:
     """Refuse what the language model behind the options cannot do."""
     backend = backend_of(options.model)
     pruner = options.pruning.pruner
-    if METHODS[pruner].scope == "model" and not backend.layer_pruning:
+    aware = options.budget.question_aware
+    if (METHODS[pruner].scope == "model" or aware) and not backend.layer_pruning:
+        name = "--question-aware" if aware else f"--pruner {pruner}"
         raise InputError(
-            f"--pruner {pruner} leaves tokens out between two layers, which {backend.option} "
+            f"{name} leaves tokens out between two layers, which {backend.option} "
             "cannot: leave out one of the two"
         )
     if options.budget.position_ids == "original" and not backend.positions:

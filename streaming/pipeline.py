@@ -209,6 +209,7 @@ def _record(
         model=plan.options.model.model,
         budget=plan.budget,
         num_unpruned_tokens=plan.num_unpruned_tokens,
+        num_entering_tokens=sum(frame.num_visual_tokens for frame in visual.frames),
         num_text_tokens=answer.num_text_tokens - sum(f.num_timestamp_tokens for f in frames),
         num_answer_tokens=len(answer.token_ids),
         num_tiles=plan.num_tiles,

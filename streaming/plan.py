@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruner import METHODS
-from streaming.budget import are_compact, count_prompt, settle_budget
+from streaming.budget import are_compact, count_entering, count_prompt, settle_budget
 from streaming.clip_plan import ClipPlan
 from streaming.options import Options
 from streaming.rankings import make_pruning, merge_prunings, ranking_of
@@ -101,6 +100,7 @@ def plan_clips(
                 frames=group[0].frames,
                 template=sampled.checkpoint.template,
                 budget=each.budget,
+                num_entering=each.num_entering,
                 pruning=_place(each.pruning, prunings),
                 max_keep=each.pruning.max_keep,
                 num_unpruned_tokens=int(each.lengths.sum()),
@@ -136,11 +136,9 @@ def _check_fits(plan: ClipPlan, sampled: SampledClip, settled: "_Settled") -> No
     stamps = plan.timestamps(sampled.source.pts_seconds(settled.frames).tolist())
     prompt = plan.template.build(settled.question, stamps, settled.choices)
     plain = plan.template.build(settled.question, [""] * len(stamps), settled.choices)
-    kept = plan.budget - (prompt.num_text_tokens - plain.num_text_tokens)
+    entering = plan.num_entering - (prompt.num_text_tokens - plain.num_text_tokens)
     unpruned = plan.num_unpruned_tokens
-    if METHODS[plan.options.pruning.pruner].enters_unpruned:
-        kept = unpruned
-    plan.check(prompt, min(kept, unpruned), unpruned)
+    plan.check(prompt, min(entering, unpruned), unpruned)
 
 
 def _clip(
@@ -193,6 +191,7 @@ class _Settled:
     frames: Int64Array
     lengths: Int64Array
     budget: int
+    num_entering: int
     pruning: Pruning
     compact_positions: bool
 
@@ -215,6 +214,7 @@ def _settle(sampled: SampledClip, variant: Variant) -> _Settled:
 
     if isinstance(sampled.source, EntrySource):
         check_pruning(sampled.source, options, pruning_for(budget), pruning_for)
+    compact_positions = are_compact(options, cost, lengths)
     return _Settled(
         options=options,
         question=cost.question,
@@ -222,6 +222,7 @@ def _settle(sampled: SampledClip, variant: Variant) -> _Settled:
         frames=sampled.frame_indices[places],
         lengths=lengths,
         budget=budget,
+        num_entering=count_entering(options, cost, lengths, budget, compact_positions),
         pruning=pruning_for(budget),
-        compact_positions=are_compact(options, cost, lengths),
+        compact_positions=compact_positions,
     )

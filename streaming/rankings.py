@@ -22,7 +22,8 @@ def make_pruning(options: Options, share: float, longest: int) -> Pruning:
     max_keep = longest
     if method.ranks:  # all that a frame's final share may come to
         wanted = options.budget
-        is_even = wanted.shares == "equal" and not (wanted.novelty or wanted.timestamps)
+        weighed = wanted.novelty or wanted.timestamps or wanted.question_aware
+        is_even = wanted.shares == "equal" and not weighed
         fixed = is_even and method.scope == "frame"
         max_keep = min(longest, math.ceil(share * (1 if fixed else options.budget.headroom)))
     return Pruning(

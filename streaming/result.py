@@ -24,7 +24,9 @@ class BankUse:
 class Answer:
     """The answer to one question, with what the language model was shown to give it.
 
-    ``num_text_tokens`` are the prompt's, without the timestamps, which are paid from the budget.
+    ``num_entering_tokens`` are the visual ones, timestamps included, that entered the language
+    model's first layers: more than were kept where it is pruned inside. ``num_text_tokens`` are
+    the prompt's, without the timestamps, which are paid from the budget.
     Of the frames' ``num_tiles`` tiles ``num_encoded_tiles`` went through the vision tower; a tile
     that others are compared with counts each time.
     ``seconds`` holds the busy time of this clip and this question by stage, summed over workers
@@ -42,6 +44,7 @@ class Answer:
     model: str
     budget: int
     num_unpruned_tokens: int
+    num_entering_tokens: int
     num_text_tokens: int
     num_answer_tokens: int
     num_tiles: int
@@ -62,7 +65,7 @@ class Answer:
 
     @property
     def num_visual_tokens(self) -> int:
-        """Visual tokens in the language model's sequence; never above ``budget``."""
+        """Visual tokens in all of the language model's layers; never above ``budget``."""
         return sum(frame.num_visual_tokens for frame in self.frames)
 
     def to_json(self) -> dict[str, Any]:
@@ -75,6 +78,7 @@ class Answer:
             "budget": self.budget,
             "num_frames": self.num_frames,
             "num_visual_tokens": self.num_visual_tokens,
+            "num_entering_tokens": self.num_entering_tokens,
             "num_unpruned_tokens": self.num_unpruned_tokens,
             "num_text_tokens": self.num_text_tokens,
             "num_answer_tokens": self.num_answer_tokens,

@@ -64,7 +64,8 @@ def check_run(options: Options) -> None:
 
 def _checkpoint_for(options: Options) -> Checkpoint:
     checkpoint = open_checkpoint(options.model.model)
-    if METHODS[options.pruning.pruner].scope == "model" and checkpoint.num_layers is not None:
+    in_model = METHODS[options.pruning.pruner].scope == "model" or options.budget.question_aware
+    if in_model and checkpoint.num_layers is not None:
         check_layer(options.pruning.fastv_layer, checkpoint.num_layers)
     return checkpoint
 

@@ -1,7 +1,8 @@
 """The ranked tokens of a clip, and how a budget is spent on them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from pruner import (
     Novelty,
     choose,
     choose_candidates,
+    filling_order,
     water_fill,
 )
 from workers.arrays import Float64Array, Int64Array, pack, unpack
@@ -58,10 +60,12 @@ class TokenBank:
         and the tokens held, and a frame keeps the first of its ranking. Coverage chooses among the
         first tokens of all rankings, and may leave a frame without any. Methods that choose in the
         clip share the budget out their own way; FastV is handed every token and chooses in the
-        language model.
+        language model. What is chosen among there for each question is shared out by the same
+        rule, with more than the budget to share.
 
         Returns:
-            The sequence for the language model and the record of it, both in source order.
+            The sequence for the language model and the record of it, both in source order: what
+            enters the model.
 
         Raises:
             InputError: the method needs frames of one size.
@@ -70,12 +74,16 @@ class TokenBank:
         bank = self._up_to(allocation.max_keep)
         timestamps = allocation.num_timestamp_tokens or (0,) * len(self)
         budget = allocation.budget - sum(timestamps)
+        entering = budget
+        if allocation.question_aware:
+            entering = allocation.num_entering - sum(timestamps)
         novelty = bank._novelty() if allocation.novelty else np.ones(len(self))
         norms = np.array([frame.informativeness[0].sum() for frame in bank._frames])
         weights = novelty * (norms if allocation.shares == "informative" else 1.0)
         weights = weights * np.array(allocation.weights or 1.0)
-        kept = bank._choose(allocation.method, budget, weights)
-        return bank._sequence(kept, allocation, budget), tuple(
+        kept = bank._choose(allocation.method, entering, weights)
+        later = bank._pruned_later(kept, allocation, budget, weights)
+        return bank._sequence(kept, allocation, later), tuple(
             _record(*each) for each in zip(bank._frames, kept, timestamps, novelty, strict=True)
         )
 
@@ -120,6 +128,30 @@ class TokenBank:
         places = [own - start for own, start in zip(parts, ends - counts, strict=True)]
         return [_at(*each) for each in zip(self._frames, places, strict=True)]
 
+    def _pruned_later(
+        self,
+        kept: Sequence[Kept],
+        allocation: Allocation,
+        budget: int,
+        weights: Float64Array,
+    ) -> dict[str, Any]:
+        """Return how what is kept here is pruned inside the language model, if it is."""
+        in_model = METHODS[allocation.method].scope == "model" or allocation.question_aware
+        if not in_model or sum(len(indices) for _, indices in kept) <= budget:
+            return {}
+        later: dict[str, Any] = {"prune_layer": allocation.fastv_layer, "num_keep": budget}
+        if allocation.question_aware:
+            later["num_reserved"] = round(allocation.reserve * budget)
+            later["priority"] = self._priority(kept, weights)
+        return later
+
+    def _priority(self, kept: Sequence[Kept], weights: Float64Array) -> Int64Array:
+        """Return the place of each kept token in the order in which a growing budget keeps them."""
+        counts = [len(indices) for _, indices in kept]
+        by_rank = filling_order(torch.from_numpy(weights), counts).split(counts)
+        ranks = [np.argsort(f.order[:n]) for f, n in zip(self._frames, counts, strict=True)]
+        return np.concatenate([own.numpy()[r] for own, r in zip(by_rank, ranks, strict=True)])
+
     def _unpruned(self, method: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return base (T, N1, D), grid (T, rows, columns, D) and newline (D,) of whole frames."""
         layouts = {frame.layouts[0] for frame in self._frames}
@@ -147,19 +179,18 @@ class TokenBank:
         return np.asarray(added.numpy())
 
     def _sequence(
-        self, kept: Sequence[Kept], allocation: Allocation, budget: int
+        self, kept: Sequence[Kept], allocation: Allocation, later: Mapping[str, Any]
     ) -> VisualSequence:
         features = pack(torch.cat([features for features, _ in kept]))
         keep_indices = np.concatenate([indices for _, indices in kept])
         counts = np.array([len(indices) for _, indices in kept], np.int64)
         lengths = np.array([frame.layouts[0].num_tokens for frame in self._frames], np.int64)
-        how = (
-            allocation.compact_positions,
-            budget if METHODS[allocation.method].scope == "model" else None,
-            allocation.fastv_layer,
-        )
-        digest = hashlib.blake2b(repr((how, features.shape, features.dtype)).encode())
-        for array in (features, keep_indices, counts, lengths):
+        arrays = [features, keep_indices, counts, lengths]
+        arrays += [value for value in later.values() if isinstance(value, np.ndarray)]
+        numbers = [value for value in later.values() if isinstance(value, int)]
+        how = (allocation.compact_positions, numbers, features.shape, features.dtype)
+        digest = hashlib.blake2b(repr(how).encode())
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).data)
         return VisualSequence(
             visual_id=digest.hexdigest()[:32],
@@ -168,9 +199,8 @@ class TokenBank:
             counts=counts,
             keep_indices=keep_indices,
             frame_lengths=lengths,
-            compact_positions=how[0],
-            fastv_keep=how[1],
-            fastv_layer=how[2],
+            compact_positions=allocation.compact_positions,
+            **later,
         )
 
 

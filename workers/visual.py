@@ -18,8 +18,11 @@ class Allocation:
     the prunings made of the clip is meant, and ``max_keep`` how many tokens of each frame's ranking
     at most, where more of it was made for other budgets. ``num_timestamp_tokens`` is what each
     frame's timestamp costs, in source order, empty without timestamps; ``weights`` what each frame
-    weighs beside all else, in source order, empty where all weigh alike. For ``compact_positions``
-    and ``fastv_layer`` see :class:`VisualSequence`.
+    weighs beside all else, in source order, empty where all weigh alike. If ``question_aware``,
+    ``num_entering`` tokens, timestamps included, are shared out instead of the budget, which each
+    question spends inside the language model, a ``reserve`` of it whatever is asked. For
+    ``compact_positions`` see :class:`VisualSequence`; ``fastv_layer`` is its ``prune_layer``, where
+    there is one.
     """
 
     method: str
@@ -31,6 +34,9 @@ class Allocation:
     num_timestamp_tokens: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
     compact_positions: bool = True
+    question_aware: bool = False
+    num_entering: int = 0
+    reserve: float = 0.0
     fastv_layer: int = 2
 
 
@@ -67,8 +73,10 @@ class VisualSequence:
     another in ``features`` (as ``dtype``, bfloat16 as ``uint16``) and ``keep_indices``.
     ``visual_id`` is a digest of all of it: two sequences of one id are the same. Kept tokens are
     numbered without gaps if ``compact_positions``, else by their place in the unpruned sequence.
-    ``fastv_keep`` visual tokens of the whole clip (at most: all of them) go on after the language
-    model's layer ``fastv_layer``, chosen anew for each question; all do if None.
+    From the language model's layer ``prune_layer`` on ``num_keep`` visual tokens of the whole clip
+    (at most: all of them) go on, chosen anew for each question; all do if None. ``priority``
+    (tokens,) is the place of each in the order in which they are kept whatever is asked, and the
+    first ``num_reserved`` of them are; without it FastV chooses.
     """
 
     visual_id: str
@@ -78,8 +86,10 @@ class VisualSequence:
     keep_indices: Int64Array
     frame_lengths: Int64Array
     compact_positions: bool = True
-    fastv_keep: int | None = None
-    fastv_layer: int = 2
+    prune_layer: int | None = None
+    num_keep: int = 0
+    priority: Int64Array | None = None
+    num_reserved: int = 0
 
     def __post_init__(self) -> None:
         num_tokens = int(self.counts.sum())

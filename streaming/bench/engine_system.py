@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pruner import METHODS
 from streaming.bench.concurrency import Load, load
 from streaming.bench.flops import prefill_flops, vision_flops
 from streaming.bench.trial import Trial
@@ -63,15 +62,12 @@ class EngineSystem:
         asked = time.perf_counter()
         second_first, second_said, _ = self._ask(watched, questions[1])
         seconds = {"open": opened - begin, **answer.seconds}
-        entering = answer.num_visual_tokens
-        if METHODS[options.pruning.pruner].enters_unpruned:
-            entering = answer.num_unpruned_tokens
         on_gpu = options.model.device == "cuda"
         return Trial(
             num_frames=answer.num_frames,
             video_seconds=plan.source_seconds,
             num_tokens_seen=answer.num_unpruned_tokens,
-            num_tokens_entering=entering,
+            num_tokens_entering=answer.num_entering_tokens,
             seconds=seconds,
             first_token_seconds=first - begin,
             elapsed_seconds=said - begin,
@@ -85,7 +81,7 @@ class EngineSystem:
             ),
             prefill_flops=prefill_flops(
                 self._config.text_config,
-                entering + answer.num_text_tokens,
+                answer.num_entering_tokens + answer.num_text_tokens,
             ),
             peak_memory_bytes=answer.peak_memory_bytes,
             remark="; ".join(answer.warnings),

@@ -116,6 +116,7 @@ def _answer_cell(
         "clip": clip_name(questions[0]),
         "budget": plan.budget,
         "num_visual_tokens": answer.num_visual_tokens,
+        "num_entering_tokens": answer.num_entering_tokens,
         "num_unpruned_tokens": plan.num_unpruned_tokens,
         "num_frames": plan.clip.num_frames,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},

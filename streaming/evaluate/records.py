@@ -23,6 +23,7 @@ class Record:
     right: Mapping[str, int]
     asked: Mapping[str, int]
     num_visual_tokens: int
+    num_entering_tokens: int
     num_unpruned_tokens: int
     seconds: Mapping[str, float]
 
@@ -95,6 +96,7 @@ def _read_record(values: Mapping[str, Any]) -> Record:
         right=Counter(answer["type"] for answer in answers if answer["right"]),
         asked=Counter(answer["type"] for answer in answers),
         num_visual_tokens=values["num_visual_tokens"],
+        num_entering_tokens=values.get("num_entering_tokens", values["num_visual_tokens"]),
         num_unpruned_tokens=values["num_unpruned_tokens"],
         seconds=values["seconds"],
     )

@@ -21,9 +21,10 @@ class Score:
 
     ``accuracy`` and ``num_questions`` are by question type and under ``all``; ``interval`` and
     ``change`` (against the baseline at the same budget, or unpruned) are of all questions, shares
-    with their 95 % intervals. ``num_visual_tokens`` is the mean a clip, ``kept`` their part of the
-    unpruned ones. ``seconds`` are means a question, ``questions_per_second`` what the stages took
-    one after another, decoding and encoding counted once a clip.
+    with their 95 % intervals. ``num_visual_tokens`` is the mean a clip of what was kept,
+    ``num_entering_tokens`` of what entered the language model, ``kept_share`` the first one's part
+    of the unpruned ones. ``seconds`` are means a question, ``questions_per_second`` what the stages
+    took one after another, decoding and encoding counted once a clip.
     """
 
     row: str
@@ -34,6 +35,7 @@ class Score:
     change: float | None
     change_interval: Interval | None
     num_visual_tokens: float
+    num_entering_tokens: float
     kept_share: float
     seconds: Mapping[str, float]
     questions_per_second: float
@@ -168,6 +170,7 @@ def _score(
         change=change,
         change_interval=change_interval,
         num_visual_tokens=sum(r.num_visual_tokens for r in group) / len(group),
+        num_entering_tokens=sum(r.num_entering_tokens for r in group) / len(group),
         kept_share=_kept_share(group),
         seconds={name: value / num_questions[-1] for name, value in seconds.items()},
         questions_per_second=float(num_questions[-1] / total) if total else 0.0,

@@ -35,7 +35,7 @@ def write_tables(folder: Path, result: Result, options: Options) -> str:
 def to_markdown(result: Result, options: Options) -> str:
     """Return the table in the form of the pruning papers: by budget, a row for each method."""
     head = ["kept", "method", *result.types, "all", "95 % interval", f"against {result.baseline}",
-            "tokens a clip", "really kept"]  # fmt: skip
+            "entering", "tokens a clip", "really kept"]  # fmt: skip
     cost = ["kept", "method", *(f"{stage} ms" for stage in _STAGES), "questions/s", "speed"]
     unpruned = next((s for s in result.scores if s.row == result.baseline), result.scores[0])
     most = max(score.num_questions[ALL] for score in result.scores)
@@ -77,6 +77,7 @@ def _accuracy_cells(score: Score, types: Sequence[str]) -> list[str]:
         *(f"{100 * score.accuracy[name]:.1f}" for name in (*types, ALL)),
         _percent(score.interval[ALL]),
         change + (_percent(score.change_interval, sign="+") if score.change_interval else ""),
+        f"{score.num_entering_tokens:.1f}",
         f"{score.num_visual_tokens:.1f}",
         f"{100 * score.kept_share:.1f} %",
     ]

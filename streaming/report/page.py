@@ -76,8 +76,8 @@ def _render(answers: Sequence[Answer]) -> str:
 
 def _warnings(answers: Sequence[Answer]) -> list[str]:
     texts = [text for answer in answers for text in answer.warnings]
-    if answers[0].config.get("pruner") == "fastv" and len(answers) > 1:
-        texts.append("FastV chooses anew for each question: shown is what it kept for the first")
+    if answers[0].num_entering_tokens > answers[0].num_visual_tokens and len(answers) > 1:
+        texts.append("tokens are chosen anew for each question: shown is what the first one kept")
     return list(dict.fromkeys(texts))
 
 

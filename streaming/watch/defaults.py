@@ -15,6 +15,8 @@ FIXED: Mapping[str, object] = {
     "bank": None,
     "bank_gib": 20.0,
     "position_ids": "auto",
+    "question_aware": False,
+    "reserve": 0.3,
     "clips_in_flight": 4,
     "frames_per_chunk": None,
 }

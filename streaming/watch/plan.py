@@ -89,6 +89,7 @@ class LivePlan:
             frames=np.arange(len(sizes)),
             template=self.template,
             budget=self.budget,
+            num_entering=self.budget,
             pruning=0,
             max_keep=self.pruning.max_keep,
             num_unpruned_tokens=sum(lengths),

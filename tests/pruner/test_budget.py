@@ -4,7 +4,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from pruner import water_fill
+from pruner import filling_order, water_fill
 from tests.pruner import loop_reference
 
 
@@ -104,3 +104,26 @@ def test_only_ratios_of_weights_matter(scale):
 def test_contradictions_are_refused(weights, budget, floors, caps, message):
     with pytest.raises(ValueError, match=message):
         water_fill(weights, budget, floors=floors, caps=caps)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tokens_come_when_the_level_reaches_them(seed):
+    weights, _, _, caps = random_case(seed)
+    tokens = [(frame, n) for frame, cap in enumerate(caps) for n in range(1, cap + 1)]
+
+    def level(token):
+        frame, n = token
+        return (1, frame) if weights[frame] == 0 else (0, n / weights[frame])
+
+    order = sorted(tokens, key=lambda token: (level(token), token))
+    places = filling_order([float(weight) for weight in weights], caps).tolist()
+    assert places == [order.index(token) for token in tokens]
+
+
+def test_the_first_tokens_handed_out_are_the_shares():
+    weights, caps = [5.0, 3.0, 1.0, 0.0], [100, 40, 100, 7]
+    places = filling_order(weights, caps).split(caps)
+    for budget in (9, 90, 150, 240):
+        shares = water_fill(weights, budget, floors=[0] * 4, caps=caps).tolist()
+        given = [int((own < budget).sum()) for own in places]
+        assert max(abs(a - b) for a, b in zip(shares, given, strict=True)) <= 1

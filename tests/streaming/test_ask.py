@@ -79,6 +79,27 @@ def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> 
     assert first["answer"] == run(clip, QUESTION, *settings).out.strip()
 
 
+def test_each_question_keeps_its_own_tokens_of_what_entered(run: Any, clip: str) -> None:
+    settings = ["--question-aware", "--num-frames", "4", "--budget", "30", "--max-new-tokens", "5"]
+    both = run(clip, QUESTION, "Why?", "--json", *settings).objects
+    assert [each["num_entering_tokens"] for each in both] == [120, 120]
+    assert [each["num_visual_tokens"] for each in both] == [30, 30]
+    alone = [run(clip, each, "--json", *settings).objects[0] for each in ("Why?", QUESTION)]
+    for name in ("answer", "frames", "num_visual_tokens"):
+        assert [each[name] for each in both] == [each[name] for each in alone[::-1]]
+    assert both[0]["frames"] != both[1]["frames"]
+    closing = run(clip, QUESTION, *settings).err
+    assert "208 -> 120 -> 30 visual tokens (budget 30)" in closing
+
+
+def test_a_question_that_need_not_choose_gets_the_answer_of_the_clip(run: Any, clip: str) -> None:
+    settings = ["--json", "--num-frames", "4", "--budget", "208", "--max-new-tokens", "5"]
+    (plain,) = run(clip, QUESTION, *settings).objects
+    (aware,) = run(clip, QUESTION, *settings, "--question-aware").objects
+    for name in ("answer", "frames", "num_visual_tokens", "num_entering_tokens"):
+        assert plain[name] == aware[name]
+
+
 def test_keyframes_are_shown_once_and_with_their_own_times(run: Any, clip: str) -> None:
     settings = ["--precision", "keyframe", "--num-frames", "9", "--max-new-tokens", "1"]
     (answer,) = run(clip, QUESTION, "--json", *settings).objects
@@ -90,7 +111,7 @@ def test_keyframes_are_shown_once_and_with_their_own_times(run: Any, clip: str) 
 OPTIONS = [
     "--precision=keyframe",
     "--no-novelty", "--timestamps", "--newlines=last", "--high-resolution=none", "--resize=fast",
-    "--shares=informative", "--position-ids=compact", "--fps=5",
+    "--shares=informative", "--position-ids=compact", "--fps=5", "--question-aware",
     *(f"--pruner={name}" for name in METHODS if name not in ("none", "fastv")),
 ]  # fmt: skip
 

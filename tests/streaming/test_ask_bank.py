@@ -59,6 +59,17 @@ def test_the_second_question_comes_from_the_bank(run: Any, clip: str, bank: str)
     assert less.err.splitlines()[-1].endswith("; from the bank, made for a budget of 40")
 
 
+def test_what_is_stored_depends_on_no_question(run: Any, clip: str, bank: str) -> None:
+    settings = [*FRAMES, "--budget", "40", "--json"]
+    run(clip, QUESTION, *settings, "--bank", bank)
+    plain = run(clip, QUESTION, "Why?", *settings, "--question-aware").objects
+    stored = run(clip, QUESTION, "Why?", *settings, "--question-aware", "--bank", bank).objects
+    assert [each["bank"]["hit"] for each in stored] == [True, True]
+    assert [{**without_cost(each), "num_encoded_tiles": 0} for each in stored] == [
+        {**without_cost(each), "num_encoded_tiles": 0} for each in plain
+    ]
+
+
 def test_json_tells_of_the_bank(run: Any, clip: str, bank: str) -> None:
     settings = [*FRAMES, "--budget", "40", "--json"]
     told = [run(clip, QUESTION, *settings, *more).objects[0] for more in ([], ["--bank", bank])]

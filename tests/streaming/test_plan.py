@@ -306,6 +306,36 @@ def test_what_enters_unpruned_must_fit_unpruned(pruner: str) -> None:
     assert plan(150, pruner=pruner, **settings).num_unpruned_tokens == 150 * LENGTH
 
 
+def test_what_a_question_chooses_among_counts_as_entering() -> None:
+    assert plan(100, budget=500).num_entering == 500
+    aware = plan(100, budget=500, headroom=3.5, question_aware=True)
+    assert (aware.budget, aware.num_entering, pruning_of(aware).max_keep) == (500, 1750, 18)
+    allocation = aware.allocation([0.0] * 100)
+    assert (allocation.question_aware, allocation.num_entering) == (True, 1750)
+    settings = {"novelty": False, "question_aware": True}
+    assert pruning_of(plan(10, budget=100, **settings)).max_keep == 40
+
+
+def test_what_enters_without_gaps_is_no_more_than_the_context_holds() -> None:
+    settings = {"budget": 4000, "question_aware": True}
+    assert not plan(100, **settings).compact_positions
+    assert plan(100, **settings).num_entering == 16_000  # of which 5,200 are there
+    assert plan(200, **settings).num_entering == 7824
+    marked = plan(200, **settings, timestamps=True)
+    assert marked.num_entering == 7824
+    assert plan(200, budget=7824, question_aware=True).num_entering == 7824
+    with pytest.raises(ContextError, match="lower --budget to 7824 visual"):
+        plan(200, budget=7825, question_aware=True)
+    frames = kept_frames(plan(200, **settings), 39)
+    assert len(plan(200, **settings).prompt("Why?", frames).frame_segments) == 200
+
+
+@pytest.mark.parametrize("pruner", [name for name in METHODS if METHODS[name].scope != "frame"])
+def test_a_question_cannot_choose_where_nothing_is_ranked(pruner: str) -> None:
+    with pytest.raises(InputError, match=f"--question-aware .* --pruner {pruner} ranks nothing"):
+        changed(pruner=pruner, question_aware=True)
+
+
 def test_a_budget_that_few_frames_cannot_use_is_no_error() -> None:
     planned = plan(2, budget=10**7)
     assert planned.budget == 10**7
@@ -710,8 +740,9 @@ def test_a_clip_that_cannot_be_sampled(clip: str, checkpoint: Path) -> None:
         sample_clip(clip, changed(model="nothing"))
     with pytest.raises(InputError, match=r"^--start 99 s is outside the clip, which is shown"):
         sample_clip(clip, changed(model=str(checkpoint), start=99.0))
-    with pytest.raises(InputError, match=r"^--fastv-layer 3 is out of range: .* has 3 layers"):
-        sample_clip(clip, changed(model=str(checkpoint), pruner="fastv", fastv_layer=3))
+    for chosen in ({"pruner": "fastv"}, {"question_aware": True}):
+        with pytest.raises(InputError, match=r"^--fastv-layer 3 is out of range: .* has 3 layers"):
+            sample_clip(clip, changed(model=str(checkpoint), fastv_layer=3, **chosen))
 
 
 @pytest.mark.parametrize("timestamps", [False, True])

@@ -138,9 +138,56 @@ def test_the_id_tells_sequences_apart_by_what_is_in_them() -> None:
         allocate([ranked], 30, compact_positions=False)[0].visual_id,
         allocate([ranked[0:2]], 30)[0].visual_id,
         allocate([ranked], 30, method="fastv")[0].visual_id,
+        *(
+            allocate([ranked], 30, question_aware=True, num_entering=90, **options)[0].visual_id
+            for options in ({}, {"fastv_layer": 1}, {"reserve": 0.5})
+        ),
+        allocate([ranked], 31, question_aware=True, num_entering=90)[0].visual_id,
     ]
     assert len(set(ids)) == len(ids)
     assert allocate([make_ranked(range(3), clip_id="another")], 30)[0].visual_id == ids[0]
+
+
+@pytest.mark.parametrize("shares", ["equal", "informative"])
+def test_what_a_question_chooses_among_comes_in_the_order_of_the_shares(shares: str) -> None:
+    ranked = [make_ranked([1, 2, 3]), make_ranked([4], count=5)]
+    visual, frames = allocate(
+        ranked, 30, shares=shares, question_aware=True, num_entering=90, reserve=0.3
+    )
+    assert visual.priority is not None
+    assert len(visual.features) == sum(len(frame.keep_indices) for frame in frames) == 90
+    assert (visual.prune_layer, visual.num_keep, visual.num_reserved) == (2, 30, 9)
+    by_frame = np.split(visual.priority, np.cumsum(visual.counts)[:-1])
+    weights = [frame.frame_index if shares == "informative" else 1 for frame in frames]
+    num_given = [0] * 4
+    order = [make_ranked([frame.frame_index]).order for frame in frames]
+    for place in range(90):
+        waiting = [i for i in range(4) if num_given[i] < visual.counts[i]]
+        frame = min(waiting, key=lambda i: ((num_given[i] + 1) / weights[i], i))
+        token = int(order[frame][num_given[frame]])
+        assert by_frame[frame][frames[frame].keep_indices.tolist().index(token)] == place
+        num_given[frame] += 1
+
+
+def test_a_question_chooses_only_where_more_enters_than_is_kept() -> None:
+    ranked = [make_ranked(range(3), count=10)]
+    plain = [allocate(ranked, budget)[0] for budget in (30, 1000)]
+    aware = [
+        allocate(ranked, budget, question_aware=True, num_entering=4 * budget, reserve=0.5)[0]
+        for budget in (30, 1000)
+    ]
+    assert [each.visual_id for each in aware] == [each.visual_id for each in plain]
+    fewer, _ = allocate(ranked, 29, question_aware=True, num_entering=116)
+    assert (fewer.prune_layer, fewer.num_keep, len(fewer.features)) == (2, 29, 30)
+
+
+def test_timestamps_are_paid_before_a_question_chooses() -> None:
+    visual, frames = allocate(
+        [make_ranked(range(3))], 30, question_aware=True, num_entering=60,
+        num_timestamp_tokens=(4, 4, 5),
+    )  # fmt: skip
+    assert (visual.num_keep, len(visual.features)) == (17, 47)
+    assert sum(shares(frames)) == 60
 
 
 def test_frames_of_several_sizes_keep_their_layouts() -> None:

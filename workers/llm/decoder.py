@@ -1,11 +1,9 @@
 """The forward passes of the language model: what it reads of a clip, and what it answers."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig, PreTrainedModel
 from transformers.utils import logging
@@ -18,11 +16,11 @@ from workers.llm.alike import rows_are_alike
 from workers.llm.answer import MOST_TOGETHER, SamplingOptions
 from workers.llm.choices import Choice
 from workers.llm.choosing import choose
-from workers.llm.fastv import LayerPruning
+from workers.llm.layer_pruning import LayerPruning, some_layers
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
 from workers.llm.quantized import quantize
-from workers.llm.rows import Row, RowCache, attend_by_row, make_readings
+from workers.llm.rows import EACH_ITS_OWN, Reading, Row, RowCache, attend_by_row, make_readings
 from workers.llm.saying import Saying, end_tokens, read_controls, say
 from workers.visual import VisualSequence
 
@@ -31,13 +29,13 @@ from workers.visual import VisualSequence
 class Prefix:
     """What the model holds of a clip: keys and values up to its last frame, and their positions.
 
-    With FastV they are those that ``pruning`` chose for one question, so that its answer only can
-    go on from here.
+    Where it is thinned out inside the model, all layers from some on hold nothing: ``pruning`` has
+    what enters them, of which each question's own choice goes on.
     """
 
     cache: RowCache
     positions: Int64Array
-    pruning: LayerPruning | None
+    pruning: LayerPruning | None = None
 
 
 class Decoder:
@@ -49,6 +47,7 @@ class Decoder:
         device: torch device name.
         dtype: torch dtype of the weights.
         weights: ``"int8"`` to hold them in that; see :func:`workers.llm.quantized.quantize`.
+        row_tokens: that questions may hold together of a clip that each prunes for itself.
 
     Raises:
         ModelError: the checkpoint cannot be used, or torchao is not installed.
@@ -61,11 +60,13 @@ class Decoder:
         device: str,
         dtype: torch.dtype,
         weights: str = "dtype",
+        row_tokens: int = 16_384,
     ) -> None:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         self._device = torch.device(device)
         self._dtype = dtype
+        self._row_tokens = row_tokens
         loaded = _load(model, dtype) if isinstance(model, str) else model
         if weights == "int8":
             quantize(loaded, self._device)
@@ -79,34 +80,26 @@ class Decoder:
         return self._model.config
 
     def prefill(self, visual: VisualSequence, prompt: Prompt) -> Prefix:
-        """Run all up to the last frame through the model.
-
-        With FastV the question goes along, and leaves the cache again.
+        """Run all up to the last frame through the model, or the layers before it is pruned.
 
         Cost: O(length^2) attention.
         """
-        tail = () if visual.fastv_keep is None else prompt.question
-        segments = (*prompt.frame_segments, tail)
+        segments, layer = prompt.frame_segments, visual.prune_layer
         positions = join_positions(prompt, visual)
-        is_visual = torch.from_numpy(visual_mask(segments, visual.counts))
-        pruning = None
-        if visual.fastv_keep is not None:
-            pruning = LayerPruning(
-                self._model,
-                layer=visual.fastv_layer,
-                is_visual=is_visual,
-                num_keep=visual.fastv_keep,
-            )
+        is_visual = torch.from_numpy(visual_mask(segments, visual.counts)).to(self._device)
+        position_ids = torch.from_numpy(positions)[None].to(self._device)
         cache = RowCache()
-        with torch.inference_mode(), pruning.prefill() if pruning else nullcontext():
-            self._model(
-                inputs_embeds=self._embed(segments, visual, is_visual.to(self._device)),
-                position_ids=self._follow(positions, len(tail)),
+        with torch.inference_mode(), some_layers(self._model, slice(layer)):
+            hidden = self._model.base_model(
+                inputs_embeds=self._embed(segments, visual, is_visual),
+                position_ids=position_ids,
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=1,
-            )
-        cache.end_prefix(len(tail))
+            ).last_hidden_state
+        if layer is None:
+            return Prefix(cache=cache, positions=positions)
+        cache.add_layers(self.config.num_hidden_layers)
+        pruning = LayerPruning(visual, hidden, position_ids, is_visual)
         return Prefix(cache=cache, positions=positions, pruning=pruning)
 
     def say(
@@ -122,12 +115,19 @@ class Decoder:
         return choose(prompt.question, prompt.choices, sampling, ends)
 
     def most_rows(self, prefix: Prefix) -> int:
-        """Return how many rows of a prefix a forward pass may take.
+        """Return how many rows of a prefix a forward pass may take: one with a sliding window.
 
-        One where some layers see fewer keys than others: with FastV, or with a sliding window.
+        Where each row holds what it keeps of the prefix, all of them stay within ``row_tokens``.
         """
-        has_window = getattr(self.config, "sliding_window", None) is not None
-        return 1 if has_window or prefix.pruning else MOST_TOGETHER
+        if getattr(self.config, "sliding_window", None) is not None:
+            return 1
+        if prefix.pruning is None:
+            return MOST_TOGETHER
+        return max(1, min(MOST_TOGETHER, self._row_tokens // prefix.pruning.num_kept))
+
+    def kept_visual(self, prefix: Prefix, row: Row) -> torch.Tensor | None:
+        """Return what a row keeps of the visual tokens, None where it does not choose."""
+        return None if prefix.pruning is None else prefix.pruning.visual_places(row)
 
     def read(
         self, prefix: Prefix, rows: Sequence[Row], texts: Sequence[tuple[int, ...]]
@@ -136,7 +136,8 @@ class Decoder:
 
         In one forward pass, where a row of a matrix product is the same whatever is beside it.
         Where its last bits may depend on the number of rows, texts longer than a token are read one
-        by one, and the pass for single tokens is filled up to ``MOST_TOGETHER``.
+        by one, and the pass for single tokens is filled up to ``MOST_TOGETHER``. One by one, too,
+        where each brings what it keeps of the clip: such a pass is long enough.
 
         Args:
             prefix: that the rows go on from.
@@ -146,25 +147,24 @@ class Decoder:
         Returns:
             The logits (rows, vocabulary) of what follows.
         """
-        lengths = [row.length for row in rows]
-        try:
-            if self._rows_are_alike or self.most_rows(prefix) == 1:
-                return self._pass(prefix, rows, texts)
-            return self._passes(prefix, rows, texts)
-        except BaseException:
-            for row, length in zip(rows, lengths, strict=True):
-                row.length = length
-            raise
+        read = self._passes
+        if self.most_rows(prefix) == 1 or (self._rows_are_alike and prefix.pruning is None):
+            read = self._pass
+        logits = read(prefix, rows, texts)
+        for row, text in zip(rows, texts, strict=True):
+            row.length += len(text)
+        return logits
 
     def _passes(
         self, prefix: Prefix, rows: Sequence[Row], texts: Sequence[tuple[int, ...]]
     ) -> torch.Tensor:
-        """Make a pass for each longer text and one, filled up, for single tokens."""
+        """Make a pass for each longer text and one, if need be filled up, for single tokens."""
         logits: dict[int, torch.Tensor] = {}
         singles = [place for place, text in enumerate(texts) if len(text) == 1]
         longer = [[place] for place, text in enumerate(texts) if len(text) > 1]
         for places in [*longer, singles] if singles else longer:
-            filling = MOST_TOGETHER - len(places) if places is singles else 0
+            fills = places is singles and not self._rows_are_alike
+            filling = MOST_TOGETHER - len(places) if fills else 0
             some = [rows[i] for i in places], [texts[i] for i in places]
             logits |= zip(places, self._pass(prefix, *some, filling), strict=True)
         return torch.stack([logits[place] for place in range(len(rows))])
@@ -176,20 +176,47 @@ class Decoder:
         texts: Sequence[tuple[int, ...]],
         filling: int = 0,
     ) -> torch.Tensor:
-        readings = make_readings(rows, texts)
+        counts = [len(text) for text in texts]
+        readings = make_readings(rows, [row.length for row in rows], counts)
         first = int(prefix.positions[-1]) + 1
         tokens = [token for text in texts for token in text]
-        places = [first + i for each in readings for i in range(each.row.length, each.length)]
-        is_alone = len(rows) == 1 and not filling
-        with torch.inference_mode(), _going_on(prefix), prefix.cache.reading(readings):
-            logits: torch.Tensor = self._model(
-                input_ids=torch.tensor([tokens + [0] * filling], device=self._device),
-                position_ids=torch.tensor([places + [0] * filling], device=self._device),
-                attention_mask=None if is_alone else torch.empty(1, 1, 0, 0),  # else made for all
-                past_key_values=prefix.cache,
-                use_cache=True,
-                logits_to_keep=torch.tensor([each.end - 1 for each in readings]),
-            ).logits
+        places = [first + i for each in readings for i in range(each.start, each.length)]
+        inputs = {
+            "input_ids": torch.tensor([tokens + [0] * filling], device=self._device),
+            "position_ids": torch.tensor([places + [0] * filling], device=self._device),
+            "attention_mask": None if len(rows) == 1 and not filling else EACH_ITS_OWN,
+            "past_key_values": prefix.cache,
+            "use_cache": True,
+        }
+        with torch.inference_mode():
+            if prefix.pruning is not None:
+                return self._pruned_pass(prefix.pruning, rows, readings, inputs)
+            with prefix.cache.reading(readings):
+                return self._logits(readings, inputs)
+
+    def _pruned_pass(
+        self,
+        pruning: LayerPruning,
+        rows: Sequence[Row],
+        readings: Sequence[Reading],
+        inputs: dict[str, Any],
+    ) -> torch.Tensor:
+        """Read on in the layers that hold the whole prefix, then in those that hold some of it."""
+        cache: RowCache = inputs["past_key_values"]
+        with (
+            some_layers(self._model, slice(pruning.layer)),
+            pruning.choosing(rows, readings, cache),
+        ):
+            hidden = self._model.base_model(**inputs).last_hidden_state
+        later = pruning.readings(rows, readings)
+        inputs |= pruning.enter(rows, readings, hidden, inputs["position_ids"])
+        with some_layers(self._model, slice(pruning.layer, None)), cache.reading(later):
+            return self._logits(later, inputs)
+
+    def _logits(self, readings: Sequence[Reading], inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the logits (rows, vocabulary) of what follows each reading."""
+        ends = torch.tensor([each.end - 1 for each in readings])
+        logits: torch.Tensor = self._model(**inputs, logits_to_keep=ends).logits
         return logits[0]
 
     def _embed(
@@ -203,12 +230,6 @@ class Decoder:
         embeds[~is_visual] = text
         embeds[is_visual] = unpack(visual.features, visual.dtype).to(self._device, self._dtype)
         return embeds[None]
-
-    def _follow(self, positions: Int64Array, num_tokens: int) -> torch.Tensor:
-        """Return the position ids (1, length) of a prefix and of tokens right behind it."""
-        first = positions[-1] + 1
-        follow = np.concatenate([positions, np.arange(first, first + num_tokens)])
-        return torch.from_numpy(follow)[None].to(self._device)
 
 
 def _load(location: str, dtype: torch.dtype) -> Any:
@@ -236,8 +257,3 @@ def _load(location: str, dtype: torch.dtype) -> Any:
     except OSError:
         model.generation_config = GenerationConfig.from_model_config(whole)
     return model
-
-
-def _going_on(prefix: Prefix) -> AbstractContextManager[None]:
-    """Let the forward passes inside go on from a prefix, pruned or not."""
-    return prefix.pruning.generation() if prefix.pruning else nullcontext()

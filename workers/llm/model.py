@@ -43,7 +43,8 @@ class LanguageModel:
         location: what :func:`workers.checkpoint.locate` returned.
         device: torch device name.
         dtype: torch dtype of the weights.
-        cache_tokens: tokens of earlier prompts that are kept; the last one's are in any case.
+        cache_tokens: tokens of earlier prompts that are kept; the last one's are in any case. Also
+            those that questions answered together may hold of a clip that each prunes for itself.
         weights: how they are held; see :class:`Decoder`.
 
     Raises:
@@ -60,7 +61,9 @@ class LanguageModel:
         weights: str = "dtype",
     ) -> None:
         self._tokenizer = read_tokenizer(location).load()
-        self._decoder = Decoder(location, device=device, dtype=dtype, weights=weights)
+        self._decoder = Decoder(
+            location, device=device, dtype=dtype, weights=weights, row_tokens=cache_tokens
+        )
         self._prefixes: PrefixCache[Prefix] = PrefixCache(cache_tokens)
         self._waiting: deque[Question] = deque()
         self._thread = ModelThread()
@@ -74,8 +77,8 @@ class LanguageModel:
         for its turn when others are asked, and is the same whatever they are. Closing the iterator
         ends the answer at its next token; leaving it unread holds nobody up.
 
-        Cost: O(length^2) attention for a clip that is not in the cache, with FastV for every new
-        question; O(length) a token then.
+        Cost: O(length^2) attention for a clip that is not in the cache, where it is pruned inside
+        the model O(num_keep^2) for every question; O(length) a token then.
 
         Args:
             visual: what is shown of the clip; not modified.
@@ -84,7 +87,7 @@ class LanguageModel:
 
         Raises:
             ContextError: frames, question and answer do not fit.
-            InputError: FastV is to prune at a layer that the model lacks.
+            InputError: it is to be pruned at a layer that the model lacks.
             ValueError: the prompt is about another number of frames.
         """
         self._check(visual, prompt, sampling)
@@ -103,8 +106,8 @@ class LanguageModel:
                 f"{len(visual) = }"
             )
         config = self._decoder.config
-        if visual.fastv_keep is not None:
-            check_layer(visual.fastv_layer, config.num_hidden_layers)
+        if visual.prune_layer is not None:
+            check_layer(visual.prune_layer, config.num_hidden_layers)
         length = len(visual.features)
         if not visual.compact_positions:
             length = int(visual.frame_lengths.sum())

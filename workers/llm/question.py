@@ -5,13 +5,13 @@ from queue import SimpleQueue
 from threading import Event
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
 
 from workers.arrays import Int64Array
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
-from workers.llm.decoder import Decoder, Prefix
+from workers.llm.decoder import Decoder
 from workers.llm.detokenizer import TextStream
-from workers.llm.fastv import LayerPruning
 from workers.llm.prompt import Prompt
 from workers.llm.saying import Saying
 from workers.visual import VisualSequence
@@ -38,8 +38,7 @@ class Question:
     @property
     def key(self) -> Hashable:
         """What questions share that go on from the same prefix."""
-        chosen_for = None if self.visual.fastv_keep is None else self.prompt.question
-        return self.visual.visual_id, self.prompt.frame_segments, chosen_for
+        return self.visual.visual_id, self.prompt.frame_segments
 
     def pieces(self) -> Iterator[str | GeneratedAnswer]:
         """Yield the text as it comes, then the whole answer; raise what it failed with."""
@@ -62,15 +61,20 @@ class Question:
         text.finish()
         return text.text.strip(), token_ids
 
-    def end(self, text: str, token_ids: tuple[int, ...], seconds: float, prefix: Prefix) -> None:
-        """Put the whole answer into the queue, with the seconds that it took to say."""
+    def end(
+        self, text: str, token_ids: tuple[int, ...], seconds: float, kept: torch.Tensor | None
+    ) -> None:
+        """Put the whole answer into the queue, with the seconds that it took to say.
+
+        ``kept`` are places among the visual tokens, ascending, if they were chosen for it.
+        """
         self._news.put(
             GeneratedAnswer(
                 text=text,
                 token_ids=token_ids,
                 num_text_tokens=self.prompt.num_text_tokens,
                 seconds={"prefill": self.prefill_seconds, "generate": seconds},
-                keep_indices=_kept_by_question(self.visual, prefix.pruning),
+                keep_indices=None if kept is None else _by_frame(self.visual, kept),
             )
         )
 
@@ -79,12 +83,8 @@ class Question:
         self._news.put(error)
 
 
-def _kept_by_question(
-    visual: VisualSequence, pruning: LayerPruning | None
-) -> tuple[Int64Array, ...] | None:
-    """Return what FastV kept of every frame for one question, None without it."""
-    if pruning is None:
-        return None
-    kept = pruning.kept_visual.cpu().numpy()
-    ends = np.searchsorted(kept, np.cumsum(visual.counts))
-    return tuple(np.split(visual.keep_indices[kept], ends[:-1]))
+def _by_frame(visual: VisualSequence, kept: torch.Tensor) -> tuple[Int64Array, ...]:
+    """Return the indices within every frame of some of the visual tokens."""
+    places = kept.cpu().numpy()
+    ends = np.searchsorted(places, np.cumsum(visual.counts))
+    return tuple(np.split(visual.keep_indices[places], ends[:-1]))

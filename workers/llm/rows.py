@@ -5,7 +5,7 @@ them at once; attention takes one row after another, each over exactly the keys 
 would see alone. So there is no padding, and no mask by which a row could tell what is beside it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,25 +18,42 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "sdpa_row_by_row"
+EACH_ITS_OWN = torch.empty(1, 1, 0, 0)
+"""An attention mask that has each row attend to what comes before it."""
 _STEP = 64
 """Tokens by which buffers grow."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Row:
-    """One question: its place in the buffers, and the tokens that were read behind the prefix."""
+    """One question: its place in the buffers, and the tokens that were read behind the prefix.
+
+    ``kept`` are the places of the prefix (ascending, int64) that layers from some on hold of it,
+    None where all do, or before the first reading. They are chosen by what the last of the first
+    ``num_question`` tokens attends to, with 0 the last that is read at first.
+    """
 
     slot: int
     length: int = 0
+    num_question: int = 0
+    kept: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reading:
-    """Tokens that a row is to read next: ``num_tokens`` from place ``first`` of the pass on."""
+    """Tokens that a row is to read next: ``num_tokens`` from place ``first`` of the pass on.
 
-    row: Row
+    Behind the prefix the row holds ``start`` tokens before them. ``observe`` is told the queries
+    (1, heads, num_tokens, size), the keys that they see, the mask and the scaling. ``places``
+    (length,) are where the row's tokens stand in its whole sequence, if that has gaps.
+    """
+
+    slot: int
     first: int
     num_tokens: int
+    start: int
+    observe: Callable[..., None] | None = None
+    places: torch.Tensor | None = None
 
     @property
     def end(self) -> int:
@@ -46,23 +63,25 @@ class Reading:
     @property
     def length(self) -> int:
         """Tokens of the row once they are read."""
-        return self.row.length + self.num_tokens
+        return self.start + self.num_tokens
 
 
-def make_readings(rows: Sequence[Row], texts: Sequence[Sequence[int]]) -> list[Reading]:
-    """Return what each row reads in a pass over their texts, one behind another."""
-    ends = accumulate(len(text) for text in texts)
+def make_readings(
+    rows: Sequence[Row], starts: Sequence[int], counts: Sequence[int]
+) -> list[Reading]:
+    """Return what each row reads in a pass over so many tokens of each, one behind another."""
+    ends = accumulate(counts)
     return [
-        Reading(row=row, first=end - len(text), num_tokens=len(text))
-        for row, text, end in zip(rows, texts, ends, strict=True)
+        Reading(slot=row.slot, first=end - count, num_tokens=count, start=start)
+        for row, start, count, end in zip(rows, starts, counts, ends, strict=True)
     ]
 
 
 class RowCache(Cache):  # type: ignore[misc]
     """Keys and values of a prefix, and of rows that go on from it.
 
-    What is read first is the prefix, until :meth:`end_prefix`. It is never written to again, so
-    that a forward pass that fails spoils nothing, and may be made again.
+    What is read first is the prefix. It is never written to again, so that a forward pass that
+    fails spoils nothing, and may be made again.
 
     Memory: the prefix once, with room for the longest row and up to 64 tokens; every row once.
     """
@@ -70,26 +89,27 @@ class RowCache(Cache):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=_RowLayer)
 
-    def end_prefix(self, num_dropped: int) -> None:
-        """End the prefix, this many tokens before what has been read."""
-        for layer in self.layers:
-            layer.end_prefix(num_dropped)
+    def add_layers(self, num_layers: int) -> None:
+        """Hold that many layers in all; those that read no prefix hold rows only."""
+        while len(self.layers) < num_layers:
+            self.layers.append(self.layers[0].without_prefix())
 
     @contextmanager
-    def reading(self, readings: Sequence[Reading]) -> Iterator[None]:
+    def reading(
+        self, readings: Sequence[Reading], special: Mapping[int, Sequence[Reading]] | None = None
+    ) -> Iterator[None]:
         """Let the forward pass inside, of batch size 1, read on in rows.
 
-        Tokens behind the last reading's belong to no row: they attend to nothing.
+        Tokens behind the last reading's belong to no row: they attend to nothing. Layers named in
+        ``special`` take the readings there.
         """
-        for layer in self.layers:
-            layer.readings = readings
+        for place, layer in enumerate(self.layers):
+            layer.readings = (special or {}).get(place, readings)
         try:
             yield
         finally:
             for layer in self.layers:
                 layer.readings = ()
-        for reading in readings:
-            reading.row.length += reading.num_tokens
 
     def forget_rows(self) -> None:
         """Give back what the rows took."""
@@ -126,14 +146,16 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         rows = self._rows(self.readings)
         return rows, rows
 
-    def end_prefix(self, num_dropped: int) -> None:
-        self._num_prefix -= num_dropped
+    def without_prefix(self) -> "_RowLayer":
+        layer = _RowLayer()
+        layer.lazy_initialization(*self._held[:, :, :0].split(1))
+        return layer
 
     def forget_rows(self) -> None:
         self._tails = self._held.new_empty(0, 2, self._held.shape[1], 0, self._held.shape[3])
 
     def get_seq_length(self) -> int:
-        return self._num_prefix + (self.readings[0].row.length if self.readings else 0)
+        return self._num_prefix + (self.readings[0].start if self.readings else 0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
@@ -144,8 +166,8 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
     def _store(self, states: torch.Tensor) -> None:
         """Write states (2, heads, tokens, size) to the ends of the rows that they belong to."""
         self._make_room()
-        slots = [each.row.slot for each in self.readings for _ in range(each.num_tokens)]
-        places = [i for each in self.readings for i in range(each.row.length, each.length)]
+        slots = [each.slot for each in self.readings for _ in range(each.num_tokens)]
+        places = [i for each in self.readings for i in range(each.start, each.length)]
         self._tails[slots, :, :, places] = states[:, :, : len(slots)].permute(2, 0, 1, 3)
 
     def _rows(
@@ -156,16 +178,18 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         They are views that hold until the next are asked for.
         """
         for reading in readings:
-            end = self._num_prefix + reading.length
-            tail = self._tails[reading.row.slot, :, :, : reading.length]
-            self._held[:, :, self._num_prefix : end] = tail
-            yield reading, self._held[:1, :, :end], self._held[1:, :, :end]
+            seen = self._tails[reading.slot, :, :, : reading.length]
+            if self._num_prefix:
+                end = self._num_prefix + reading.length
+                self._held[:, :, self._num_prefix : end] = seen
+                seen = self._held[:, :, :end]
+            yield reading, seen[:1], seen[1:]
 
     def _make_room(self) -> None:
         """Let the buffers hold what the rows come to."""
-        slots = max(each.row.slot for each in self.readings) + 1
+        slots = max(each.slot for each in self.readings) + 1
         length = max(each.length for each in self.readings)
-        if self._num_prefix + length > self._held.shape[2]:
+        if self._num_prefix and self._num_prefix + length > self._held.shape[2]:
             self._held = _grown(self._held, self._num_prefix, self._num_prefix + length + _STEP)
         num_slots, *_, room, _ = self._tails.shape
         if slots > num_slots:
@@ -209,18 +233,27 @@ def _attend(
     output = query.new_zeros(1, length, heads, size)
     for reading, row_key, row_value in key:
         mask = attention_mask
-        if reading.num_tokens < length:  # else it is alone, and the mask is its own
-            mask = _causal_mask(reading.num_tokens, row_key)
-        places = slice(reading.first, reading.end)
-        output[:, places], _ = sdpa_attention_forward(
-            module, query[:, :, places], row_key, row_value, mask, **options
+        if mask is not None and not mask.numel():
+            mask = _causal_mask(reading, row_key, options.get("sliding_window"))
+        row_query = query[:, :, reading.first : reading.end]
+        if reading.observe is not None:
+            reading.observe(row_query, row_key, mask, options["scaling"])
+        output[:, reading.first : reading.end], _ = sdpa_attention_forward(
+            module, row_query, row_key, row_value, mask, **options
         )
     return output, None
 
 
-def _causal_mask(num_tokens: int, key: torch.Tensor) -> torch.Tensor | None:
-    """Return which keys (1, 1, tokens, length) the last of them see, as transformers would."""
-    if num_tokens == 1:
+def _causal_mask(reading: Reading, key: torch.Tensor, window: int | None) -> torch.Tensor | None:
+    """Return which keys (1, 1, tokens, length) the last of them see, as transformers would.
+
+    None where that is all of them, or what SDPA makes of it for as many queries as keys.
+    """
+    num_tokens, length = reading.num_tokens, key.shape[2]
+    if window is not None and reading.places is not None:
+        distance = reading.places[-num_tokens:, None] - reading.places[None]
+        return ((distance >= 0) & (distance < window))[None, None]
+    if num_tokens in (1, length):
         return None
-    seen = torch.ones(1, 1, num_tokens, key.shape[2], dtype=torch.bool, device=key.device)
-    return seen.tril(key.shape[2] - num_tokens)
+    seen = torch.ones(1, 1, num_tokens, length, dtype=torch.bool, device=key.device)
+    return seen.tril(length - num_tokens)

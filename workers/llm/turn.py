@@ -84,7 +84,7 @@ class Turn:
         self._answers.append(
             _Answer(
                 question=question,
-                row=Row(slot=self._slots.pop(0)),
+                row=Row(slot=self._slots.pop(0), num_question=len(question.prompt.question)),
                 saying=saying,
                 unread=unread,
                 seconds=time.perf_counter() - start,
@@ -95,14 +95,18 @@ class Turn:
         """Read on in some answers together, and let each go on from what follows."""
         start = time.perf_counter()
         rows, texts = [each.row for each in answers], [each.unread for each in answers]
+        prunes = [self._prefix.pruning is not None and not row.length for row in rows]
         try:
             logits = self._decoder.read(self._prefix, rows, texts)
         except BaseException as error:
             self._despair(answers, error)
             return
         seconds = (time.perf_counter() - start) / len(answers)
-        for answer, row in zip(answers, logits, strict=True):
-            answer.seconds += seconds
+        for answer, row, reads_the_clip in zip(answers, logits, prunes, strict=True):
+            if reads_the_clip:
+                answer.question.prefill_seconds += seconds
+            else:
+                answer.seconds += seconds
             self._say(answer, row)
 
     def _despair(self, answers: list[_Answer], error: BaseException) -> None:
@@ -124,7 +128,8 @@ class Turn:
             self._leave(answer)
             seconds = answer.seconds + time.perf_counter() - start
             text, token_ids = end.value
-            ended = partial(answer.question.end, text, token_ids, seconds, self._prefix)
+            kept = self._decoder.kept_visual(self._prefix, answer.row)
+            ended = partial(answer.question.end, text, token_ids, seconds, kept)
             self._reports.append(ended)
         except BaseException as error:
             self._leave(answer)

@@ -112,15 +112,17 @@ def test_other_options_want_another_folder(evaluated: Run, questions: Path) -> N
 def test_variants_share_the_budget_of_both_resolutions(
     evaluated: Run, questions: Path, tmp_path: Path
 ) -> None:
-    rows = ["high_resolution=all", "high_resolution=none,frame_factor=2", "position_ids=original"]
+    rows = ["high_resolution=all", "high_resolution=none,frame_factor=2", "question_aware=true"]
     settings = [word for row in rows for word in ("--variant", row)]
     result = evaluated(questions, *settings, "--keep-ratios", "0.2", "--baseline", rows[1])
     assert result.status == 0, result.err
     records = {(r["row"], r["clip"]): r for r in lines(tmp_path)}
     assert len(records) == 6
     for clip in {clip for _, clip in records}:
-        both, base, _ = (records[row, clip] for row in rows)
-        assert both["num_visual_tokens"] == base["num_visual_tokens"]
+        both, base, aware = (records[row, clip] for row in rows)
+        assert both["num_visual_tokens"] == base["num_visual_tokens"] == aware["num_visual_tokens"]
+        assert both["num_entering_tokens"] == both["num_visual_tokens"]
+        assert aware["num_entering_tokens"] == 4 * aware["num_visual_tokens"]
         assert (both["num_frames"], base["num_frames"]) == (2, 4)
     assert f"against {rows[1]}" in result.out
 

@@ -15,6 +15,7 @@ def record(
         right={"color": right},
         asked={"color": asked},
         num_visual_tokens=10,
+        num_entering_tokens=40,
         num_unpruned_tokens=100,
         seconds={"prefill": 0.5, "generate": 0.5},
     )
@@ -30,6 +31,7 @@ def test_accuracy_counts_questions_of_all_clips_and_seeds() -> None:
     assert found.accuracy == {"color": pytest.approx(5 / 9), "all": pytest.approx(5 / 9)}
     assert found.num_questions == {"color": 9, "all": 9}
     assert found.kept_share == pytest.approx(0.1)
+    assert found.num_entering_tokens == 40
     assert found.questions_per_second == pytest.approx(9 / 3)
     assert found.seconds == {"prefill": pytest.approx(1.5 / 9), "generate": pytest.approx(1.5 / 9)}
     assert found.change is None

@@ -75,6 +75,7 @@ def answer(*frames: KeptFrame) -> Answer:
         model="tiny-llava",
         budget=4096,
         num_unpruned_tokens=12345,
+        num_entering_tokens=sum(frame.num_visual_tokens for frame in frames),
         num_text_tokens=43,
         num_answer_tokens=5,
         num_tiles=5,
@@ -224,6 +225,17 @@ def test_the_numbers_are_on_the_page(tmp_path: Path) -> None:
     assert f"base {len(base)} of 576 grid {len(grid)} of 1,296" in text
     assert f"newlines {num_newlines} of 27 timestamps 6 informativeness 21.25 / 18.75" in text
     assert "sampling.fps 1.0 executor local" in text
+
+
+def test_what_a_question_chose_among_is_told(tmp_path: Path) -> None:
+    plain = answer(selection(0, 0.1))
+    aware = replace(plain, num_entering_tokens=7654)
+    heading = "Entered the model's first layers"
+    assert heading not in Page(report(tmp_path, plain, plain)).text
+    told = Page(report(tmp_path, aware)).text
+    assert f"{heading} 7,654" in told
+    assert "chosen anew for each question" not in told
+    assert "chosen anew for each question" in Page(report(tmp_path, aware, aware)).text
 
 
 def test_each_picture_says_in_words_what_it_shows(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ class StubService:
 
 def make_answer(text: str) -> Answer:
     counts: dict[str, Any] = dict.fromkeys(
-        ("budget", "num_unpruned_tokens", "num_text_tokens", "num_answer_tokens", "num_tiles",
-         "num_encoded_tiles"), 1,
+        ("budget", "num_unpruned_tokens", "num_entering_tokens", "num_text_tokens",
+         "num_answer_tokens", "num_tiles", "num_encoded_tiles"), 1,
     )  # fmt: skip
     return Answer(
         video="clip.mp4", question="Why?", answer=text, model="embedded", frames=(), seconds={},

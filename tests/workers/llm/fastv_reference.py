@@ -1,4 +1,4 @@
-"""FastV written out layer by layer, without a cache, SDPA or hooks: slow and plain."""
+"""Pruning inside the model, layer by layer, without a cache, SDPA or hooks: slow and plain."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.pruner.test_question_aware import slow_choice
 from workers.arrays import unpack
 from workers.llm.prompt import Prompt
 from workers.visual import VisualSequence
@@ -20,7 +21,7 @@ class SlowAnswer:
 
 def slow_answer(net: Any, clip: VisualSequence, prompt: Prompt, max_new_tokens: int) -> SlowAnswer:
     """Answer greedily; every new token takes the whole sequence through all layers again."""
-    assert clip.fastv_keep is not None
+    assert clip.prune_layer is not None
     embeds, positions, visual = _lay_out(net, clip, prompt)
     places = list(range(len(embeds)))
     kept: list[int] = []
@@ -29,8 +30,8 @@ def slow_answer(net: Any, clip: VisualSequence, prompt: Prompt, max_new_tokens: 
         hidden, at = embeds * getattr(net.config, "embedding_multiplier", 1), places
         for index, layer in enumerate(net.model.layers):
             hidden, probabilities = _run_layer(layer, hidden, positions[at], at, net.config)
-            if index == clip.fastv_layer - 1:
-                kept = kept or _choose(probabilities, visual, len(embeds), clip.fastv_keep)
+            if index == clip.prune_layer - 1:
+                kept = kept or _choose(probabilities[:, len(embeds) - 1], visual, clip)
                 at = sorted({*places} - ({*visual} - {*kept}))
                 hidden = hidden[at]
         logits = net.lm_head(net.model.norm(hidden[-1]))
@@ -59,9 +60,14 @@ def _lay_out(net: Any, clip: VisualSequence, prompt: Prompt) -> tuple[Tensor, Te
     return torch.stack(rows), torch.arange(len(rows)), visual
 
 
-def _choose(probabilities: Tensor, visual: list[int], length: int, num_keep: int) -> list[int]:
-    scores = probabilities[:, length - 1].mean(dim=0).tolist()
-    return sorted(sorted(visual, key=lambda place: (-scores[place], place))[:num_keep])
+def _choose(attention: Tensor, visual: list[int], clip: VisualSequence) -> list[int]:
+    if clip.priority is not None:
+        is_visual = torch.tensor([place in visual for place in range(attention.shape[1])])
+        priority = torch.from_numpy(clip.priority)
+        kept = slow_choice(attention, is_visual, priority, clip.num_keep, clip.num_reserved)
+        return [place for place in kept if place in visual]
+    scores = attention.mean(dim=0).tolist()
+    return sorted(sorted(visual, key=lambda place: (-scores[place], place))[: clip.num_keep])
 
 
 def _run_layer(

@@ -1,13 +1,16 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import DynamicCache, LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from pruner.fastv import fastv
 from tests.checkpoints import Tensors, rewrite_checkpoint
 from tests.pruner import golden
 from tests.workers.llm.fastv_reference import slow_answer
@@ -15,13 +18,14 @@ from tests.workers.llm.visual import (
     QUESTIONS,
     Asker,
     identified,
-    load_model,
     random_frames,
     show_frames,
 )
+from workers.arrays import pack
 from workers.llm.answer import SamplingOptions
-from workers.llm.fastv import LayerPruning
-from workers.llm.rows import ATTENTION
+from workers.llm.decoder import Decoder
+from workers.llm.prompt import Prompt
+from workers.llm.rows import ATTENTION, Row
 from workers.visual import VisualSequence
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -60,11 +64,23 @@ def make_model(checkpoint: Path, folder: Path, kind: str) -> Asker:
 
 
 def assert_untouched(net: Any) -> None:
-    for layer in net.base_model.layers:
-        assert layer.self_attn.config is net.config
-        assert not layer._forward_pre_hooks
-        assert not layer.self_attn._forward_pre_hooks
-    assert net.config._attn_implementation in {"sdpa", ATTENTION}
+    assert len(net.base_model.layers) == net.config.num_hidden_layers
+    assert not isinstance(net.base_model.norm, torch.nn.Identity)
+    assert net.config._attn_implementation == ATTENTION
+
+
+@contextmanager
+def key_lengths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Note how many keys each layer attends to."""
+    lengths: list[int] = []
+
+    def attend(module: Any, query: Any, key: Any, *args: Any, **options: Any) -> Any:
+        lengths.append(key.shape[2])
+        return sdpa_attention_forward(module, query, key, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.llm.rows.sdpa_attention_forward", attend)
+        yield lengths
 
 
 @pytest.fixture(scope="module")
@@ -72,49 +88,84 @@ def whole(checkpoint: Path) -> VisualSequence:
     return show_frames(checkpoint, random_frames(0))
 
 
-@pytest.mark.parametrize("case", golden.load_all("fastv_e2e"), ids=repr)
-def test_a_llama_gives_what_was_published(case: golden.Case) -> None:
+def load_published(case: golden.Case) -> LlamaForCausalLM:
+    """The model of a case; it says its last hidden states, and its text tokens are 0, 1, 2, ..."""
     sizes = {name: case.params[name] for name in case.params if name in LlamaConfig().to_dict()}
     rope = {"rope_type": "default", "rope_theta": case.params["rope_theta"]}
-    net = LlamaModel(LlamaConfig(vocab_size=8, rope_parameters=rope, **sizes)).eval()
-    weights = {name[2:]: case[name] for name in case.arrays if name.startswith("w.")}
-    missing, unexpected = net.load_state_dict(weights, strict=False)
-    assert {*missing, *unexpected} <= {"embed_tokens.weight"}
+    config = LlamaConfig(vocab_size=sizes["hidden_size"], rope_parameters=rope, **sizes)
+    net = LlamaForCausalLM(config).eval()
+    weights = {f"model.{name[2:]}": case[name] for name in case.arrays if name.startswith("w.")}
+    text = torch.cat([case["inputs_embeds"][0, ~is_visual(case)], case["decode_embed"][0]])
+    table = torch.zeros(config.vocab_size, config.hidden_size)
+    table[: len(text)] = text
+    weights |= {"model.embed_tokens.weight": table, "lm_head.weight": torch.eye(len(table))}
+    net.load_state_dict(weights)
+    return net
+
+
+def is_visual(case: golden.Case) -> torch.Tensor:
     places = torch.arange(case.info["seq_len"])
+    start = case.params["start"]
+    return (places >= start) & (places < start + case.params["length"])
+
+
+@pytest.mark.parametrize("case", golden.load_all("fastv_e2e"), ids=repr)
+def test_a_llama_gives_what_was_published(
+    case: golden.Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attended: list[torch.Tensor] = []
+
+    def choose(attention: torch.Tensor, **options: Any) -> torch.Tensor:
+        attended.append(attention.mean(dim=0))
+        return fastv(attention, **options)
+
+    monkeypatch.setattr("workers.llm.layer_pruning.fastv", choose)
     start, length = case.params["start"], case.params["length"]
-    pruning = LayerPruning(
-        net,
-        layer=case.params["K"],
-        is_visual=(places >= start) & (places < start + length),
-        num_keep=length - (case.info["seq_len"] - len(case["keep"])),
-    )
-    cache = DynamicCache()
-    with torch.inference_mode(), pruning.prefill():
-        prompt = net(inputs_embeds=case["inputs_embeds"], past_key_values=cache)
-    assert torch.equal(pruning.keep_indices, case["keep"])
-    assert [layer.get_seq_length() for layer in cache.layers] == case["kv_len"].tolist()
-    torch.testing.assert_close(
-        prompt.last_hidden_state, case["last_hidden_state"], atol=1e-4, rtol=0
-    )
-    row = pruning._last_row.mean(dim=0)[start : start + length]
-    torch.testing.assert_close(row, case["attn_score"], atol=1e-6, rtol=1e-4)
-    with torch.inference_mode(), pruning.generation():
-        step = net(
-            inputs_embeds=case["decode_embed"],
-            position_ids=case["decode_position"],
-            past_key_values=cache,
+    num_text, behind = case.info["seq_len"] - length, start + length
+    visual = identified(
+        VisualSequence(
+            visual_id="",
+            features=pack(case["inputs_embeds"][0, start:behind]),
+            dtype="float32",
+            counts=np.array([length]),
+            keep_indices=np.arange(length),
+            frame_lengths=np.array([length]),
+            prune_layer=case.params["K"],
+            num_keep=len(case["keep"]) - num_text,
         )
-    torch.testing.assert_close(step.last_hidden_state, case["decode_hidden"], atol=1e-4, rtol=0)
+    )
+    prompt = Prompt(frame_segments=(tuple(range(start)),), question=tuple(range(start, num_text)))
+    net = load_published(case)
+    decoder = Decoder(net, device="cpu", dtype=torch.float32)
+    prefix, row = decoder.prefill(visual, prompt), Row(slot=0)
+    with key_lengths(monkeypatch) as lengths:
+        said = decoder.read(prefix, [row], [prompt.question])
+    assert lengths == case["kv_len"].tolist()
+    assert row.kept is not None
+    assert torch.equal(row.kept, case["keep"][case["keep"] < behind])
+    torch.testing.assert_close(said, case["last_hidden_state"][:, -1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(attended[0][start:behind], case["attn_score"], atol=1e-6, rtol=1e-4)
+    step = decoder.read(prefix, [row], [(num_text,)])
+    torch.testing.assert_close(step, case["decode_hidden"][0], atol=1e-4, rtol=0)
     assert_untouched(net)
 
 
+@pytest.mark.parametrize("num_reserved", [None, 6])
 @pytest.mark.parametrize("layer", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers_are_those_of_a_plain_loop_over_the_layers(
-    checkpoint: Path, tmp_path: Path, whole: VisualSequence, kind: str, layer: int
+    checkpoint: Path,
+    tmp_path: Path,
+    whole: VisualSequence,
+    kind: str,
+    layer: int,
+    num_reserved: int | None,
 ) -> None:
     asker = make_model(checkpoint, tmp_path / kind, kind)
-    clip = identified(whole, fastv_keep=15, fastv_layer=layer)
+    clip = identified(whole, prune_layer=layer, num_keep=15)
+    if num_reserved is not None:
+        priority = np.random.default_rng(0).permutation(len(whole.features))
+        clip = identified(clip, priority=priority, num_reserved=num_reserved)
     answers = []
     for question in QUESTIONS:
         prompt = asker.prompt(clip, question)
@@ -133,13 +184,12 @@ def test_answers_are_those_of_a_plain_loop_over_the_layers(
     assert answers[0] != answers[1]
 
 
-def test_keeping_all_changes_no_logit(checkpoint: Path) -> None:
-    net = load_model(checkpoint)._decoder._model
-    embeds = torch.randn(1, 50, 64, generator=torch.Generator().manual_seed(0))
-    is_visual = torch.arange(50) % 7 > 1
-    pruning = LayerPruning(net, layer=1, is_visual=is_visual, num_keep=50)
-    with torch.inference_mode():
-        plain = net(inputs_embeds=embeds).logits
-        with pruning.prefill():
-            same = net(inputs_embeds=embeds, past_key_values=DynamicCache()).logits
-    assert torch.equal(same, plain)
+def test_keeping_all_changes_no_logit(checkpoint: Path, whole: VisualSequence) -> None:
+    asker = Asker(checkpoint)
+    decoder, prompt = asker.model._decoder, asker.prompt(whole, QUESTIONS[0])
+    every = identified(whole, prune_layer=1, num_keep=len(whole.features))
+    logits = [
+        decoder.read(decoder.prefill(clip, prompt), [Row(slot=0)], [prompt.question])
+        for clip in (whole, every)
+    ]
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-5, rtol=0)

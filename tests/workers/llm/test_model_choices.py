@@ -161,13 +161,13 @@ def test_choices_go_on_from_what_fastv_kept(
     checkpoint: Path, clip: VisualSequence, layer: int
 ) -> None:
     asker = Asker(checkpoint)
-    thinned = identified(clip, fastv_keep=20, fastv_layer=layer)
+    thinned = identified(clip, prune_layer=layer, num_keep=20)
     first = choose(asker, thinned, COLORS)
     assert first.keep_indices is not None
     assert sum(map(len, first.keep_indices)) == 20
     again = choose(asker, thinned, COLORS)
     assert again.token_ids == first.token_ids
-    everything = identified(clip, fastv_keep=len(clip.features), fastv_layer=layer)
+    everything = identified(clip, prune_layer=layer, num_keep=len(clip.features))
     for question in QUESTIONS:
         kept = choose(asker, everything, COLORS, question=question)
         assert kept.text == choose(asker, clip, COLORS, question=question).text

@@ -116,7 +116,7 @@ def before_the_first_layer(asker: Asker, _: int) -> Callable[[], None]:
     return lambda: delattr(net, "generate")
 
 
-@pytest.mark.parametrize("fastv_keep", [None, 20])
+@pytest.mark.parametrize("prune_layer", [None, 2])
 @pytest.mark.parametrize(
     ("place", "num_passes"), [(in_a_layer, 0), (in_a_layer, 3), (before_the_first_layer, 0)]
 )
@@ -126,9 +126,9 @@ def test_a_failure_leaves_no_trace(
     clips: list[VisualSequence],
     place: Callable[..., Callable[[], None]],
     num_passes: int,
-    fastv_keep: int | None,
+    prune_layer: int | None,
 ) -> None:
-    clip, other = (identified(each, fastv_keep=fastv_keep) for each in clips[:2])
+    clip, other = (identified(each, prune_layer=prune_layer, num_keep=20) for each in clips[:2])
     expected = [Asker(checkpoint).ask(clip, question) for question in QUESTIONS]
     asker.ask(other, QUESTIONS[0])
     assert asker.ask(clip, QUESTIONS[0]) == expected[0]

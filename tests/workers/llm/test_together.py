@@ -149,10 +149,12 @@ def test_logits_are_bit_for_bit_those_alone(checkpoint: Path, clip: VisualSequen
 
 
 @pytest.mark.parametrize("num", [2, MOST_TOGETHER])
+@pytest.mark.parametrize("prune_layer", [None, 2])
 def test_in_bfloat16_a_row_does_not_depend_on_its_company(
-    checkpoint: Path, clip: VisualSequence, num: int
+    checkpoint: Path, clip: VisualSequence, num: int, prune_layer: int | None
 ) -> None:
     asker = Asker(checkpoint, dtype=torch.bfloat16)
+    clip = identified(clip, prune_layer=prune_layer, num_keep=20)
     decoder = asker.model._decoder
     texts = [asker.prompt(clip, text).question for text in TEXTS[:num]]
     prefix = decoder.prefill(clip, asker.prompt(clip, TEXTS[0]))
@@ -250,16 +252,30 @@ def ask_together_in_turns(asker: Asker, groups: list[list[Question]]) -> list[li
     return [answer(group) for group in groups]
 
 
-def test_with_fastv_every_question_has_a_prefix_of_its_own(
+def test_questions_that_prune_for_themselves_share_the_prefix_and_passes(
     asker: Asker, clip: VisualSequence, passes: list[int]
 ) -> None:
-    pruned = identified(clip, fastv_keep=20)
-    kinds = KINDS["greedy"]
-    alone = ask_alone(asker, make_questions(asker, pruned, kinds)[:3])
-    num_passes = len(passes)
-    questions = make_questions(asker, pruned, kinds)[:3]
-    assert ask_together_in_turns(asker, [[each] for each in questions]) == [[x] for x in alone]
-    assert len(passes) - num_passes == num_passes - 3  # all but the three prefills
+    pruned = identified(clip, prune_layer=2, num_keep=20)
+    kinds = KINDS["mixed"]
+    alone = ask_alone(asker, make_questions(asker, pruned, kinds))
+    num_alone = len(passes)
+    assert ask_together(asker, make_questions(asker, pruned, kinds)) == alone
+    assert len(passes) - num_alone < num_alone / 2
+    backward = make_questions(asker, pruned, kinds)[::-1]
+    assert ask_together(asker, backward)[::-1] == alone
+    assert len({ids for _, ids in alone}) > 1
+
+
+@pytest.mark.parametrize("row_tokens", [1, 100])
+def test_rows_that_hold_what_they_keep_stay_within_a_limit(
+    checkpoint: Path, clip: VisualSequence, row_tokens: int
+) -> None:
+    asker = Asker(checkpoint, cache_tokens=row_tokens)
+    decoder, prompt = asker.model._decoder, asker.prompt(clip, TEXTS[0])
+    prefix = decoder.prefill(identified(clip, prune_layer=1, num_keep=20), prompt)
+    num_kept = 20 + sum(map(len, prompt.frame_segments))
+    assert 1 < 100 // num_kept < MOST_TOGETHER
+    assert decoder.most_rows(prefix) == max(1, row_tokens // num_kept)
 
 
 def test_threads_that_ask_at_once_get_their_own_answers(asker: Asker, clip: VisualSequence) -> None:

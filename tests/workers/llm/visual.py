@@ -55,7 +55,13 @@ def identified(visual: VisualSequence, **changes: Any) -> VisualSequence:
     """Return a changed sequence with the id of its content."""
     changed = replace(visual, **changes)
     digest = hashlib.sha256(changed.features.tobytes() + changed.keep_indices.tobytes())
-    others = (changed.compact_positions, changed.fastv_keep, changed.fastv_layer)
+    others = (
+        changed.compact_positions,
+        changed.prune_layer,
+        changed.num_keep,
+        changed.num_reserved,
+    )
+    digest.update(b"" if changed.priority is None else changed.priority.tobytes())
     digest.update(repr((changed.counts.tolist(), changed.frame_lengths.tolist(), others)).encode())
     return replace(changed, visual_id=digest.hexdigest())
 

@@ -261,20 +261,16 @@ def answers_of_all_methods(
     clip: Path, options: Options, folder: Path, deaths: Deaths
 ) -> dict[str, tuple[str, dict[int, list[int]]]]:
     """Encode the clip once, and ask every method the same question."""
-    variants = [
-        change(
-            options,
-            {"pruner": name} | ({"budget": None} if name == "none" else {}),
-            source="the test",
-        )
-        for name in METHODS
-    ]
+    changes: dict[str, dict[str, object]] = {name: {"pruner": name} for name in METHODS}
+    changes["none"]["budget"] = None
+    changes["question-aware"] = {"question_aware": True}
+    variants = [change(options, each, source="the test") for each in changes.values()]
     asked = [Variant(options=variant, questions=(QUESTION,)) for variant in variants]
     plans = plan_clips(sample_clip(str(clip), options), asked)
     with open_engine(options, doomed_stages(folder, deaths, options.model)) as engine:
         encoded = encode(engine, plans[0])
         found = {}
-        for name, each in zip(METHODS, plans, strict=True):
+        for name, each in zip(changes, plans, strict=True):
             assert each.clip is plans[0].clip
             *_, answer = ask(engine, allocate(engine, each, encoded), QUESTION)
             assert isinstance(answer, Answer)
