@@ -38,6 +38,11 @@ def turns_of(question: str) -> tuple[Turn, ...]:
     return (*earlier, Turn(role="user", text=str(question)))
 
 
+def first_question(turns: Sequence[Turn]) -> int:
+    """Return the place among turns of the first that is a user's."""
+    return next(place for place, turn in enumerate(turns) if turn.role == "user")
+
+
 def messages_of(turns: Sequence[Turn], shown: Sequence[str]) -> list[Mapping[str, Any]]:
     """Return turns as chat templates take them, what is shown with the first question.
 
@@ -45,7 +50,7 @@ def messages_of(turns: Sequence[Turn], shown: Sequence[str]) -> list[Mapping[str
         turns: a user's last.
         shown: ``image`` or ``video`` for each placeholder.
     """
-    first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+    first = first_question(turns)
     return [
         {
             "role": turn.role,

@@ -15,7 +15,7 @@ from workers.checkpoint import read_config, read_optional
 from workers.errors import ModelError
 from workers.families import Family, family_of
 from workers.llm.choices import Choice, check_choices, encode_choices, list_choices
-from workers.llm.dialogue import Turn, messages_of, turns_of
+from workers.llm.dialogue import Turn, first_question, messages_of, turns_of
 from workers.llm.spelling import Spelling
 from workers.llm.template import Template, read_template
 from workers.llm.tokenizer import TokenizerFiles, read_tokenizer
@@ -142,11 +142,12 @@ class ChatTemplate:
         *earlier, last = turns_of(question)
         turns = [*earlier, replace(last, text=list_choices(last.text, choices))]
         pieces, texts = self._render(turns, len(timestamps))
-        ids, tail, unread = self._encode(pieces, timestamps, texts)
+        first = first_question(turns)
+        ids, tail, unread = self._encode(pieces, timestamps, texts, first)
         if self._image_token in unread:
             raise ModelError(f"{self._location}: the tokenizer splits {self._image_token!r} up")
         if unread:  # transformers reads them as words too
-            ids, tail, _ = self._encode(pieces, timestamps, texts, without=unread)
+            ids, tail, _ = self._encode(pieces, timestamps, texts, first, without=unread)
         segments = _cut(ids, self._image_token_id)
         return Prompt(
             frame_segments=segments[:-1],
@@ -185,6 +186,7 @@ class ChatTemplate:
         pieces: Sequence[str],
         timestamps: Sequence[str],
         texts: Sequence[str],
+        first: int,
         without: frozenset[str] = frozenset(),
     ) -> tuple[list[int], str, frozenset[str]]:
         """Return the prompt's ids, its text behind the images, and what is no single id there.
@@ -195,15 +197,16 @@ class ChatTemplate:
             pieces: the template's text before, between and behind the texts.
             timestamps: one text a frame.
             texts: what was said, the question last.
+            first: place of the first of them that is a question, which images stand before.
             without: control tokens to be read as words.
         """
         spelled, found = zip(
             *(self._spelling.apply(piece, without=without) for piece in pieces), strict=True
         )
         counts = [piece.count(self._image) for piece in spelled]
-        holder = next((place for place, count in enumerate(counts) if count), 0)
         num_placeholders = len(self._shown(len(timestamps)))
-        if sum(counts) != num_placeholders or counts[holder] != num_placeholders:
+        holder = counts.index(num_placeholders) if num_placeholders in counts else len(texts)
+        if sum(counts) != num_placeholders or holder > first:
             raise ModelError(
                 f"{self._location}: the chat template does not put the {self._family.modality}s "
                 "before the text"
