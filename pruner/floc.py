@@ -28,7 +28,8 @@ def representatives(tokens: Tensor, num_keep: int) -> Tensor:
     is the highest, and takes one whose gain still is.
 
     Departures: gains are compared on 15 significant bits, ties by index; bounds are renewed some at
-    a time. A zero vector has cosine 0.
+    a time. A zero vector has cosine 0. Where the last bits of features differ, as a GPU's do from a
+    CPU's, one choice may, and then those that follow.
 
     Args:
         tokens: (N, D) floating point.

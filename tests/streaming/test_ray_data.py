@@ -2,6 +2,9 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,45 +188,41 @@ def test_the_engine_is_made_once_and_closed_with_its_owner(
         engine.encode(clip)
 
 
+_ON_RAY_DATA = """
+import json, sys
+import ray, ray.data
+from streaming.ray_data import AskClips
+
+folder, settings = sys.argv[1], json.loads(sys.argv[2])
+ray.init(
+    address="local", num_cpus=3, include_dashboard=False, object_store_memory=256 * 2**20,
+    log_to_driver=False, logging_level="CRITICAL",
+)
+ray.data.DataContext.get_current().enable_progress_bars = False
+read = ray.data.read_json(f"{folder}/rows.jsonl")
+for format_ in ("numpy", "pyarrow"):
+    asked = read.map_batches(
+        AskClips, batch_size=1, batch_format=format_, max_restarts=2, max_task_retries=2,
+        fn_constructor_kwargs={"options": settings}, compute=ray.data.ActorPoolStrategy(size=1),
+    )
+    asked.write_parquet(f"{folder}/{format_}")
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's, of its own settings
 def test_ray_data_answers_as_the_pipeline_does(
     rows: list[dict[str, Any]],
     settings: dict[str, Any],
     expected: dict[str, list[str]],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    import ray
-    import ray.data
-
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    ray.init(
-        address="local",
-        num_cpus=3,
-        include_dashboard=False,
-        object_store_memory=256 * 2**20,
-        log_to_driver=False,
-        logging_level="CRITICAL",
-    )
-    try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        read = ray.data.read_json(str(tmp_path / "rows.jsonl"))
-        for format_ in ("numpy", "pyarrow"):
-            asked = read.map_batches(
-                AskClips,
-                batch_size=1,
-                batch_format=format_,
-                fn_constructor_kwargs={"options": settings},
-                compute=ray.data.ActorPoolStrategy(size=1),
-                max_restarts=2,
-                max_task_retries=2,
-            )
-            asked.write_parquet(str(tmp_path / format_))
-            table = pq.read_table(tmp_path / format_)
-            check(table, expected)
-            assert table.schema.field("questions").type.value_type == pa.string()
-    finally:
-        ray.shutdown()
+    # In a process of its own, as Ray keeps what it has read of authentication.
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-c", _ON_RAY_DATA, str(tmp_path), json.dumps(settings)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for format_ in ("numpy", "pyarrow"):
+        table = pq.read_table(tmp_path / format_)
+        check(table, expected)
+        assert table.schema.field("questions").type.value_type == pa.string()
