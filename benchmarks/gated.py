@@ -31,7 +31,8 @@ from streaming.plan import plan_clip
 from streaming.sample import sample_clip
 from workers.arrays import UInt8Array
 from workers.messages import Clip
-from workers.run.engine import EncodedClip, Engine
+from workers.run.clips import EncodedClip
+from workers.run.engine import Engine
 
 _WIDTH, _HEIGHT, _RATE = 640, 480, 15
 _MODES = ("all", "gated")

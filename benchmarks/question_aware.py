@@ -24,8 +24,9 @@ from benchmarks.questions import make_visual
 from streaming.bench.hardware import describe_hardware
 from streaming.bench.random_checkpoint import write_checkpoint
 from workers.checkpoint import EMBEDDED, locate
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.decoder import Decoder
-from workers.llm.prompt import ChatTemplate, Prompt
+from workers.llm.prompt import Prompt
 from workers.llm.rows import Row
 from workers.process import prepare_process
 from workers.visual import VisualSequence

@@ -24,8 +24,8 @@ from streaming.bench.random_checkpoint import write_checkpoint
 from workers.arrays import pack
 from workers.checkpoint import EMBEDDED, locate
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.model import LanguageModel
-from workers.llm.prompt import ChatTemplate
 from workers.process import prepare_process
 from workers.visual import VisualSequence
 

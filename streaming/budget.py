@@ -12,7 +12,8 @@ from streaming.sample import SampledClip
 from workers.arrays import Int64Array
 from workers.errors import ContextError, InputError
 from workers.llm.backends import backend_of
-from workers.llm.prompt import ChatTemplate, timestamp_text
+from workers.llm.chat_template import ChatTemplate
+from workers.llm.prompt import timestamp_text
 from workers.video.sampling import thin_frames
 
 DEFAULT_BUDGET = 4096

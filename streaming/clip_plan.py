@@ -7,8 +7,9 @@ from pruner import METHODS
 from streaming.budget import count_timestamps
 from streaming.options import Options
 from workers.arrays import Int64Array
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.context import check_context
-from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
+from workers.llm.prompt import Prompt, timestamp_text
 from workers.messages import Clip
 from workers.video.source import Source
 from workers.visual import Allocation, KeptFrame
@@ -75,7 +76,7 @@ class ClipPlan:
         """Return the prompt of a question about the frames that were kept.
 
         Raises:
-            InputError: see :meth:`workers.llm.prompt.ChatTemplate.build`.
+            InputError: see :meth:`workers.llm.chat_template.ChatTemplate.build`.
             ContextError: it does not fit the model's context, with the visual tokens and an answer.
         """
         stamps = self.timestamps([frame.pts_seconds for frame in frames])

@@ -16,7 +16,8 @@ from workers.disk.store import TokenStore
 from workers.errors import StreamError, VideoDecodeError
 from workers.llm.answer import MOST_TOGETHER, GeneratedAnswer, SamplingOptions
 from workers.process import peak_memory_bytes
-from workers.run.engine import EncodedClip, Engine, Visual
+from workers.run.clips import EncodedClip, Visual
+from workers.run.engine import Engine
 from workers.run.jobs import Progress
 from workers.video.entry_source import EntrySource
 

@@ -13,7 +13,8 @@ from workers.disk.manifest import Manifest
 from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest
 from workers.disk.store import TokenStore
 from workers.errors import VideoOpenError
-from workers.run.engine import EncodedClip, Engine
+from workers.run.clips import EncodedClip
+from workers.run.engine import Engine
 from workers.run.jobs import Progress
 from workers.version import version_with
 from workers.video.content import check_unchanged, content_digest

@@ -11,8 +11,8 @@ from streaming.options import FrameOptions, Options
 from streaming.served import check_dtype, check_frames
 from workers.arrays import Int64Array
 from workers.checkpoint import locate, read_config
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.context import check_layer
-from workers.llm.prompt import ChatTemplate
 from workers.video.entry_source import EntrySource
 from workers.video.images import ImageSource
 from workers.video.sampling import at_keyframes, sample_frames

@@ -97,7 +97,7 @@ LIGHT = [
     "workers.video.decode",
     "workers.video.live.reader",
     "workers.vision.tiles",
-    "workers.llm.prompt",
+    "workers.llm.chat_template",
     "pruner",
 ]
 

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from training.labels import IGNORE
 from training.questions import Question
 from training.words import CHAT_TEMPLATE, IMAGE_TOKEN, MAX_POSITIONS
-from workers.llm.prompt import ChatTemplate, timestamp_text
+from workers.llm.chat_template import ChatTemplate
+from workers.llm.prompt import timestamp_text
 from workers.llm.tokenizer import TokenizerFiles
 
 Int64Array = NDArray[np.int64]

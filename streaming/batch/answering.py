@@ -17,7 +17,8 @@ from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
 from workers.disk.store import TokenStore
 from workers.errors import ContextError, InputError, StreamError, VideoError
-from workers.run.engine import EncodedClip, Engine
+from workers.run.clips import EncodedClip
+from workers.run.engine import Engine
 from workers.video.source import open_source
 
 

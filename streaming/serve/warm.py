@@ -12,7 +12,8 @@ from streaming.pipeline import WatchedClip, allocate
 from streaming.serve.failures import RequestError
 from streaming.serve.patience import Patience
 from workers.errors import StreamError
-from workers.run.engine import EncodedClip, Engine, Visual
+from workers.run.clips import EncodedClip, Visual
+from workers.run.engine import Engine
 from workers.visual import Allocation
 
 _MOST_VISUALS = 8

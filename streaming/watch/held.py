@@ -7,7 +7,8 @@ from typing import Any
 from streaming.pipeline import WatchedClip
 from streaming.watch.plan import LivePlan
 from workers.errors import VideoDecodeError
-from workers.run.engine import EncodedClip, Engine
+from workers.run.clips import EncodedClip
+from workers.run.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ from streaming.watch.defaults import DEFAULT_FPS, DEFAULT_WINDOW, FIXED
 from streaming.watch.room import Room
 from workers.errors import InputError
 from workers.frames import Pruning
-from workers.llm.prompt import ChatTemplate
+from workers.llm.chat_template import ChatTemplate
 from workers.messages import Clip
 from workers.video.images import ImageSource
 from workers.video.segments import Segment

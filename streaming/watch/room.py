@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from streaming.budget import DEFAULT_BUDGET, count_timestamps
 from streaming.options import Options
 from workers.errors import ContextError, InputError
-from workers.llm.prompt import ChatTemplate, timestamp_text
+from workers.llm.chat_template import ChatTemplate
+from workers.llm.prompt import timestamp_text
 
 _MOST_LEVELS = 32
 _LATE_SECONDS = 999_999.9

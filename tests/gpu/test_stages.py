@@ -10,7 +10,7 @@ from workers.arrays import UInt8Array, unpack
 from workers.checkpoint import locate
 from workers.frames import Pruning, RankedFrames, TileChunk
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
-from workers.llm.prompt import ChatTemplate
+from workers.llm.chat_template import ChatTemplate
 from workers.messages import AllocateRequest, EncodeRequest, GenerateRequest
 from workers.process import ModelOptions
 from workers.stages import EncodeStage, GenerateStage

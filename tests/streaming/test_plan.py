@@ -17,8 +17,9 @@ from tests.clips import draw_clip, paint_frame
 from workers.checkpoint import locate
 from workers.errors import ContextError, InputError, ModelError, VideoOpenError
 from workers.frames import Pruning
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.choices import Choice
-from workers.llm.prompt import ChatTemplate, Prompt
+from workers.llm.prompt import Prompt
 from workers.video.images import open_images
 from workers.video.source import open_source
 from workers.video.video_index import VideoIndex

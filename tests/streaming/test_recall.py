@@ -31,7 +31,8 @@ from workers.disk.store import TokenStore, open_store
 from workers.disk.stored import load_entry
 from workers.messages import ReadRequest
 from workers.process import ModelOptions
-from workers.run.engine import EncodedClip, Engine
+from workers.run.clips import EncodedClip
+from workers.run.engine import Engine
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Result
 from workers.video.entry_source import EntrySource
 from workers.video.images import open_images

@@ -16,7 +16,8 @@ from workers.arrays import unpack
 from workers.checkpoint import read_config
 from workers.frames import PictureChunk, Pruning, RankedFrames, TileChunk
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
-from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
+from workers.llm.chat_template import ChatTemplate
+from workers.llm.prompt import Prompt, timestamp_text
 from workers.messages import (
     AllocateRequest,
     EncodeRequest,

@@ -13,7 +13,8 @@ from tests.clips import paint_frame
 from tests.streaming.watch.conftest import PlanMaker
 from workers.errors import TokensLostError, VideoDecodeError
 from workers.messages import Clip
-from workers.run.engine import EncodedClip, Engine
+from workers.run.clips import EncodedClip
+from workers.run.engine import Engine
 from workers.video.live.events import LiveFrame
 
 

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from tests.workers.llm.tokenizer_kinds import KINDS, write_kind
 from workers.checkpoint import EMBEDDED, locate
 from workers.errors import InputError
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.choices import END, Choice, encode_choices, list_choices, next_tokens
-from workers.llm.prompt import ChatTemplate
 from workers.llm.tokenizer import read_tokenizer
 
 CHOICES = ["a red car", "red", "red and two dogs", "12", "What color?"]

@@ -2,8 +2,9 @@ import pytest
 
 from workers.checkpoint import EMBEDDED, locate
 from workers.errors import ContextError, InputError
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.context import check_context, check_layer
-from workers.llm.prompt import ChatTemplate, Prompt
+from workers.llm.prompt import Prompt
 
 PROMPT = Prompt(frame_segments=((1,) * 20, (2,) * 10), question=(3,) * 30)  # 60 tokens of text
 

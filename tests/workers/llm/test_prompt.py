@@ -17,8 +17,9 @@ from transformers import AutoProcessor, GraniteConfig, LlamaConfig, MistralConfi
 from tests.workers.llm.tokenizer_kinds import KINDS, LLAMA, write_kind
 from workers.checkpoint import EMBEDDED, locate
 from workers.errors import ModelError
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.dialogue import Dialogue, Turn
-from workers.llm.prompt import ChatTemplate, Prompt, timestamp_text
+from workers.llm.prompt import Prompt, timestamp_text
 
 QUESTIONS = [
     "What color is the cat?",
@@ -220,7 +221,7 @@ def test_a_timestamp_stands_right_before_its_frame(checkpoint: Path) -> None:
 
 def test_neither_torch_nor_transformers_is_needed() -> None:
     code = (
-        "import sys; from workers.llm.prompt import ChatTemplate; import workers.llm.context\n"
+        "import sys, workers.llm.context; from workers.llm.chat_template import ChatTemplate\n"
         "ChatTemplate.load('workers/embedded').build('Why?', ['[0.0s] '])\n"
         "print(sorted({'torch', 'transformers', 'ray'} & sys.modules.keys()))"
     )

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer
 
 from tests.workers.llm.tokenizer_kinds import KINDS, write_kind
 from workers.errors import ModelError
-from workers.llm.prompt import ChatTemplate, Prompt
+from workers.llm.chat_template import ChatTemplate
+from workers.llm.prompt import Prompt
 from workers.llm.spelling import Spelling
 from workers.llm.tokenizer import read_tokenizer
 

@@ -11,8 +11,9 @@ import torch
 
 from workers.arrays import UInt8Array, pack
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
+from workers.llm.chat_template import ChatTemplate
 from workers.llm.model import LanguageModel
-from workers.llm.prompt import ChatTemplate, Prompt
+from workers.llm.prompt import Prompt
 from workers.vision.encoder import VisionEncoder
 from workers.vision.tiles import cut_pictures
 from workers.visual import VisualSequence

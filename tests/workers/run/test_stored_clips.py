@@ -14,7 +14,8 @@ from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest, StoreNe
 from workers.disk.store import TokenStore
 from workers.errors import EntryError, WorkerError
 from workers.messages import AllocateRequest, Clip, EncodeRequest, Note
-from workers.run.engine import EncodedClip, Engine
+from workers.run.clips import EncodedClip
+from workers.run.engine import Engine
 from workers.run.jobs import MAX_DEATHS
 from workers.run.worker import InputLostError, Results, WorkerDiedError
 
