@@ -15,6 +15,7 @@ from streaming.run_options import RunOptions
 from workers.errors import InputError
 from workers.llm.answer import SamplingOptions
 from workers.llm.backends import backend_of
+from workers.llm.json_schema import read_schema
 from workers.process import ModelOptions
 
 RIVALS = (("num_frames", "fps"), ("budget", "keep_ratio"))
@@ -207,6 +208,10 @@ class Options:
             help="0 answers greedily; from 0.001 on, answers are drawn", least=0, most=100
         ),
         seed=Flag(help="of drawn answers, and of --pruner random", least=0, most=2**63 - 1),
+        json_schema=Flag(
+            help="text of a JSON schema that answers follow, as far as --max-new-tokens lets them "
+            "(needs the extra schemas)"
+        ),
     )
     store: StoreOptions = group(StoreOptions, "what is kept of a clip for later questions")
     run: RunOptions = group(RunOptions, "where the stages run, and how many of each")
@@ -223,6 +228,8 @@ class Options:
                 f"--temperature {self.generation.temperature:g}: must be 0, or at least "
                 f"{_LEAST_TEMPERATURE:g}"
             )
+        if self.generation.json_schema is not None:
+            read_schema(self.generation.json_schema)
         _check_backend(self)
         if self.pruning.pruner == "none" and (self.budget.budget or self.budget.keep_ratio):
             raise InputError("--pruner none keeps every token: leave out --budget and --keep-ratio")

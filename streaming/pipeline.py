@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from streaming.clip_plan import ClipPlan
 from streaming.flags import flat
+from streaming.form import check_form
 from streaming.recall import open_stored, recall_or_encode
 from streaming.result import Answer, BankUse
 from workers.disk.store import TokenStore
@@ -97,17 +98,21 @@ def ask(
     about a clip that are asked before the answers of others are read are answered together, and
     the same (see :func:`ahead`). ``sampling`` is that of the clip's options unless given. With
     ``choices``, two or more texts, the answer is exactly one of them, whatever the model would
-    rather say, and is said whole, whatever ``max_new_tokens``.
+    rather say, and is said whole, whatever ``max_new_tokens``. With ``sampling.json_schema`` it is
+    JSON that follows the schema, complete unless ``is_cut``.
 
     Raises:
-        InputError: one choice only, a blank one, or two that are the same to the model.
+        InputError: one choice only, a blank one, or two that are the same to the model; a schema
+            that no answer can follow, or one beside choices.
         ContextError: the question does not fit the model's context.
         StreamError: the model or a worker failed.
     """
     plan, visual = watched.plan, watched.visual
     started = time.perf_counter()
+    sampling = sampling or plan.options.generation
+    check_form(sampling, choices)
     prompt = plan.prompt(question, visual.frames, choices)
-    pieces = engine.generate(visual, prompt, sampling or plan.options.generation)
+    pieces = engine.generate(visual, prompt, sampling)
     return _recorded(engine, watched, question, pieces, started)
 
 
@@ -213,6 +218,7 @@ def _record(
         num_entering_tokens=sum(frame.num_visual_tokens for frame in visual.frames),
         num_text_tokens=answer.num_text_tokens - sum(f.num_timestamp_tokens for f in frames),
         num_answer_tokens=len(answer.token_ids),
+        is_cut=answer.is_cut,
         num_tiles=plan.num_tiles,
         num_encoded_tiles=encoded.num_encoded_tiles,
         frames=frames,

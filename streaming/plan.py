@@ -12,6 +12,7 @@ import numpy as np
 
 from streaming.budget import are_compact, count_entering, count_prompt, settle_budget
 from streaming.clip_plan import ClipPlan
+from streaming.form import check_form
 from streaming.options import Options
 from streaming.rankings import make_pruning, merge_prunings, ranking_of
 from streaming.sample import SampledClip
@@ -62,7 +63,7 @@ def plan_clip(
     the budget is reckoned with the longest question, and with ``choices`` offered with each.
 
     Raises:
-        InputError: the choices are none.
+        InputError: the choices are none, or no answer can follow the schema.
         ContextError: text, budget and answer do not fit the model's context.
     """
     variant = Variant(options=options, questions=tuple(questions), choices=tuple(choices))
@@ -204,6 +205,7 @@ class _Settled:
 
 def _settle(sampled: SampledClip, variant: Variant) -> _Settled:
     options = variant.options
+    check_form(options.generation, variant.choices)
     cost = count_prompt(sampled, options, variant.questions, variant.choices)
     places, budget = settle_budget(sampled, options, cost)
     lengths = sampled.lengths[places]

@@ -35,7 +35,7 @@ class Answer:
     it was ready and from the question to the answer, without what lay between.
     ``peak_memory_bytes`` is the peak resident memory by process name, ``config`` the resolved
     options of the run, ``bank`` None where no stored tokens were looked for, ``fit`` how a frame
-    became its base tile.
+    became its base tile. ``is_cut`` tells that the answer ended for its length.
     """
 
     video: str
@@ -57,6 +57,7 @@ class Answer:
     config: Mapping[str, Any]
     bank: BankUse | None = None
     fit: Fit = "stretch"
+    is_cut: bool = False
 
     @property
     def num_frames(self) -> int:

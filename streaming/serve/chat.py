@@ -12,7 +12,7 @@ from streaming.options import Options
 from streaming.serve.content import ClipPart
 from streaming.serve.failures import bad_request, explain
 from streaming.serve.messages import checked_text, read_messages
-from streaming.serve.schemas import choices_of
+from streaming.serve.schemas import schema_of
 from workers.errors import InputError
 from workers.llm.choices import check_choices
 from workers.llm.dialogue import Dialogue
@@ -82,8 +82,10 @@ def read_chat(body: Any, options: Options) -> Chat:
     turns, clip = read_messages(body.get("messages"))
     ours = _object(body, "mr_stream")
     evidence = _flag(ours, "evidence")
-    choices = _read_choices(body, ours)
+    choices = _read_choices(ours)
     values = _changes(body, ours)
+    if choices and values.get("json_schema") is not None:
+        raise bad_request("give response_format or mr_stream.choices, not both", "mr_stream")
     if clip.is_pictures and not {"num_frames", "fps"} & values.keys():
         values["num_frames"] = len(clip.addresses)
     return Chat(
@@ -108,13 +110,10 @@ def _check_names(body: Mapping[str, Any]) -> None:
             raise bad_request(f"{name} is not had here: leave it out", name)
 
 
-def _read_choices(body: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, ...]:
+def _read_choices(ours: Mapping[str, Any]) -> tuple[str, ...]:
     given = ours.get("choices")
-    formatted = choices_of(body.get("response_format"))
     if given is None:
-        return formatted
-    if formatted:
-        raise bad_request("give response_format or mr_stream.choices, not both", "mr_stream")
+        return ()
     if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
         raise bad_request("mr_stream.choices must be a list of texts", "mr_stream.choices")
     try:
@@ -129,6 +128,9 @@ def _changes(body: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, obje
     values: dict[str, object] = {
         ours: body[theirs] for theirs, ours in NAMES.items() if body.get(theirs) is not None
     }
+    schema = schema_of(body.get("response_format"))
+    if schema is not None:
+        values["json_schema"] = schema
     media = _object(body, "media_io_kwargs")
     for kind, given in media.items():
         if kind != "video" or not isinstance(given, dict):

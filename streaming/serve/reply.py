@@ -95,4 +95,4 @@ def usage(served: Served) -> dict[str, Any]:
 
 
 def _end(served: Served) -> str:
-    return "length" if served.is_cut else "stop"
+    return "length" if served.answer.is_cut else "stop"

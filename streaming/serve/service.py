@@ -16,6 +16,7 @@ from pruner import METHODS
 from streaming.budget import DEFAULT_BUDGET
 from streaming.clip_plan import ClipPlan
 from streaming.flags import change
+from streaming.form import check_form
 from streaming.options import Options
 from streaming.pipeline import ask, encode
 from streaming.plan import plan_clip
@@ -27,11 +28,12 @@ from streaming.serve.failures import RequestError, explain
 from streaming.serve.media import Located, Media
 from streaming.serve.options import ServerOptions
 from streaming.serve.patience import Patience
+from streaming.serve.schemas import refused_schema
 from streaming.serve.sources import Sources
 from streaming.serve.warm import WarmClip, WarmClips
 from workers.checkpoint import EMBEDDED, locate, read_config
 from workers.disk.store import TokenStore
-from workers.errors import ContextError, StreamError
+from workers.errors import ContextError, InputError, StreamError
 from workers.run.engine import Engine
 
 _THUMBNAIL_WIDTH = 320
@@ -48,8 +50,6 @@ class Served:
 
     answer: Answer
     warm: bool
-    is_cut: bool
-    """Whether it ended for its length."""
 
     @property
     def num_cached_tokens(self) -> int:
@@ -112,6 +112,7 @@ class Service:
         """
         started = time.perf_counter()
         _check_length(chat)
+        _check_form(chat)
         with self._media.located(chat.clip) as located, _told(located):
             sampled = self._sample(located, chat.options, patience)
             plan = _plan(sampled, chat.options, chat)
@@ -125,7 +126,7 @@ class Service:
                     if isinstance(piece, Answer):
                         piece = _shown(piece, located, self.model, made.budget, warm=warm)
                         elapsed = time.perf_counter() - started
-                        yield _served(replace(piece, elapsed_seconds=elapsed), chat, warm=warm)
+                        yield Served(answer=replace(piece, elapsed_seconds=elapsed), warm=warm)
                     else:
                         yield piece
 
@@ -194,6 +195,14 @@ def _check_length(chat: Chat) -> None:
         )
 
 
+def _check_form(chat: Chat) -> None:
+    """Refuse a schema that no answer can follow, before its clip is looked at."""
+    try:
+        check_form(chat.options.generation, chat.choices)
+    except InputError as error:
+        raise refused_schema(error) from None
+
+
 @contextmanager
 def _told(located: Located) -> Iterator[None]:
     """Turn what goes wrong with a clip into what its client is told."""
@@ -224,11 +233,4 @@ def _shown(answer: Answer, located: Located, model: str, budget: int, *, warm: b
         seconds=seconds,
         warnings=tuple(located.shown(text) for text in answer.warnings),
         bank=answer.bank or BankUse(hit=warm, made_for_budget=budget),
-    )
-
-
-def _served(answer: Answer, chat: Chat, *, warm: bool) -> Served:
-    most = chat.options.generation.max_new_tokens
-    return Served(
-        answer=answer, warm=warm, is_cut=not chat.choices and answer.num_answer_tokens >= most
     )

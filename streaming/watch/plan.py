@@ -9,6 +9,7 @@ import numpy as np
 from pruner import METHODS
 from streaming.clip_plan import ClipPlan
 from streaming.flags import flat
+from streaming.form import check_form
 from streaming.options import Options
 from streaming.ranges import flag
 from streaming.rankings import make_pruning
@@ -130,6 +131,7 @@ def plan_live(
     """
     _check(options, window)
     check_run(options)
+    check_form(options.generation, choices)
     checkpoint = open_checkpoint(options.model.model)
     tiles = checkpoint.geometry
     tiles = tiles.without_grid() if options.frames.high_resolution == "none" else tiles

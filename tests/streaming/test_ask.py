@@ -58,6 +58,15 @@ def test_with_choices_the_answer_is_one_of_them(
     assert {first["answer"], second["answer"]} <= set(choices)
 
 
+def test_with_a_schema_the_answer_is_json(run: Any, clip: str) -> None:
+    schema = '{"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], '
+    schema += '"additionalProperties": false}'
+    result = run(clip, QUESTION, "Why?", "--num-frames", "2", "--json-schema", schema)
+    assert result.status == 0
+    assert len(result.out.splitlines()) == 2
+    assert {line.strip() for line in result.out.splitlines()} <= {'{"n": 1}', '{"n": 2}'}
+
+
 def test_json_tells_everything_in_one_object_a_question(run: Any, clip: str) -> None:
     settings = ["--num-frames", "4", "--budget", "30", "--max-new-tokens", "5"]
     result = run(clip, QUESTION, "Why?", "--json", *settings)

@@ -43,6 +43,12 @@ def test_a_clip_that_cannot_be_read_is_one_line(run: Any, tmp_path: Path, name: 
         (["Why?", "--choice", "a", "--choice", " "], "--choice is empty"),
         (["Why?", "--choice", "a", "--choice", "a"], "choice 'a' is given twice: leave one out"),
         (["Why?", "--choice", "a", "--choice", "a "], "choices 'a' and 'a ' are the same tokens"),
+        (["Why?", "--json-schema", "seen.json"], "--json-schema: not a JSON object: give the"),
+        (["Why?", "--json-schema", '{"not": {}}'], '--json-schema: Unimplemented keys: ["not"]'),
+        (
+            ["Why?", "--json-schema", "{}", "--choice", "a", "--choice", "b"],
+            "choices and --json-schema both say what an answer may be: give one",
+        ),
         (["Why?", "--buget", "3"], "unrecognized arguments: --buget 3; did you mean --budget?"),
         (["Why?", "--clips-in-flight", "3"], "unrecognized arguments: --clips-in-flight 3"),
         (["Why?", "--num-fram=3"], "unrecognized arguments: --num-fram=3; did you mean --num-fr"),

@@ -65,6 +65,15 @@ def test_every_executor_gives_the_same_answer(command: list[str], cluster: str) 
         assert answer["frames"] == local["frames"]
 
 
+def test_an_answer_by_a_schema_is_the_same_on_ray(command: list[str]) -> None:
+    """The schema travels as text; the grammar is made where the language model is."""
+    schema = {"type": "array", "items": {"type": "string", "maxLength": 5}, "maxItems": 2}
+    words = [*command, "--json-schema", json.dumps(schema), "--max-new-tokens", "60"]
+    answers = [run([*words, "--executor", executor])["answer"] for executor in ("local", "ray")]
+    assert answers[0] == answers[1]
+    assert isinstance(json.loads(str(answers[0])), list)
+
+
 def test_a_home_that_cannot_be_written_is_no_hindrance(command: list[str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
     environment["HOME"] = "/proc"  # where not even root can make a file

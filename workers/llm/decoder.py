@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig, PreTrainedModel
@@ -23,6 +23,9 @@ from workers.llm.quantized import quantize
 from workers.llm.rows import EACH_ITS_OWN, Reading, Row, RowCache, attend_by_row, make_readings
 from workers.llm.saying import Saying, end_tokens, read_controls, say
 from workers.visual import VisualSequence
+
+if TYPE_CHECKING:
+    from workers.llm.grammar import Grammar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,17 +105,25 @@ class Decoder:
         pruning = LayerPruning(visual, hidden, position_ids, is_visual)
         return Prefix(cache=cache, positions=positions, pruning=pruning)
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Token ids of which any ends an answer."""
+        return end_tokens(self._model.generation_config.eos_token_id)
+
     def say(
-        self, prompt: Prompt, sampling: SamplingOptions, push: Callable[[int], object]
-    ) -> Saying[tuple[int, ...]]:
+        self,
+        prompt: Prompt,
+        sampling: SamplingOptions,
+        push: Callable[[int], object],
+        grammar: "Grammar | None" = None,
+    ) -> Saying[tuple[tuple[int, ...], bool]]:
         """Return an answer that is about to be said; see :func:`workers.llm.saying.say`."""
         controls = read_controls(self._model, prompt.question, sampling)
-        return say(prompt.question, controls, sampling.max_new_tokens, push)
+        return say(prompt.question, controls, sampling.max_new_tokens, push, grammar)
 
     def choose(self, prompt: Prompt, sampling: SamplingOptions) -> Saying[Choice]:
         """Return a choice about to be said; see :func:`workers.llm.choosing.choose`."""
-        ends = end_tokens(self._model.generation_config.eos_token_id)
-        return choose(prompt.question, prompt.choices, sampling, ends)
+        return choose(prompt.question, prompt.choices, sampling, self.end_tokens)
 
     def most_rows(self, prefix: Prefix) -> int:
         """Return how many rows of a prefix a forward pass may take: one with a sliding window.

@@ -3,10 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
 from workers.checkpoint import locate
+from workers.errors import ModelError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.llm.context import check_context, check_layer
 from workers.llm.decoder import Decoder, Prefix
@@ -18,6 +21,11 @@ from workers.llm.tokenizer import read_tokenizer
 from workers.llm.turn import Turn
 from workers.process import ModelOptions, prepare_torch
 from workers.visual import VisualSequence
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
+    from workers.llm.grammar import Grammar
 
 
 def load_language_model(options: ModelOptions) -> "LanguageModel":
@@ -60,6 +68,7 @@ class LanguageModel:
         cache_tokens: int = 16_384,
         weights: str = "dtype",
     ) -> None:
+        self._location = location
         self._tokenizer = read_tokenizer(location).load()
         self._decoder = Decoder(
             location, device=device, dtype=dtype, weights=weights, row_tokens=cache_tokens
@@ -73,9 +82,10 @@ class LanguageModel:
     ) -> Iterator[str | GeneratedAnswer]:
         """Yield the answer's text as it comes, then the whole of it with its record.
 
-        Where the prompt has choices, the answer is the text of one and comes in one piece. It waits
-        for its turn when others are asked, and is the same whatever they are. Closing the iterator
-        ends the answer at its next token; leaving it unread holds nobody up.
+        Where the prompt has choices, the answer is the text of one and comes in one piece; with a
+        schema it is JSON that follows it, as far as it comes. It waits for its turn when others are
+        asked, and is the same whatever they are. Closing the iterator ends the answer at its next
+        token; leaving it unread holds nobody up.
 
         Cost: O(length^2) attention for a clip that is not in the cache, where it is pruned inside
         the model O(num_keep^2) for every question; O(length) a token then.
@@ -83,15 +93,17 @@ class LanguageModel:
         Args:
             visual: what is shown of the clip; not modified.
             prompt: a question about its n frames, with its choices if it has any.
-            sampling: greedy or drawn.
+            sampling: greedy or drawn, free or by a schema.
 
         Raises:
             ContextError: frames, question and answer do not fit.
-            InputError: it is to be pruned at a layer that the model lacks.
+            InputError: it is to be pruned at a layer that the model lacks, or no answer can follow
+                the schema.
+            ModelError: schemas cannot be followed here.
             ValueError: the prompt is about another number of frames.
         """
         self._check(visual, prompt, sampling)
-        question = Question(visual, prompt, sampling)
+        question = Question(visual, prompt, sampling, self._grammar(sampling.json_schema))
         self._waiting.append(question)  # which threads may do at once; only the model's takes
         self._thread.submit(self._serve)
         try:
@@ -112,6 +124,26 @@ class LanguageModel:
         if not visual.compact_positions:
             length = int(visual.frame_lengths.sum())
         check_context(prompt, length, sampling.max_new_tokens, config.max_position_embeddings)
+
+    def _grammar(self, schema: str | None) -> "Grammar | None":
+        """Make the grammar of an answer, in the thread of whoever asks: nobody else waits."""
+        if schema is None:
+            return None
+        vocabulary = self._vocabulary
+        from workers.llm.grammar import Grammar
+
+        return Grammar(vocabulary, self._decoder.config.vocab_size, schema)
+
+    @cached_property
+    def _vocabulary(self) -> "LLTokenizer":
+        try:
+            from workers.llm.grammar import read_vocabulary
+        except ImportError:
+            raise ModelError(
+                "--json-schema needs llguidance where the language model is: "
+                "pip install 'mr-stream[schemas]'"
+            ) from None
+        return read_vocabulary(self._location, self._decoder.end_tokens)
 
     def _serve(self) -> None:
         """Answer the question that waits longest and those right behind it about the same clip."""

@@ -7,11 +7,16 @@ model need no thread each.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from workers.errors import ModelError
 from workers.llm.answer import SamplingOptions
+
+if TYPE_CHECKING:
+    from workers.arrays import Int64Array
+    from workers.llm.grammar import Grammar
 
 Said = TypeVar("Said")
 Saying = Generator[tuple[int, ...], torch.Tensor, Said]
@@ -60,23 +65,37 @@ def say(
     controls: Controls,
     max_new_tokens: int,
     push: Callable[[int], object],
-) -> Saying[tuple[int, ...]]:
+    grammar: "Grammar | None" = None,
+) -> Saying[tuple[tuple[int, ...], bool]]:
     """Say an answer up to a token that ends it, or as long as it may be.
+
+    With a grammar it ends where that does. Where that leaves one way only to go on, the model is
+    not asked.
 
     Args:
         question: token ids of all that comes before the answer.
         controls: of this answer alone: its generator is used up.
         max_new_tokens: at least 1.
         push: gets every token as it comes.
+        grammar: that the answer follows; of this answer alone too.
+
+    Returns:
+        The token ids, one that ends it among them, and whether it was cut for its length.
     """
     ids, unread = question, question
-    while len(ids) < len(question) + max_new_tokens:
-        token = _draw(controls, ids, (yield unread))
+    following: Int64Array | None = None
+    for _ in range(max_new_tokens):
+        if grammar is not None:
+            following = grammar.next_tokens()
+        if following is not None and len(following) == 1:
+            token = int(following[0])
+        else:
+            token, unread = _draw(controls, ids, (yield unread), following), ()
         push(token)
-        ids, unread = (*ids, token), (token,)
-        if token in controls.end_tokens:
-            break
-    return ids[len(question) :]
+        ids, unread = (*ids, token), (*unread, token)
+        if token in controls.end_tokens if grammar is None else grammar.take(token):
+            return ids[len(question) :], False
+    return ids[len(question) :], True
 
 
 def _take(
@@ -85,11 +104,31 @@ def _take(
     return logits_processor, generation_config
 
 
-def _draw(controls: Controls, ids: tuple[int, ...], logits: torch.Tensor) -> int:
-    scores = logits[None].float()
+def _draw(
+    controls: Controls,
+    ids: tuple[int, ...],
+    logits: torch.Tensor,
+    following: "Int64Array | None" = None,
+) -> int:
+    scores = _only(following, logits[None].float())
     if len(controls.processors):
         scores = controls.processors(torch.tensor([ids], device=logits.device), scores)
+        scores = _only(following, scores)
+    if following is not None and scores.isneginf().all():
+        raise ModelError(
+            "the checkpoint's generation settings forbid every token that the schema allows"
+        )
     if controls.generator is None:
         return int(scores.argmax(dim=-1))
     probabilities = scores.softmax(dim=-1)
     return int(torch.multinomial(probabilities, num_samples=1, generator=controls.generator))
+
+
+def _only(following: "Int64Array | None", scores: torch.Tensor) -> torch.Tensor:
+    """Return scores (1, vocabulary) with -inf for all but some tokens, if there is a choice."""
+    if following is None:
+        return scores
+    allowed = torch.from_numpy(following).to(scores.device)
+    only = torch.full_like(scores, -torch.inf)
+    only[:, allowed] = scores[:, allowed]
+    return only

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from workers.llm.decoder import Decoder, Prefix
-from workers.llm.question import Question
+from workers.llm.question import Question, Said
 from workers.llm.rows import Row
 from workers.llm.saying import Saying
 
@@ -20,7 +20,7 @@ class _Answer:
 
     question: Question
     row: Row
-    saying: Saying[tuple[str, tuple[int, ...]]]
+    saying: Saying[Said]
     unread: tuple[int, ...]
     seconds: float
 
@@ -127,9 +127,8 @@ class Turn:
         except StopIteration as end:
             self._leave(answer)
             seconds = answer.seconds + time.perf_counter() - start
-            text, token_ids = end.value
             kept = self._decoder.kept_visual(self._prefix, answer.row)
-            ended = partial(answer.question.end, text, token_ids, seconds, kept)
+            ended = partial(answer.question.end, end.value, seconds, kept)
             self._reports.append(ended)
         except BaseException as error:
             self._leave(answer)

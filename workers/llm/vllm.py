@@ -80,7 +80,8 @@ class VllmServer:
         """Yield the answer's text as it comes, then the whole; closing the iterator ends it there.
 
         Raises:
-            ModelError: the server cannot be reached, refuses, breaks off, or says no choice.
+            ModelError: the server cannot be reached, refuses, breaks off, or answers neither with a
+                choice nor with JSON where it is to.
         """
         start = time.perf_counter()
         with closing(self._post("/v1/completions", self._request(visual, prompt, sampling))) as got:
@@ -91,12 +92,15 @@ class VllmServer:
         text = answer.text.strip()
         if prompt.choices and text not in [choice.text for choice in prompt.choices]:
             raise ModelError(f"{self._url}: answered {text!r}, which is none of the choices")
+        if sampling.json_schema is not None and not answer.is_cut and not _is_json(text):
+            raise ModelError(f"{self._url}: answered {text!r}, which is no JSON")
         seconds = time.perf_counter() - start
         yield GeneratedAnswer(
             text=text,
             token_ids=tuple(answer.token_ids),
             num_text_tokens=prompt.num_text_tokens,
             seconds={"prefill": answer.first_seconds, "generate": seconds - answer.first_seconds},
+            is_cut=answer.is_cut and not prompt.choices,
         )
 
     def _request(
@@ -114,6 +118,8 @@ class VllmServer:
         if prompt.choices:
             choices = [choice.text for choice in prompt.choices]
             request["structured_outputs"] = {"choice": choices}
+        elif sampling.json_schema is not None:
+            request["structured_outputs"] = {"json": sampling.json_schema}
         return request
 
     def _embed(self, visual: VisualSequence, prompt: Prompt) -> torch.Tensor:
@@ -170,12 +176,14 @@ class _Answer:
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     first_seconds: float = 0.0
+    is_cut: bool = False
 
     def take(self, chunk: Mapping[str, Any]) -> Iterator[str]:
         """Take what a chunk adds, and yield its text if there is any."""
         for choice in chunk.get("choices", []):
             self.token_ids += choice.get("token_ids") or []
             self.text += choice["text"]
+            self.is_cut |= choice.get("finish_reason") == "length"
             if choice["text"]:
                 yield choice["text"]
 
@@ -194,6 +202,14 @@ def _read_key(options: ModelOptions) -> str:
         return Path(options.llm_key_file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise InputError(f"--llm-key-file: cannot be read ({error})") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _reason(error: HTTPError) -> str:

@@ -42,7 +42,7 @@ class StubService:
                 yield piece
             if self.error is not None:
                 raise self.error
-            yield Served(answer=make_answer("".join(self.pieces)), warm=False, is_cut=False)
+            yield Served(answer=make_answer("".join(self.pieces)), warm=False)
         finally:
             self.running -= 1
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import openai
+import pydantic
 import pytest
 from PIL import Image
 
@@ -175,17 +176,46 @@ def test_an_answer_is_one_of_the_choices(server: Running, uploaded: str) -> None
     assert record["answer"] in choices
 
 
-def test_an_answer_follows_a_schema(server: Running, uploaded: str) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"color": {"enum": ["red", "blue"]}, "moving": {"type": "boolean"}},
-        "required": ["color", "moving"],
-        "additionalProperties": False,
-    }
-    form = {"type": "json_schema", "json_schema": {"name": "seen", "schema": schema}}
-    answer = json.loads(record_of(server, about(uploaded), response_format=form)["answer"])
-    assert answer["color"] in ("red", "blue")
-    assert type(answer["moving"]) is bool
+class Thing(pydantic.BaseModel):
+    label: Annotated[str, pydantic.Field(max_length=6)]
+    color: Literal["red", "</s>"] | None
+
+
+class Seen(pydantic.BaseModel):
+    things: Annotated[list[Thing], pydantic.Field(min_length=1, max_length=2)]
+    count: Annotated[int, pydantic.Field(ge=0, le=12)]
+    moving: bool
+
+
+def test_an_answer_is_what_the_client_of_openai_parses(
+    client: openai.OpenAI, uploaded: str
+) -> None:
+    asked: Any = {"model": "embedded", "messages": [about(uploaded)], "max_tokens": 120}
+    whole = client.chat.completions.parse(**asked, response_format=Seen)
+    message = whole.choices[0].message
+    assert whole.choices[0].finish_reason == "stop"
+    assert isinstance(message.parsed, Seen)
+    with client.chat.completions.stream(**asked, response_format=Seen) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    assert (streamed.content, streamed.parsed) == (message.content, message.parsed)
+    drawn = [
+        client.chat.completions.parse(**asked, response_format=Seen, temperature=1.5, seed=seed)
+        for seed in (1, 2, 1)
+    ]
+    first, second, again = (each.choices[0].message.content for each in drawn)
+    assert first == again != second
+
+
+def test_json_that_is_cut_says_so(client: openai.OpenAI, uploaded: str) -> None:
+    answer = client.chat.completions.create(
+        model="embedded",
+        messages=[about(uploaded)],  # type: ignore[list-item]
+        max_tokens=4,
+        response_format={"type": "json_object"},
+        extra_body={"mr_stream": {"temperature": 2.0}},
+    )
+    assert answer.choices[0].finish_reason == "length"
+    assert str(answer.choices[0].message.content).startswith("{")
 
 
 def test_a_short_answer_says_that_it_was_cut(server: Running, uploaded: str) -> None:
@@ -242,6 +272,11 @@ def test_it_tells_of_itself(server: Running, client: openai.OpenAI, uploaded: st
     assert 'mr_stream:e2e_request_latency_seconds_bucket{le="+Inf"}' in text
 
 
+def by_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "json_schema", "json_schema": {"name": "seen", "schema": schema}}
+    return {"response_format": form}
+
+
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no clip": ({"messages": [{"role": "user", "content": "What is it?"}]}, 400, "no clip came"),
     "another model": ({"model": "gpt-4o"}, 404, "the model here is 'embedded'"),
@@ -252,6 +287,9 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no room": ({"messages": [about("ID", "why " * 5000)]}, 400, "context holds 4096"),
     "a book": ({"messages": [about("ID", "why " * 50_000)]}, 400, "longer than the model's"),
     "too long an answer": ({"max_tokens": 1025}, 400, "at most 1024"),
+    "a keyword": (by_schema({"not": {}}), 400, 'response_format: Unimplemented keys: ["not"]'),
+    "a fetch": (by_schema({"$ref": "http://127.0.0.1/x"}), 400, "leads out of the schema"),
+    "too large a schema": (by_schema({"title": "x" * 70_000}), 400, "may take 65,536 bytes"),
 }
 
 

@@ -84,6 +84,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "endless": ({"temperature": float("inf")}, "must be a finite number"),
     "rivals": ({"mr_stream": {"fps": 1, "num_frames": 2}}, "not both"),
     "one choice": ({"mr_stream": {"choices": ["a"]}}, "a single choice is none"),
+    "choices and a form": (
+        {"response_format": {"type": "json_object"}, "mr_stream": {"choices": ["a", "b"]}},
+        "give response_format or mr_stream.choices, not both",
+    ),
+    "no schema": ({"mr_stream": {"json_schema": "seen.json"}}, "not a JSON object"),
     "choices of numbers": ({"mr_stream": {"choices": [1, 2]}}, "must be a list of texts"),
     "stream": ({"stream": 1}, "stream must be true or false"),
     "model": ({"model": 5}, "model must be a text"),

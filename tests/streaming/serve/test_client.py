@@ -57,6 +57,13 @@ def test_choices_are_kept_to(
     assert answer["answer"] in ("a cat", "a dog")
 
 
+def test_a_schema_is_followed(
+    server: Running, uploaded: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--json-schema", '{"type": "boolean"}', "--server", server.url]
+    assert run(capsys, uploaded, QUESTION, *words).out.strip() in ("true", "false")
+
+
 def test_a_key_may_stand_in_a_file(
     server: Running, uploaded: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def quiet(served: Served) -> Iterator[Served]:
     """The server with nothing asked of it yet, and nothing wrong with it."""
     served.requests.clear()
     yield served
-    served.breaks_after = served.refusal = None
+    served.breaks_after = served.refusal = served.finish_reason = None
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,7 @@ def test_a_served_model_answers_as_one_in_this_process(
         assert answer.num_text_tokens == expected.num_text_tokens
         assert text.strip() == answer.text
         assert answer.seconds.keys() == expected.seconds.keys()
+        assert answer.is_cut == expected.is_cut
 
 
 def test_the_request_is_the_one_that_is_documented(
@@ -84,6 +86,20 @@ def test_choices_become_structured_outputs_and_another_answer_is_an_error(
     with pytest.raises(ModelError, match=r"answered '.*', which is none of the choices"):
         answer_of(connected(checkpoint, quiet).generate(clip, prompt, GREEDY))
     assert quiet.requests[0]["structured_outputs"] == {"choice": ["red", "blue"]}
+
+
+def test_a_schema_becomes_structured_outputs_and_what_is_no_json_an_error(
+    checkpoint: Path, quiet: Served, asker: Asker, clip: VisualSequence
+) -> None:
+    prompt = asker.prompt(clip, QUESTIONS[0])
+    model = connected(checkpoint, quiet)
+    schema = '{"type": "object"}'
+    cut = answer_of(model.generate(clip, prompt, replace(GREEDY, json_schema=schema)))[1]
+    assert cut.is_cut
+    assert quiet.requests[0]["structured_outputs"] == {"json": schema}
+    quiet.finish_reason = "stop"
+    with pytest.raises(ModelError, match=r"answered '.*', which is no JSON"):
+        answer_of(model.generate(clip, prompt, replace(GREEDY, json_schema=schema)))
 
 
 def test_a_refusal_is_one_line(

@@ -23,7 +23,8 @@ PARAMETERS = {
 class Served:
     """A checkpoint's language model, greedy and without a cache; ``requests`` are those that came.
 
-    ``breaks_after`` tokens the connection ends; ``refusal`` is the status and body for every one.
+    ``breaks_after`` tokens the connection ends; ``refusal`` is the status and body for every one;
+    ``finish_reason`` is told instead of ``length``.
     """
 
     def __init__(self, checkpoint: Path, key: str = "") -> None:
@@ -33,6 +34,7 @@ class Served:
         self.requests: list[dict[str, Any]] = []
         self.breaks_after: int | None = None
         self.refusal: tuple[int, bytes] | None = None
+        self.finish_reason: str | None = None
         self.url = ""
 
     @torch.inference_mode()
@@ -93,8 +95,17 @@ class _Handler(BaseHTTPRequestHandler):
             if len(said) == self.served.breaks_after:
                 return
             before, said = self._text(said), [*said, token]
-            self._event({"text": self._text(said)[len(before) :], "token_ids": [token]})
+            text = self._text(said)[len(before) :]
+            reason = self._reason(token, len(said), request)
+            self._event({"text": text, "token_ids": [token], "finish_reason": reason})
         self.wfile.write(b"data: [DONE]\n\n")
+
+    def _reason(self, token: int, number: int, request: dict[str, Any]) -> str | None:
+        if token == self.served.model.generation_config.eos_token_id:
+            return "stop"
+        if self.served.finish_reason is not None:
+            return self.served.finish_reason
+        return "length" if number == request["max_tokens"] else None
 
     def _text(self, tokens: list[int]) -> str:
         return self.served.tokenizer.decode(tokens, skip_special_tokens=True)
