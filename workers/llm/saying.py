@@ -69,8 +69,8 @@ def say(
 ) -> Saying[tuple[tuple[int, ...], bool]]:
     """Say an answer up to a token that ends it, or as long as it may be.
 
-    With a grammar it ends where that does. Where that leaves one way only to go on, the model is
-    not asked.
+    With a grammar it ends where that does. Behind its first token the model is not asked where the
+    grammar leaves one way only to go on.
 
     Args:
         question: token ids of all that comes before the answer.
@@ -87,7 +87,7 @@ def say(
     for _ in range(max_new_tokens):
         if grammar is not None:
             following = grammar.next_tokens()
-        if following is not None and len(following) == 1:
+        if following is not None and len(following) == 1 and len(ids) > len(question):
             token = int(following[0])
         else:
             token, unread = _draw(controls, ids, (yield unread), following), ()
