@@ -69,7 +69,7 @@ def _plan(
 ) -> list[list[tuple[Cell, ClipPlan]]]:
     """Plan a clip for every cell, grouped by what is encoded.
 
-    Budgets count tokens of both resolutions.
+    Fractions are of the tokens of both resolutions of the set's frames.
     """
     question, texts = questions[0], tuple(question.text for question in questions)
 
@@ -88,7 +88,7 @@ def _plan(
             whole = replace(cell, frame_factor=1.0).frames(question.num_frames)
             whole = replace(whole, high_resolution="all")
             num_tokens = int(sample(whole, cell.options.model.model).lengths.sum())
-            budget = replace(cell.options.budget, budget=cell.budget_for(num_tokens))
+            budget = cell.budgeted(num_tokens, int(sampled.lengths.sum()))
             options = replace(cell.options, frames=frames, budget=budget)
             variants.append(Variant(options=options, questions=texts))
         for cell, plan in zip(group, plan_clips(sampled, variants), strict=True):

@@ -9,7 +9,7 @@ import yaml
 from pruner import METHODS
 from streaming.command import suggest
 from streaming.flags import change, flat
-from streaming.options import FrameOptions, Options
+from streaming.options import BudgetOptions, FrameOptions, Options
 from streaming.sample import DEFAULT_NUM_FRAMES
 from workers.errors import InputError
 
@@ -58,13 +58,22 @@ class Cell:
         wanted = frames.num_frames or num_frames or DEFAULT_NUM_FRAMES
         return replace(frames, num_frames=max(1, round(wanted * self.frame_factor)))
 
-    def budget_for(self, num_tokens: int) -> int | None:
-        """Return the budget where ``num_tokens`` are there unpruned; None prunes nothing."""
+    def budgeted(self, num_tokens: int, own_tokens: int) -> BudgetOptions:
+        """Return the options of the budget for a clip that has ``num_tokens`` unpruned.
+
+        A fraction is that of ``ask``: of visual tokens, with timestamps paid on top of it.
+
+        Args:
+            num_tokens: of both resolutions of the question set's frames.
+            own_tokens: of the frames that this row looks at, above 0.
+        """
+        budget = self.options.budget
         if self.options.pruning.pruner == UNPRUNED:
-            return None
+            return budget
         if self.budget is not None:
-            return self.budget
-        return max(1, math.floor(round((self.keep_ratio or 1.0) * num_tokens, 6)))
+            return replace(budget, budget=self.budget)
+        share = (self.keep_ratio or 1.0) * num_tokens / own_tokens
+        return replace(budget, keep_ratio=min(1.0, share))
 
 
 def make_cells(
@@ -76,7 +85,7 @@ def make_cells(
     budgets: Sequence[int],
     num_seeds: int,
 ) -> list[Cell]:
-    """Return every cell: one row for each pruner, or one for each variant where there are any.
+    """Return every cell, a row for each pruner and then for each variant.
 
     ``none`` is asked once and stands at the fraction 1, which other pruners then leave out;
     ``random`` is asked once for each seed.
@@ -90,10 +99,8 @@ def make_cells(
     for budget in budgets:
         if budget < 1:
             raise InputError(f"--budgets {budget}: must be at least 1")
-    rows = [_variant(options, text) for text in variants]
-    rows = rows or [
-        (name, change(options, {"pruner": name}, source="--pruners"), 1.0) for name in pruners
-    ]
+    rows = [(name, change(options, {"pruner": name}, source="--pruners"), 1.0) for name in pruners]
+    rows += [_variant(options, text) for text in variants]
     if len({row for row, _, _ in rows}) < len(rows):
         raise InputError("a row is named twice: give each pruner or variant once")
     has_unpruned = any(chosen.pruning.pruner == UNPRUNED for _, chosen, _ in rows)
@@ -120,11 +127,13 @@ def make_cells(
 
 
 def _variant(options: Options, text: str) -> tuple[str, Options, float]:
-    """Read ``option=value,option=value`` on top of the options."""
+    """Read ``option=value,option=value``, or the same behind ``name:``, on top of the options."""
+    name_of_row, colon, settings = text.partition(":")
+    row, settings = (name_of_row.strip(), settings) if colon else (text, text)
     valid = [name for name in flat(options) if name not in _SETTLED]
     changes: dict[str, object] = {}
     factor = 1.0
-    for part in text.split(","):
+    for part in settings.split(","):
         name, equals, value = part.partition("=")
         name = name.strip().replace("-", "_")
         if name == "frame_factor" and equals:
@@ -134,7 +143,7 @@ def _variant(options: Options, text: str) -> tuple[str, Options, float]:
         else:
             hint = suggest(name, [*valid, "frame_factor"])
             raise InputError(f"--variant {text}: {name!r} cannot be varied{hint}")
-    return text, change(options, changes, source="--variant"), factor
+    return row, change(options, changes, source="--variant"), factor
 
 
 def _factor(value: str) -> float:

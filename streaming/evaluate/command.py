@@ -1,6 +1,6 @@
 """Measure what pruning costs: ``python -m streaming.evaluate QUESTIONS --output FOLDER``.
 
-Every method (or every ``--variant`` of the options) answers the same questions on the same frames
+Every method (and every ``--variant`` of the options) answers the same questions on the same frames
 and features at the same budgets. FOLDER gets ``answers.jsonl``, with which an interrupted run goes
 on, ``table.json``, ``table.md`` and ``tradeoff.png``; the table is also printed. A clip that cannot
 be asked is recorded there with the reason, and left out of every row. Exit status: 0 done; 1 the
@@ -45,11 +45,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("questions", type=Path, help="JSON lines: clip, question, answers, type")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument(
-        "--pruners", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), metavar="NAME"
-    )
+        "--pruners", nargs="+", choices=tuple(METHODS), metavar="NAME",
+        help="a row each (default: all, without --variant)",
+    )  # fmt: skip
     parser.add_argument(
-        "--variant", action="append", default=[], metavar="OPTION=VALUE,...",
-        help="a row of its own instead of the pruners', for example novelty=true; repeat it",
+        "--variant", action="append", default=[], metavar="[NAME:]OPTION=VALUE,...",
+        help="a row of its own, for example 'aware: question_aware=true'; repeat it",
     )  # fmt: skip
     parser.add_argument(
         "--keep-ratios", nargs="*", type=float, default=DEFAULT_KEEP_RATIOS, metavar="FRACTION"
@@ -73,7 +74,7 @@ def _run(arguments: argparse.Namespace, output: TextIO) -> None:
     clips = read_questions(arguments.questions, limit=arguments.limit, seed=options.generation.seed)
     cells = make_cells(
         options,
-        pruners=arguments.pruners,
+        pruners=arguments.pruners or (() if arguments.variant else tuple(METHODS)),
         variants=arguments.variant,
         keep_ratios=arguments.keep_ratios,
         budgets=arguments.budgets,

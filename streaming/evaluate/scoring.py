@@ -13,18 +13,20 @@ Interval = tuple[float, float]
 _RESAMPLES = 2000
 _LEVEL = 0.95
 ALL = "all"
+MEAN = "mean of types"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """One row at one budget, over all clips and seeds.
 
-    ``accuracy`` and ``num_questions`` are by question type and under ``all``; ``interval`` and
-    ``change`` (against the baseline at the same budget, or unpruned) are of all questions, shares
-    with their 95 % intervals. ``num_visual_tokens`` is the mean a clip of what was kept,
-    ``num_entering_tokens`` of what entered the language model, ``kept_share`` the first one's part
-    of the unpruned ones. ``seconds`` are means a question, ``questions_per_second`` what the stages
-    took one after another, decoding and encoding counted once a clip.
+    ``accuracy`` and ``interval`` are by question type, of ``all`` questions, and the ``mean of
+    types`` in which each type counts alike: shares with their 95 % intervals. ``change`` is of all
+    questions, against the baseline at the same budget, or unpruned. ``num_visual_tokens`` is the
+    mean a clip of what was kept, ``num_entering_tokens`` of what entered the language model,
+    ``kept_share`` the first one's part of the unpruned ones. ``seconds`` are means a question,
+    ``questions_per_second`` what the stages took one after another, decoding and encoding counted
+    once a clip.
     """
 
     row: str
@@ -127,6 +129,14 @@ def _shares(counts: Counts, weights: NDArray[np.float64]) -> NDArray[np.float64]
     return np.divide(right, asked, out=np.full_like(right, np.nan), where=asked > 0)
 
 
+def _with_mean(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Append the mean over types to (n, types + 1), of those that are asked about."""
+    by_type = shares[:, :-1]
+    asked = ~np.isnan(by_type)
+    mean = np.where(asked, by_type, 0).sum(1) / np.maximum(asked.sum(1), 1)
+    return np.column_stack((shares, mean))
+
+
 def _interval(values: NDArray[np.float64]) -> Interval:
     tail = 100 * (1 - _LEVEL) / 2
     low, high = np.nanpercentile(values, [tail, 100 - tail])
@@ -153,8 +163,9 @@ def _score(
     change: float | None,
     change_interval: Interval | None,
 ) -> Score:
-    names = [*types, ALL]
-    shares, spread = _shares(counts, np.ones((1, len(counts[0]))))[0], _shares(counts, weights)
+    names = [*types, ALL, MEAN]
+    (shares,) = _with_mean(_shares(counts, np.ones((1, len(counts[0])))))
+    spread = _with_mean(_shares(counts, weights))
     num_questions = counts[1].sum(0)
     seconds: dict[str, float] = defaultdict(float)
     for record in group:
@@ -166,7 +177,7 @@ def _score(
         kept=key[1],
         accuracy={name: float(value) for name, value in zip(names, shares, strict=True)},
         interval={name: _interval(spread[:, index]) for index, name in enumerate(names)},
-        num_questions={name: int(n) for name, n in zip(names, num_questions, strict=True)},
+        num_questions={name: int(n) for name, n in zip(names[:-1], num_questions, strict=True)},
         change=change,
         change_interval=change_interval,
         num_visual_tokens=sum(r.num_visual_tokens for r in group) / len(group),

@@ -1,17 +1,20 @@
-"""Writes an evaluation down: JSON, Markdown and a picture of accuracy against tokens kept."""
+"""Writes an evaluation down: JSON, Markdown and a picture of accuracy against cost."""
 
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from streaming.evaluate.scoring import ALL, Interval, Result, Score
+from streaming.evaluate.scoring import ALL, MEAN, Interval, Result, Score
 from streaming.flags import flat
 from streaming.options import Options
 from workers.errors import InputError
 
 _MARKERS = "osD^vP*Xh<>"
+_COLORS = ("black", *(f"C{number}" for number in range(10) if number != 7))
 _STAGES = ("decode", "tile", "encode", "prune", "prefill", "generate")
 
 
@@ -34,8 +37,8 @@ def write_tables(folder: Path, result: Result, options: Options) -> str:
 
 def to_markdown(result: Result, options: Options) -> str:
     """Return the table in the form of the pruning papers: by budget, a row for each method."""
-    head = ["kept", "method", *result.types, "all", "95 % interval", f"against {result.baseline}",
-            "entering", "tokens a clip", "really kept"]  # fmt: skip
+    head = ["kept", "method", *result.types, ALL, "95 % interval", f"against {result.baseline}",
+            MEAN, "95 % interval", "entering", "tokens a clip", "really kept"]  # fmt: skip
     cost = ["kept", "method", *(f"{stage} ms" for stage in _STAGES), "questions/s", "speed"]
     unpruned = next((s for s in result.scores if s.row == result.baseline), result.scores[0])
     most = max(score.num_questions[ALL] for score in result.scores)
@@ -77,6 +80,8 @@ def _accuracy_cells(score: Score, types: Sequence[str]) -> list[str]:
         *(f"{100 * score.accuracy[name]:.1f}" for name in (*types, ALL)),
         _percent(score.interval[ALL]),
         change + (_percent(score.change_interval, sign="+") if score.change_interval else ""),
+        f"{100 * score.accuracy[MEAN]:.1f}",
+        _percent(score.interval[MEAN]),
         f"{score.num_entering_tokens:.1f}",
         f"{score.num_visual_tokens:.1f}",
         f"{100 * score.kept_share:.1f} %",
@@ -109,7 +114,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def draw_tradeoff(path: Path, result: Result) -> None:
-    """Draw accuracy with its interval against the share of tokens kept, a line for each row."""
+    """Draw accuracy with its interval, against tokens kept and against seconds of a question."""
     try:
         import matplotlib
     except ImportError:
@@ -120,31 +125,38 @@ def draw_tradeoff(path: Path, result: Result) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, (tokens, seconds) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    _draw_against(tokens, result, lambda score: 100 * score.kept_share)
+    _mark_shares(tokens, result)
+    tokens.set(xlabel="visual tokens kept, % (log scale)", ylabel="questions answered right, %")
+    _draw_against(seconds, result, lambda score: 1 / (score.questions_per_second or math.inf))
+    seconds.set(xlabel="busy seconds of all stages a question (log scale)")
+    figure.legend(*tokens.get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _draw_against(axes: Any, result: Result, cost: Callable[[Score], float]) -> None:
     rows = list(dict.fromkeys(score.row for score in result.scores))
     for number, row in enumerate(rows):
         scores = [score for score in result.scores if score.row == row]
-        kept = [100 * score.kept_share for score in scores]
         shares = [100 * score.accuracy[ALL] for score in scores]
         low = [max(0.0, s - 100 * c.interval[ALL][0]) for s, c in zip(shares, scores, strict=True)]
         high = [max(0.0, 100 * c.interval[ALL][1] - s) for s, c in zip(shares, scores, strict=True)]
-        ours = row == "mr_pruner"
         if len(scores) == 1 and len(rows) > 1:  # the ceiling
-            axes.axhline(shares[0], color="0.6", linestyle="--", linewidth=1, label=row)
-            continue
+            axes.axhline(shares[0], color="0.6", linestyle="--", linewidth=1)
         axes.errorbar(
-            kept, shares, yerr=[low, high], label=row, marker=_MARKERS[number % len(_MARKERS)],
-            markersize=6, capsize=2, linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
-            color="black" if ours else f"C{number % 10}",
+            [cost(score) for score in scores], shares, yerr=[low, high], label=row,
+            marker=_MARKERS[number % len(_MARKERS)], markersize=6, capsize=2, linewidth=1.2,
+            color=_COLORS[number % len(_COLORS)],
         )  # fmt: skip
     axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+
+
+def _mark_shares(axes: Any, result: Result) -> None:
+    """Label the columns rather than powers of ten."""
     ticks = sorted({round(100 * score.kept_share, 1) for score in result.scores})
     spaced = [t for i, t in enumerate(ticks) if i == 0 or t > 1.15 * ticks[i - 1]]
     axes.set_xticks(spaced, [f"{tick:g}" for tick in spaced])
     axes.minorticks_off()
-    axes.set_xlabel("visual tokens kept, % (log scale)")
-    axes.set_ylabel("questions answered right, %")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, ncols=2)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)

@@ -37,7 +37,7 @@ def test_only_random_is_drawn_more_than_once() -> None:
 
 def test_a_variant_changes_what_it_names() -> None:
     texts = ["headroom=2", "novelty=false, pruner=gprune,frame_factor=2.5", "pruner-steps=3"]
-    first, second, third = cells(variants=texts, keep_ratios=[0.1])
+    first, second, third = cells(pruners=[], variants=texts, keep_ratios=[0.1])
     assert (first.row, first.options) == ("headroom=2", changed(headroom=2.0))
     assert second.options == changed(novelty=False, pruner="gprune")
     assert second.frames(8).num_frames == 20
@@ -81,10 +81,18 @@ def test_seeds_follow_that_of_the_run() -> None:
 
 def test_a_budget_is_a_part_of_all_tokens() -> None:
     (cell,) = cells(pruners=["tome"], keep_ratios=[0.29])
-    assert cell.budget_for(100) == 29
-    assert cell.budget_for(2) == 1
-    assert cells(pruners=["none"])[0].budget_for(100) is None
-    assert cells(pruners=["tome"], keep_ratios=[], budgets=[64])[0].budget_for(100) == 64
+    assert cell.budgeted(100, 100).keep_ratio == pytest.approx(0.29)
+    assert cell.budgeted(100, 200).keep_ratio == pytest.approx(0.145)
+    assert cell.budgeted(400, 100).keep_ratio == 1
+    assert cells(pruners=["none"])[0].budgeted(100, 100).keep_ratio is None
+    (fixed,) = cells(pruners=["tome"], keep_ratios=[], budgets=[64])
+    assert (fixed.budgeted(100, 50).budget, fixed.budgeted(100, 50).keep_ratio) == (64, None)
+
+
+def test_variants_stand_behind_pruners_and_may_have_names() -> None:
+    made = cells(pruners=["none"], variants=["aware: question_aware=true"], keep_ratios=[0.1])
+    assert [cell.row for cell in made] == ["none", "aware"]
+    assert made[1].options == changed(question_aware=True)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,29 @@ def test_every_method_keeps_to_the_same_budget(
     assert "| 0.1 | mr_pruner |" in result.out
 
 
+def test_timestamps_are_paid_on_top_of_a_fraction(
+    evaluated: Run, questions: Path, tmp_path: Path
+) -> None:
+    rows = ("--pruners", "mr_pruner", "--variant", "less: frame_factor=0.5")
+    ratio = ("--keep-ratios", "0.2")
+    assert evaluated(questions, *rows, *ratio).status == 0
+    plain = {(r["row"], r["clip"]): r for r in lines(tmp_path)}
+    other = ("--output", str(tmp_path / "stamped" / "out"), "--timestamps")
+    assert evaluated(questions, *rows, *ratio, *other).status == 0
+    for stamped in lines(tmp_path / "stamped"):
+        record = plain.pop((stamped["row"], stamped["clip"]))
+        more = stamped["num_visual_tokens"] - record["num_visual_tokens"]
+        assert record["num_visual_tokens"] == int(0.2 * plain_tokens(record) + 1e-6)
+        assert more > 0
+        assert more % stamped["num_frames"] == 0
+    assert not plain
+
+
+def plain_tokens(record: dict) -> int:
+    """What the set's two frames have unpruned, whichever of them a row looks at."""
+    return int(record["num_unpruned_tokens"] * 2 / record["num_frames"])
+
+
 def test_a_run_goes_on_where_it_was_cut(evaluated: Run, questions: Path, tmp_path: Path) -> None:
     options = ("--pruners", "none", "mr_pruner", "--keep-ratios", "0.1")
     assert evaluated(questions, *options).status == 0

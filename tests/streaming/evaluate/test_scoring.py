@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -28,13 +30,23 @@ def one_row(records: list[Record]) -> Result:
 def test_accuracy_counts_questions_of_all_clips_and_seeds() -> None:
     records = [record("a", "x", 3, 4), record("a", "y", 0, 1), record("a", "x", 2, 4, seed=1)]
     (found,) = one_row(records).scores
-    assert found.accuracy == {"color": pytest.approx(5 / 9), "all": pytest.approx(5 / 9)}
+    assert found.accuracy == dict.fromkeys(("color", "all", "mean of types"), pytest.approx(5 / 9))
     assert found.num_questions == {"color": 9, "all": 9}
     assert found.kept_share == pytest.approx(0.1)
     assert found.num_entering_tokens == 40
     assert found.questions_per_second == pytest.approx(9 / 3)
     assert found.seconds == {"prefill": pytest.approx(1.5 / 9), "generate": pytest.approx(1.5 / 9)}
     assert found.change is None
+
+
+def test_in_the_mean_of_types_each_type_counts_alike() -> None:
+    often, seldom = record("a", "x", 6, 8), record("a", "y", 0, 1)
+    seldom = dataclasses.replace(seldom, right={"count": 1}, asked={"count": 2})
+    (found,) = one_row([often, seldom]).scores
+    assert found.accuracy["all"] == pytest.approx(7 / 10)
+    assert found.accuracy["mean of types"] == pytest.approx((6 / 8 + 1 / 2) / 2)
+    # Of two clips a resample may hold one only: its types alone are counted then.
+    assert found.interval["mean of types"] == (pytest.approx(1 / 2), pytest.approx(6 / 8))
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
