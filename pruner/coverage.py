@@ -84,13 +84,19 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     whole clip what is taken of each. They are compared on 15 significant bits, and are sums of
     multiples of 2^-40, which float64 adds without error whatever the order.
 
+    A frame of which a token is chosen may cost something beside its tokens, once. The order of the
+    greedy choice is not changed by that; what the rest of the budget does not pay for is passed
+    over. So the budget is spent to the last token, or no frame chosen from has another candidate
+    and what is left pays for no other frame.
+
     Args:
-        candidates: of all frames, in source order.
-        budget: tokens to choose, at least 0.
+        candidates: of all frames, in source order, with what frames cost.
+        budget: tokens to choose and costs of frames to pay, at least 0.
 
     Returns:
-        (min(budget, n),) int64, the places of those chosen, ascending. Ties go to the lower place,
-        and what is chosen for a budget is chosen for every larger one.
+        (k,) int64, the places of those chosen, ascending; k is min(budget, n) where frames cost
+        nothing, and then what is chosen for a budget is chosen for every larger one. Ties go to
+        the lower place.
 
     Raises:
         ValueError: features not finite.
@@ -100,11 +106,25 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     """
     runs = _runs(candidates.counts)
     prior = snap(_PRIOR * _ranks(candidates))
-    sequences = [_greedy(*_similarities(candidates, run), prior[run], budget) for run in runs]
+    most = sum(candidates.counts) if any(candidates.frame_costs) else budget
+    sequences = [_greedy(*_similarities(candidates, run), prior[run], most) for run in runs]
     places = torch.cat([own + run.start for (own, _), run in zip(sequences, runs, strict=True)])
     gains = torch.cat([gains for _, gains in sequences])
-    best = gains.argsort(descending=True, stable=True)[:budget]
-    return places[best].sort().values
+    order = places[gains.argsort(descending=True, stable=True)]
+    return order[_paid_for(candidates, order, budget)].sort().values
+
+
+def _paid_for(candidates: Candidates, order: Tensor, budget: int) -> list[int]:
+    """Which of some candidates in turn a budget pays for, the cost of a frame with its first."""
+    frames = torch.arange(len(candidates.counts)).repeat_interleave(torch.tensor(candidates.counts))
+    costs = list(candidates.frame_costs) or [0] * len(candidates.counts)
+    taken = []
+    for number, frame in enumerate(frames[order].tolist()):
+        if 1 + costs[frame] <= budget:
+            budget -= 1 + costs[frame]
+            costs[frame] = 0
+            taken.append(number)
+    return taken
 
 
 def _runs(counts: Sequence[int]) -> list[slice]:

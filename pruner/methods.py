@@ -76,6 +76,11 @@ class Method:
         """Whether it ranks inside a frame, so that a clip's candidates have a bound."""
         return self.scope in ("frame", "bank")
 
+    @property
+    def may_leave_frames_out(self) -> bool:
+        """Whether a frame may keep no token, as the method itself shares the budget out."""
+        return self.scope in ("bank", "share", "clip")
+
     def load(self) -> Callable[..., Any]:
         """Import the function; raises ValueError where there is none."""
         if not self.function.partition(":")[2]:
@@ -255,10 +260,11 @@ def choose_candidates(name: str, candidates: Candidates, budget: int) -> Tensor:
     Args:
         name: a key of `METHODS`, of scope ``bank``.
         candidates: of all frames, each ranked by this method.
-        budget: tokens to choose, at least 0.
+        budget: tokens to choose and costs of frames to pay, at least 0.
 
     Returns:
-        (min(budget, n),) int64, the places of those chosen among the candidates, ascending.
+        (k,) int64, the places of those chosen among the candidates, ascending; k is
+        min(budget, n), with costs of frames what is left beside those of the frames chosen from.
 
     Raises:
         KeyError: an unknown name.

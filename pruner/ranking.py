@@ -56,6 +56,8 @@ class Candidates:
         counts: F numbers, of the candidates of each frame; their sum is n.
         frame_indices: F ascending numbers, the place of each frame in its clip.
         layouts: of the F frames.
+        frame_costs: of the F frames, whole numbers: what of the budget is paid beside its tokens
+            for a frame of which any is chosen; empty where nothing is.
     """
 
     features: Tensor
@@ -63,3 +65,4 @@ class Candidates:
     counts: Sequence[int]
     frame_indices: Sequence[int]
     layouts: Sequence[FrameLayout]
+    frame_costs: Sequence[int] = ()

@@ -43,8 +43,7 @@ def count_prompt(
     template = sampled.checkpoint.template
     prompts = {text: template.build(text, [""], choices) for text in questions}
     longest = max(prompts, key=lambda text: prompts[text].num_text_tokens)
-    two = template.build("?", ["", ""]).num_text_tokens
-    separator = two - template.build("?", [""]).num_text_tokens
+    separator = count_separator(template)
     timestamps = []
     if options.budget.timestamps:
         times = sampled.source.pts_seconds(sampled.frame_indices)
@@ -138,8 +137,23 @@ def are_compact(options: Options, cost: PromptCost, lengths: Int64Array) -> bool
     return options.budget.position_ids == "compact" or not (fits and keeps_places)
 
 
+def count_separator(template: ChatTemplate) -> int:
+    """Return how many tokens the template puts between two frames."""
+    return len(template.build("?", ["", ""]).frame_segments[1])
+
+
 def count_timestamps(template: ChatTemplate, timestamps: Sequence[str]) -> tuple[int, ...]:
     """Return how many tokens each frame's timestamp adds to the prompt."""
     marked = template.build("?", timestamps).frame_segments
     plain = template.build("?", [""] * len(timestamps)).frame_segments
     return tuple(len(a) - len(b) for a, b in zip(marked, plain, strict=True))
+
+
+def count_first_timestamps(template: ChatTemplate, timestamps: Sequence[str]) -> tuple[int, ...]:
+    """Return how many tokens each frame's timestamp adds to the prompt where that frame is first.
+
+    Cost: a prompt of one frame for each, some tenths of a millisecond.
+    """
+    prompts = [template.build("?", [text]) for text in ["", *timestamps]]
+    plain, *marked = [len(prompt.frame_segments[0]) for prompt in prompts]
+    return tuple(length - plain for length in marked)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pruner import METHODS
-from streaming.budget import count_timestamps
+from streaming.budget import count_first_timestamps, count_separator, count_timestamps
 from streaming.options import Options
 from workers.arrays import Int64Array
 from workers.llm.chat_template import ChatTemplate
@@ -55,6 +55,7 @@ class ClipPlan:
         """Return how the budget is shared among the frames that could be encoded."""
         options = self.options
         timestamps = self.timestamps(pts_seconds) if options.budget.timestamps else []
+        may_leave_out = METHODS[options.pruning.pruner].may_leave_frames_out
         return Allocation(
             method=options.pruning.pruner,
             budget=self.budget,
@@ -66,6 +67,10 @@ class ClipPlan:
             shares=options.budget.shares,
             novelty=options.budget.novelty,
             num_timestamp_tokens=count_timestamps(self.template, timestamps),
+            num_first_timestamp_tokens=count_first_timestamps(
+                self.template, timestamps if may_leave_out else []
+            ),
+            num_separator_tokens=count_separator(self.template),
             compact_positions=self.compact_positions,
             fastv_layer=options.pruning.fastv_layer,
         )
@@ -73,20 +78,28 @@ class ClipPlan:
     def prompt(
         self, question: str, frames: Sequence[KeptFrame], choices: Sequence[str] = ()
     ) -> Prompt:
-        """Return the prompt of a question about the frames that were kept.
+        """Return the prompt of a question about frames; those that keep nothing are not in it.
+
+        Args:
+            question: see :meth:`workers.llm.chat_template.ChatTemplate.build`.
+            frames: what enters the model of each.
+            choices: as for the question.
 
         Raises:
             InputError: see :meth:`workers.llm.chat_template.ChatTemplate.build`.
             ContextError: it does not fit the model's context, with the visual tokens and an answer.
         """
-        stamps = self.timestamps([frame.pts_seconds for frame in frames])
+        shown = [frame for frame in frames if len(frame.keep_indices)]
+        stamps = self.timestamps([frame.pts_seconds for frame in shown])
         prompt = self.template.build(question, stamps, choices)
-        kept = sum(len(frame.keep_indices) for frame in frames)
-        self.check(prompt, kept, sum(frame.layout.num_tokens for frame in frames))
+        kept = sum(len(frame.keep_indices) for frame in shown)
+        self.check(prompt, kept, sum(frame.gap + frame.layout.num_tokens for frame in shown))
         return prompt
 
     def check(self, prompt: Prompt, num_kept: int, num_unpruned: int) -> None:
         """Refuse a prompt about frames of which so many tokens are kept of so many.
+
+        What is left out with other frames is among the latter.
 
         Raises:
             ContextError: see :meth:`prompt`.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pruner import METHODS
 from streaming.budget import are_compact, count_entering, count_prompt, settle_budget
 from streaming.clip_plan import ClipPlan
 from streaming.form import check_form
@@ -211,7 +212,9 @@ def _settle(sampled: SampledClip, variant: Variant) -> _Settled:
     lengths = sampled.lengths[places]
 
     def pruning_for(budget: int) -> Pruning:
-        share = max(budget - cost.timestamp * len(places), len(places)) / len(places)
+        left_out = METHODS[options.pruning.pruner].may_leave_frames_out
+        paid = 0 if left_out else cost.timestamp * len(places)
+        share = max(budget - paid, len(places)) / len(places)
         return make_pruning(options, share, int(lengths.max()))
 
     if isinstance(sampled.source, EntrySource):

@@ -1,29 +1,18 @@
 """The ranked tokens of a clip, and how a budget is spent on them."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from pruner import (
-    METHODS,
-    Candidates,
-    FrameLayout,
-    Novelty,
-    choose,
-    choose_candidates,
-    filling_order,
-    water_fill,
-)
-from workers.arrays import Float64Array, Int64Array, pack, unpack
-from workers.errors import InputError
+from pruner import METHODS, FrameLayout, Novelty, filling_order
+from workers.arrays import Float64Array, Int64Array
+from workers.frame_text import FrameText
 from workers.frames import RankedFrames
+from workers.keeping import Kept, features_of, keep, keep_some
+from workers.sequence import join_frames
 from workers.visual import Allocation, KeptFrame, VisualSequence
-
-Kept = tuple[torch.Tensor, Int64Array]
-"""Features (k, hidden) of a frame's kept tokens, and their ascending flat indices (k,)."""
 
 
 class TokenBank:
@@ -58,34 +47,40 @@ class TokenBank:
         sum of MR-Pruner's mean norms over the resolutions) or 1, times its novelty where that is
         asked for, times its own weight if it has one; shares are water-filled between one token
         and the tokens held, and a frame keeps the first of its ranking. Coverage chooses among the
-        first tokens of all rankings, and may leave a frame without any. Methods that choose in the
-        clip share the budget out their own way; FastV is handed every token and chooses in the
-        language model. What is chosen among there for each question is shared out by the same
-        rule, with more than the budget to share.
+        first tokens of all rankings. Methods that choose in the clip share the budget out their own
+        way; FastV is handed every token and chooses in the language model. What is chosen among
+        there for each question is shared out by the same rule, with more than the budget to share.
+
+        Coverage and methods that choose in the clip may leave a frame without any token. It is then
+        not in the sequence, and its timestamp is not paid for.
 
         Returns:
-            The sequence for the language model and the record of it, both in source order: what
-            enters the model.
+            The sequence for the language model, of what enters it, and the record of all frames,
+            both in source order.
 
         Raises:
             InputError: the method needs frames of one size.
-            ValueError: the budget is smaller than one token and one timestamp for every frame.
+            ValueError: the budget is smaller than one token and one timestamp for every frame, or
+                where frames may be left out for any.
         """
-        bank = self._up_to(allocation.max_keep)
-        timestamps = allocation.num_timestamp_tokens or (0,) * len(self)
-        budget = allocation.budget - sum(timestamps)
-        entering = budget
-        if allocation.question_aware:
-            entering = allocation.num_entering - sum(timestamps)
+        bank, text = self._up_to(allocation.max_keep), FrameText.of(allocation, len(self))
         novelty = bank._novelty() if allocation.novelty else np.ones(len(self))
         norms = np.array([frame.informativeness[0].sum() for frame in bank._frames])
         weights = novelty * (norms if allocation.shares == "informative" else 1.0)
         weights = weights * np.array(allocation.weights or 1.0)
-        kept = bank._choose(allocation.method, entering, weights)
-        later = bank._pruned_later(kept, allocation, budget, weights)
-        return bank._sequence(kept, allocation, later), tuple(
-            _record(*each) for each in zip(bank._frames, kept, timestamps, novelty, strict=True)
+        aware = allocation.question_aware
+        entering = allocation.num_entering if aware else allocation.budget
+        kept = keep(bank._frames, allocation.method, entering, weights, text)
+        later = bank._pruned_later(kept, allocation, allocation.budget - text.total, weights)
+        records = bank._records(kept, allocation, text, novelty)
+        visual = join_frames(
+            [features for features, _ in kept],
+            records,
+            dtype=self._frames[0].dtype,
+            compact_positions=allocation.compact_positions,
+            later=later,
         )
+        return visual, records
 
     def _up_to(self, max_keep: int | None) -> "TokenBank":
         """Return the bank that was made for ``max_keep`` tokens of each frame, None for all.
@@ -95,38 +90,6 @@ class TokenBank:
         if max_keep is None:
             return self
         return TokenBank(frame.shortened(max_keep) for frame in self._frames)
-
-    def _choose(self, name: str, budget: int, weights: Float64Array) -> list[Kept]:
-        method = METHODS[name]
-        caps = [int(frame.counts[0]) for frame in self._frames]
-        if method.enters_unpruned:
-            return [_first(*each) for each in zip(self._frames, caps, strict=True)]
-        if method.scope == "bank":
-            return self._choose_candidates(name, budget)
-        floors = [1] * len(caps)
-        shares = water_fill(torch.from_numpy(weights), budget, floors=floors, caps=caps).tolist()
-        if method.scope == "frame":
-            return [_first(*each) for each in zip(self._frames, shares, strict=True)]
-        chosen = choose(name, *self._unpruned(name), shares)
-        return [
-            (_features(frame, kept.numpy()) if features is None else features, kept.numpy())
-            for frame, (features, kept) in zip(self._frames, chosen, strict=True)
-        ]
-
-    def _choose_candidates(self, name: str, budget: int) -> list[Kept]:
-        counts = [len(frame.order) for frame in self._frames]
-        candidates = Candidates(
-            features=torch.cat([_features(f, np.arange(len(f.order))) for f in self._frames]),
-            order=torch.from_numpy(np.concatenate([frame.order for frame in self._frames])),
-            counts=counts,
-            frame_indices=[int(frame.frame_indices[0]) for frame in self._frames],
-            layouts=[frame.layouts[0] for frame in self._frames],
-        )
-        chosen = choose_candidates(name, candidates, budget).numpy()
-        ends = np.cumsum(counts)
-        parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
-        places = [own - start for own, start in zip(parts, ends - counts, strict=True)]
-        return [_at(*each) for each in zip(self._frames, places, strict=True)]
 
     def _pruned_later(
         self,
@@ -152,76 +115,34 @@ class TokenBank:
         ranks = [np.argsort(f.order[:n]) for f, n in zip(self._frames, counts, strict=True)]
         return np.concatenate([own.numpy()[r] for own, r in zip(by_rank, ranks, strict=True)])
 
-    def _unpruned(self, method: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return base (T, N1, D), grid (T, rows, columns, D) and newline (D,) of whole frames."""
-        layouts = {frame.layouts[0] for frame in self._frames}
-        if len(layouts) > 1:
-            raise InputError(
-                f"--pruner {method} compares frames place by place and needs them all of one size; "
-                "choose another pruner"
-            )
-        (layout,) = layouts
-        every = np.arange(layout.num_tokens)
-        flat = torch.stack([_features(frame, every) for frame in self._frames])
-        lines = flat[:, layout.num_base :].unflatten(1, (layout.rows, layout.columns + 1))
-        newline = lines[0, 0, -1] if layout.rows else flat.new_zeros(flat.shape[-1])
-        return flat[:, : layout.num_base], lines[:, :, :-1], newline
-
     def _novelty(self) -> Float64Array:
         """Return what each frame's base tokens add to those of the frames before it."""
         layouts = [frame.layouts[0] for frame in self._frames]
         places = [np.flatnonzero(f.order < f.layouts[0].num_base) for f in self._frames]
         positions = [f.order[own] for f, own in zip(self._frames, places, strict=True)]
-        features = [_features(f, own) for f, own in zip(self._frames, places, strict=True)]
+        features = [features_of(f, own) for f, own in zip(self._frames, places, strict=True)]
         state = Novelty(layouts[0].num_base, features[0].shape[1])
         counts = [len(own) for own in places]
         added = state.add(torch.from_numpy(np.concatenate(positions)), torch.cat(features), counts)
         return np.asarray(added.numpy())
 
-    def _sequence(
-        self, kept: Sequence[Kept], allocation: Allocation, later: Mapping[str, Any]
-    ) -> VisualSequence:
-        features = pack(torch.cat([features for features, _ in kept]))
-        keep_indices = np.concatenate([indices for _, indices in kept])
-        counts = np.array([len(indices) for _, indices in kept], np.int64)
+    def _records(
+        self,
+        kept: Sequence[Kept],
+        allocation: Allocation,
+        text: FrameText,
+        novelty: Float64Array,
+    ) -> tuple[KeptFrame, ...]:
+        shown = keep_some(kept)
         lengths = np.array([frame.layouts[0].num_tokens for frame in self._frames], np.int64)
-        arrays = [features, keep_indices, counts, lengths]
-        arrays += [value for value in later.values() if isinstance(value, np.ndarray)]
-        numbers = [value for value in later.values() if isinstance(value, int)]
-        how = (allocation.compact_positions, numbers, features.shape, features.dtype)
-        digest = hashlib.blake2b(repr(how).encode())
-        for array in arrays:
-            digest.update(np.ascontiguousarray(array).data)
-        return VisualSequence(
-            visual_id=digest.hexdigest()[:32],
-            features=features,
-            dtype=self._frames[0].dtype,
-            counts=counts,
-            keep_indices=keep_indices,
-            frame_lengths=lengths,
-            compact_positions=allocation.compact_positions,
-            **later,
-        )
-
-
-def _features(frame: RankedFrames, places: Int64Array) -> torch.Tensor:
-    """Copy the features at these places of one frame's ranking."""
-    return unpack(frame.features[places], frame.dtype)
-
-
-def _first(frame: RankedFrames, share: int) -> Kept:
-    """Return the first tokens of a frame's ranking, in source order."""
-    return _at(frame, np.arange(share))
-
-
-def _at(frame: RankedFrames, places: Int64Array) -> Kept:
-    """Return the tokens at these places of a frame's ranking, in source order."""
-    places = places[np.argsort(frame.order[places])]
-    return _features(frame, places), frame.order[places]
+        gaps = np.zeros_like(lengths) if allocation.compact_positions else text.gaps(lengths, shown)
+        numbers = (text.paid(shown).tolist(), gaps.tolist(), novelty.tolist())
+        indices = [own for _, own in kept]
+        return tuple(_record(*each) for each in zip(self._frames, indices, *numbers, strict=True))
 
 
 def _record(
-    frame: RankedFrames, kept: Kept, num_timestamp_tokens: int, novelty: float
+    frame: RankedFrames, indices: Int64Array, num_timestamp_tokens: int, gap: int, novelty: float
 ) -> KeptFrame:
     layout: FrameLayout = frame.layouts[0]
     base, grid = frame.informativeness[0].tolist()
@@ -229,9 +150,10 @@ def _record(
         frame_index=int(frame.frame_indices[0]),
         pts_seconds=float(frame.pts_seconds[0]),
         layout=layout,
-        keep_indices=kept[1],
+        keep_indices=indices,
         num_timestamp_tokens=num_timestamp_tokens,
+        gap=gap,
         base_informativeness=base,
         grid_informativeness=grid,
-        novelty=float(novelty),
+        novelty=novelty,
     )

@@ -17,12 +17,14 @@ class Allocation:
     of frames are ``equal`` or ``informative`` (by mean feature norm). ``pruning`` tells which of
     the prunings made of the clip is meant, and ``max_keep`` how many tokens of each frame's ranking
     at most, where more of it was made for other budgets. ``num_timestamp_tokens`` is what each
-    frame's timestamp costs, in source order, empty without timestamps; ``weights`` what each frame
-    weighs beside all else, in source order, empty where all weigh alike. If ``question_aware``,
-    ``num_entering`` tokens, timestamps included, are shared out instead of the budget, which each
-    question spends inside the language model, a ``reserve`` of it whatever is asked. For
-    ``compact_positions`` see :class:`VisualSequence`; ``fastv_layer`` is its ``prune_layer``, where
-    there is one.
+    frame's timestamp costs in the prompt of all frames, in source order, empty without timestamps;
+    ``num_first_timestamp_tokens`` what it costs where frames before it are left out, empty where
+    that is the same; the template puts ``num_separator_tokens`` between two frames. ``weights`` is
+    what each frame weighs beside all else, in source order, empty where all weigh alike. If
+    ``question_aware``, ``num_entering`` tokens, timestamps included, are shared out instead of the
+    budget, which each question spends inside the language model, a ``reserve`` of it whatever is
+    asked. For ``compact_positions`` see :class:`VisualSequence`; ``fastv_layer`` is its
+    ``prune_layer``, where there is one.
     """
 
     method: str
@@ -32,6 +34,8 @@ class Allocation:
     shares: str = "equal"
     novelty: bool = True
     num_timestamp_tokens: tuple[int, ...] = ()
+    num_first_timestamp_tokens: tuple[int, ...] = ()
+    num_separator_tokens: int = 0
     weights: tuple[float, ...] = ()
     compact_positions: bool = True
     question_aware: bool = False
@@ -45,7 +49,9 @@ class KeptFrame:
     """What the language model got of one frame, and why.
 
     ``keep_indices`` are ascending flat indices into the frame's unpruned order, which ``layout``
-    describes; the grid covers the whole displayed picture.
+    describes; the grid covers the whole displayed picture. A frame of which no token enters the
+    model has no text in the prompt either, but a record all the same. For ``gap`` see
+    :class:`VisualSequence`.
     """
 
     frame_index: int
@@ -56,6 +62,7 @@ class KeptFrame:
     base_informativeness: float
     grid_informativeness: float
     novelty: float
+    gap: int = 0
     thumbnail_jpeg: bytes = b""
 
     @property
@@ -68,15 +75,18 @@ class KeptFrame:
 class VisualSequence:
     """The bounded visual sequence of one clip: all that the language model is shown of it.
 
-    Frame i keeps ``counts[i]`` tokens; their features (sum of counts, hidden) and their ascending
-    flat indices among the frame's ``frame_lengths[i]`` unpruned tokens stand one frame after
-    another in ``features`` (as ``dtype``, bfloat16 as ``uint16``) and ``keep_indices``.
-    ``visual_id`` is a digest of all of it: two sequences of one id are the same. Kept tokens are
-    numbered without gaps if ``compact_positions``, else by their place in the unpruned sequence.
-    From the language model's layer ``prune_layer`` on ``num_keep`` visual tokens of the whole clip
-    (at most: all of them) go on, chosen anew for each question; all do if None. ``priority``
-    (tokens,) is the place of each in the order in which they are kept whatever is asked, and the
-    first ``num_reserved`` of them are; without it FastV chooses.
+    A frame that keeps nothing is not in it. Frame i keeps ``counts[i]`` tokens; their features (sum
+    of counts, hidden) and their ascending flat indices among the frame's ``frame_lengths[i]``
+    unpruned tokens stand one frame after another in ``features`` (as ``dtype``, bfloat16 as
+    ``uint16``) and ``keep_indices``. ``visual_id`` is a digest of all of it: two sequences of one
+    id are the same. Kept tokens are numbered without gaps if ``compact_positions``, else by their
+    place in the unpruned sequence: there ``gaps[i]`` tokens of frames that keep nothing, with their
+    timestamps and the separators behind them, stand right before frame i's timestamp of
+    ``num_timestamp_tokens[i]``; compact positions have gaps of 0. From the language model's layer
+    ``prune_layer`` on ``num_keep`` visual tokens of the whole clip (at most: all of them) go on,
+    chosen anew for each question; all do if None. ``priority`` (tokens,) is the place of each in
+    the order in which they are kept whatever is asked, and the first ``num_reserved`` of them are;
+    without it FastV chooses.
     """
 
     visual_id: str
@@ -85,6 +95,8 @@ class VisualSequence:
     counts: Int64Array
     keep_indices: Int64Array
     frame_lengths: Int64Array
+    gaps: Int64Array
+    num_timestamp_tokens: Int64Array
     compact_positions: bool = True
     prune_layer: int | None = None
     num_keep: int = 0
@@ -98,14 +110,21 @@ class VisualSequence:
                 f"one index and one feature a token: {num_tokens = } {len(self.keep_indices) = } "
                 f"{len(self.features) = }"
             )
-        if len(self.counts) != len(self.frame_lengths):
+        each = (self.counts, self.frame_lengths, self.gaps, self.num_timestamp_tokens)
+        if len(set(map(len, each))) > 1:
             raise ValueError(
-                f"one length a frame: {len(self.counts) = } {len(self.frame_lengths) = }"
+                "a count, a length, a gap and a timestamp for each frame: "
+                f"{[len(numbers) for numbers in each]}"
             )
 
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.counts)
+
+    @property
+    def unpruned_length(self) -> int:
+        """Tokens of the unpruned sequence up to the last frame, beside the text that is shown."""
+        return int((self.gaps + self.frame_lengths).sum())
 
     def __repr__(self) -> str:
         return f"VisualSequence({self.visual_id}, frames={len(self)}, {self.features.shape})"

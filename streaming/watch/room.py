@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from streaming.budget import DEFAULT_BUDGET, count_timestamps
+from streaming.budget import DEFAULT_BUDGET, count_separator, count_timestamps
 from streaming.options import Options
 from workers.errors import ContextError, InputError
 from workers.llm.chat_template import ChatTemplate
@@ -25,9 +25,8 @@ class Room:
     ) -> None:
         prompts = [template.build(text, [""], choices) for text in questions]
         longest = max(prompts, key=lambda prompt: prompt.num_text_tokens)
-        two = template.build("?", ["", ""]).num_text_tokens
         self._options = options
-        self._separator = two - template.build("?", [""]).num_text_tokens
+        self._separator = count_separator(template)
         answer = longest.num_answer_tokens(options.generation.max_new_tokens)
         self._tokens = template.context_length - longest.num_text_tokens - answer
         self._stamp = 0

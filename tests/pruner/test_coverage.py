@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -41,12 +42,36 @@ def mixed() -> Candidates:
     return draw(LAYOUT, TILE, LAYOUT, LAYOUT, frame_indices=[0, 1, 4, 11])
 
 
+@cache
+def order_of_mixed() -> list[int]:
+    num = len(mixed().features)
+    return loop_reference.coverage(mixed(), [range(num)], num)
+
+
 def test_the_choice_is_that_of_the_plain_greedy_algorithm() -> None:
-    candidates = mixed()
-    num = len(candidates.features)
-    expected = loop_reference.coverage(candidates, [range(num)], num)
+    candidates, expected = mixed(), order_of_mixed()
+    num = len(expected)
     for budget in (0, 1, 2, 9, 23, num - 1, num, num + 7):
         assert cover(candidates, budget).tolist() == sorted(expected[:budget])
+
+
+@pytest.mark.parametrize("costs", [[6, 6, 6, 6], [5, 1, 0, 9], [0, 0, 0, 0]])
+def test_a_frame_is_paid_once_and_what_is_not_paid_for_is_passed_over(costs: list[int]) -> None:
+    candidates = replace(mixed(), frame_costs=costs)
+    owner = [frame for frame, count in enumerate(candidates.counts) for _ in range(count)]
+    for budget in (0, 1, 6, 7, 8, 13, 21, 34, 55, 89):
+        left, chosen = budget, list[int]()
+        for place in order_of_mixed():
+            opened = owner[place] in {owner[other] for other in chosen}
+            cost = 1 if opened else 1 + costs[owner[place]]
+            if cost <= left:
+                chosen.append(place)
+                left -= cost
+        assert cover(candidates, budget).tolist() == sorted(chosen)
+        spent = len(chosen) + sum(costs[frame] for frame in {owner[place] for place in chosen})
+        assert budget - spent == left
+        others = {own for place, own in enumerate(owner) if place not in chosen}
+        assert left < 1 + min((costs[frame] for frame in others), default=budget)
 
 
 @pytest.mark.parametrize("most", [1, 8, 17])

@@ -367,6 +367,46 @@ def test_a_later_question_is_checked_by_the_positions_it_would_leave() -> None:
     compact.prompt("why " * (room + 1), frames)
 
 
+def test_frames_that_keep_nothing_are_not_in_the_prompt() -> None:
+    words = Words(separator=2)
+    planned = plan(20, words, pruner="coverage", budget=200, timestamps=True)
+    frames = kept_frames(planned, 3)
+    thinned = [
+        replace(frame, keep_indices=np.array([], np.int64)) if number % 4 else frame
+        for number, frame in enumerate(frames)
+    ]
+    prompt = planned.prompt("Who is it?", thinned)
+    assert words.asked[-1][1] == planned.timestamps([frame.pts_seconds for frame in frames[::4]])
+    assert prompt == planned.prompt("Who is it?", frames[::4])
+    assert len(prompt.frame_segments) == 5
+
+
+def test_what_is_left_out_counts_where_positions_are_original() -> None:
+    planned = plan(20, pruner="coverage", budget=200)
+    one = replace(kept_frames(planned, 3)[0], gap=7000)
+    room = CONTEXT - ANSWER - 7000 - LENGTH - 1 - OPENING - ENDING
+    planned.prompt("why " * room, [one])
+    with pytest.raises(ContextError, match=r"7052 visual"):
+        planned.prompt("why " * (room + 1), [one])
+
+
+@pytest.mark.parametrize("pruner", ["mr_pruner", "coverage", "evs"])
+def test_an_allocation_knows_what_the_text_of_frames_costs(pruner: str) -> None:
+    planned = plan(20, Words(separator=3), pruner=pruner, budget=200, timestamps=True)
+    allocation = planned.allocation([0.0, 5.0, 10.0])
+    assert allocation.num_timestamp_tokens == (5, 5, 6)
+    assert allocation.num_separator_tokens == 3
+    first = {"mr_pruner": ()}.get(pruner, (5, 5, 6))
+    assert allocation.num_first_timestamp_tokens == first
+
+
+def test_where_frames_are_left_out_candidates_are_not_fewer_for_timestamps() -> None:
+    settings: dict[str, Any] = {"budget": 240, "headroom": 2.0}
+    kept = [plan(20, pruner="coverage", timestamps=t, **settings).max_keep for t in (False, True)]
+    assert kept == [24, 24]
+    assert plan(20, pruner="mr_pruner", timestamps=True, **settings).max_keep == 14
+
+
 @pytest.mark.parametrize("separator", [0, 1, 7])
 def test_original_positions_must_fit_the_context(separator: int) -> None:
     words = Words(separator=separator)

@@ -76,15 +76,32 @@ def check(watched: WatchedClip, method: str) -> None:
         assert kept.dtype == np.int64
         assert np.all(np.diff(kept) > 0)
         assert len(kept) == 0 or 0 <= kept[0] <= kept[-1] < frame.layout.num_tokens
-        assert (frame.num_timestamp_tokens > 0) == plan.options.budget.timestamps
+        stamped = plan.options.budget.timestamps and len(kept) > 0
+        assert (frame.num_timestamp_tokens > 0) == stamped
     spent = sum(frame.num_visual_tokens for frame in frames)
     whole = sum(frame.layout.num_tokens + frame.num_timestamp_tokens for frame in frames)
     assert plan.num_unpruned_tokens == sum(frame.layout.num_tokens for frame in frames)
+    check_shown(watched)
     if METHODS[method].enters_unpruned:
         assert spent == whole
     else:
         assert spent <= plan.budget
     if METHODS[method].scope in ("clip", "share"):
-        assert spent == min(plan.budget, whole)
+        stamps = watched.visual.allocation.num_timestamp_tokens
+        unpaid = [n for n, f in zip(stamps, frames, strict=False) if not len(f.keep_indices)]
+        assert min(plan.budget, whole) - max(unpaid, default=0) <= spent
+        assert unpaid or spent == min(plan.budget, whole)
     if METHODS[method].scope not in ("bank", "clip"):
         assert min(len(frame.keep_indices) for frame in frames) >= 1
+
+
+def check_shown(watched: WatchedClip) -> None:
+    """The prompt and the sequence have the frames that keep something, and no text of others."""
+    plan, frames, visual = watched.plan, watched.visual.frames, watched.visual.handle
+    shown = [frame for frame in frames if len(frame.keep_indices)]
+    prompt = plan.prompt("what is it?", frames)
+    assert len(prompt.frame_segments) == len(visual) == len(shown) >= 1
+    assert visual.counts.tolist() == [len(frame.keep_indices) for frame in shown]
+    plain = plan.template.build("what is it?", [""] * len(shown))
+    stamps = sum(frame.num_timestamp_tokens for frame in frames)
+    assert prompt.num_text_tokens == plain.num_text_tokens + stamps

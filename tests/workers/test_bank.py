@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -320,12 +321,13 @@ def test_coverage_keeps_what_covers_all_candidates() -> None:
         places = cover(candidates, budget).numpy()
         visual, kept = allocate(ranked, budget, method="coverage")
         assert [each.frame_index for each in kept] == list(range(6))
+        shown = [number for number, each in enumerate(kept) if len(each.keep_indices)]
         for number, each in enumerate(kept):
             chosen = places[owners[places] == number]
             assert each.keep_indices.tolist() == sorted(candidates.order[chosen].tolist())
         assert visual.counts.sum() == budget
         features = unpack(visual.features, visual.dtype)
-        assert features[:, 0].tolist() == np.repeat(np.arange(6), visual.counts).tolist()
+        assert features[:, 0].tolist() == np.repeat(shown, visual.counts).tolist()
         assert features[:, 1].tolist() == visual.keep_indices.tolist()
 
 
@@ -333,7 +335,7 @@ def test_coverage_gives_a_frame_that_adds_nothing_no_token() -> None:
     first = make_ranked([0])
     again = replace(first, frame_indices=np.array([1]))
     visual, (one, other) = allocate([again, first], 2, method="coverage")
-    assert visual.counts.tolist() == [2, 0]
+    assert visual.counts.tolist() == [2]
     assert (one.num_visual_tokens, other.num_visual_tokens) == (2, 0)
     visual, _ = allocate([again, first], 10_000, method="coverage")
     assert visual.counts.tolist() == [NUM_TOKENS, NUM_TOKENS]
@@ -349,9 +351,98 @@ def test_coverage_depends_on_neither_order_nor_grouping_nor_what_else_is_held() 
     assert len({visual.visual_id for visual in chosen}) == 1
 
 
-def test_coverage_pays_for_timestamps_first() -> None:
-    visual, frames = allocate(
-        [make_ranked(range(4))], 50, method="coverage", num_timestamp_tokens=(5, 5, 6, 7)
+STAMPS = (5, 5, 6, 7, 6, 5, 6, 6)
+
+
+def still_and_moving() -> list[RankedFrames]:
+    """Eight whole frames, of which the second to fifth are like the first."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.randn(NUM_TOKENS, 3, generator=generator) for _ in range(4)]
+    return [
+        replace(
+            make_ranked([number]),
+            order=np.arange(NUM_TOKENS),
+            features=pack(tokens[max(0, number - 4)]),
+        )
+        for number in range(8)
+    ]
+
+
+@pytest.mark.parametrize("method", ["coverage", "evs", "floc"])
+@pytest.mark.parametrize("budget", [56, 75, 130, 8 * NUM_TOKENS + 46])
+def test_frames_that_keep_nothing_are_neither_shown_nor_paid_for(method: str, budget: int) -> None:
+    ranked = still_and_moving()
+    visual, frames = allocate(ranked, budget, method=method, num_timestamp_tokens=STAMPS)
+    assert [frame.frame_index for frame in frames] == list(range(8))
+    shown = [frame for frame in frames if len(frame.keep_indices)]
+    assert len(visual) == len(shown)
+    assert visual.counts.tolist() == [len(frame.keep_indices) for frame in shown]
+    assert visual.frame_lengths.tolist() == [NUM_TOKENS] * len(shown)
+    assert visual.num_timestamp_tokens.tolist() == [STAMPS[frame.frame_index] for frame in shown]
+    assert [frame.num_visual_tokens for frame in frames if frame not in shown] == [0] * (
+        8 - len(shown)
     )
-    assert sum(shares(frames)) == 50
-    assert len(visual.features) == 50 - 23
+    held = sum(len(each.order) for each in ranked)
+    spent = sum(shares(frames))
+    assert spent == len(visual.features) + visual.num_timestamp_tokens.sum() <= budget
+    assert spent > budget - 1 - max(STAMPS) or len(visual.features) == held
+    by_number = [unpack(ranked[frame.frame_index].features, "float32") for frame in shown]
+    expected = [own[f.keep_indices] for own, f in zip(by_number, shown, strict=True)]
+    assert torch.equal(unpack(visual.features, visual.dtype), torch.cat(expected))
+
+
+def test_a_method_of_the_clip_keeps_the_most_that_fits_beside_the_timestamps_shown() -> None:
+    ranked, left_out = still_and_moving(), []
+    for budget in (56, 75, 100, 310):
+        visual, _ = allocate(ranked, budget, method="evs", num_timestamp_tokens=STAMPS)
+        plain = [allocate(ranked, len(visual.features) + n, method="evs") for n in (0, 1)]
+        assert plain[0][0].keep_indices.tolist() == visual.keep_indices.tolist()
+        paid = [
+            sum(STAMPS[f.frame_index] for f in kept if len(f.keep_indices)) for _, kept in plain
+        ]
+        assert len(visual.features) + paid[0] <= budget < len(visual.features) + 1 + paid[1]
+        left_out.append(8 - len(visual))
+    assert min(left_out) == 0
+    assert max(left_out) > 3
+
+
+def test_a_timestamp_may_cost_more_where_its_frame_is_the_first() -> None:
+    dear = tuple(2 * stamp for stamp in STAMPS)
+    longer = {
+        "num_timestamp_tokens": (60, *STAMPS[1:]),
+        "num_first_timestamp_tokens": (60, *dear[1:]),
+    }
+    for budget in (20, 40, 60):
+        _, frames = allocate([make_ranked(range(8))], budget, method="coverage", **longer)
+        shown = [frame for frame in frames if len(frame.keep_indices)]
+        start = shown[0].frame_index
+        assert start > 0
+        paid = [frame.num_timestamp_tokens for frame in shown]
+        assert paid == [dear[start], *(STAMPS[frame.frame_index] for frame in shown[1:])]
+        assert sum(shares(frames)) <= budget
+
+
+def test_a_budget_that_pays_for_no_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="pays for no token and its timestamp: budget = 5"):
+        allocate([make_ranked([0, 1])], 5, method="coverage", num_timestamp_tokens=(5, 6))
+
+
+def test_gaps_are_part_of_the_sequence_and_compact_positions_have_none() -> None:
+    ids = set()
+    for compact, separator in ((False, 1), (False, 2), (True, 1)):
+        visual, frames = allocate(
+            still_and_moving(),
+            64,
+            method="evs",
+            num_timestamp_tokens=STAMPS,
+            num_separator_tokens=separator,
+            compact_positions=compact,
+        )
+        ids.add(visual.visual_id)
+        shown = [frame.frame_index for frame in frames if len(frame.keep_indices)]
+        gone = [set(range(a + 1, b)) for a, b in pairwise([-1, *shown])]
+        gaps = [sum(NUM_TOKENS + STAMPS[i] + separator for i in each) for each in gone]
+        assert visual.gaps.tolist() == [0 if compact else gap for gap in gaps]
+        assert [frame.gap for frame in frames if len(frame.keep_indices)] == visual.gaps.tolist()
+        assert max(gaps) > 0
+    assert len(ids) == 3

@@ -120,9 +120,7 @@ class LanguageModel:
         config = self._decoder.config
         if visual.prune_layer is not None:
             check_layer(visual.prune_layer, config.num_hidden_layers)
-        length = len(visual.features)
-        if not visual.compact_positions:
-            length = int(visual.frame_lengths.sum())
+        length = len(visual.features) if visual.compact_positions else visual.unpruned_length
         check_context(prompt, length, sampling.max_new_tokens, config.max_position_embeddings)
 
     def _grammar(self, schema: str | None) -> "Grammar | None":

@@ -30,7 +30,9 @@ def join_positions(prompt: Prompt, visual: VisualSequence) -> Int64Array:
     """Return the position ids of segments and kept visual tokens, up to the last frame's.
 
     They are 0, 1, 2, ... if the sequence is to be numbered without gaps; otherwise each token keeps
-    the position it has in the unpruned sequence, as in MR-Pruner's published code.
+    the position it has in the unpruned sequence, as in MR-Pruner's published code. Of frames that
+    keep nothing the text is gone too: what is between two frames then follows the former, and a
+    timestamp stands before the frame that it is of.
 
     Args:
         prompt: of the n frames.
@@ -43,10 +45,12 @@ def join_positions(prompt: Prompt, visual: VisualSequence) -> Int64Array:
     is_visual = visual_mask(prompt.frame_segments, visual.counts)
     if visual.compact_positions:
         return np.arange(len(is_visual))
-    ends = np.cumsum(lengths + visual.frame_lengths)
+    ends = np.cumsum(lengths + visual.gaps + visual.frame_lengths)
     first_visual = ends - visual.frame_lengths
     positions = np.empty(len(is_visual), np.int64)
     positions[is_visual] = np.repeat(first_visual, visual.counts) + visual.keep_indices
     places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    positions[~is_visual] = np.repeat(first_visual - lengths, lengths) + places
+    is_before = places < np.repeat(lengths - visual.num_timestamp_tokens, lengths)
+    beside = np.repeat(first_visual - lengths, lengths) + places
+    positions[~is_visual] = beside - is_before * np.repeat(visual.gaps, lengths)
     return positions

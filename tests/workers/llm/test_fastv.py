@@ -130,6 +130,8 @@ def test_a_llama_gives_what_was_published(
             counts=np.array([length]),
             keep_indices=np.arange(length),
             frame_lengths=np.array([length]),
+            gaps=np.array([0]),
+            num_timestamp_tokens=np.array([0]),
             prune_layer=case.params["K"],
             num_keep=len(case["keep"]) - num_text,
         )

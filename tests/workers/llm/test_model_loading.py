@@ -26,6 +26,8 @@ CLIP = VisualSequence(
     counts=np.array([20]),
     keep_indices=np.arange(20),
     frame_lengths=np.array([20]),
+    gaps=np.array([0]),
+    num_timestamp_tokens=np.array([0]),
 )
 
 

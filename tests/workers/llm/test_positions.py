@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,8 @@ def visual(kept: list[list[int]], lengths: list[int], *, compact: bool) -> Visua
         counts=np.array([len(each) for each in kept], np.int64),
         keep_indices=indices,
         frame_lengths=np.array(lengths, np.int64),
+        gaps=np.zeros(len(kept), np.int64),
+        num_timestamp_tokens=np.zeros(len(kept), np.int64),
         compact_positions=compact,
     )
 
@@ -42,9 +46,15 @@ def test_frames_may_differ_in_length() -> None:
     assert positions.tolist() == [0, 1, 2, *first, 13, *second, *third]
 
 
-def test_a_frame_of_which_nothing_is_kept_leaves_its_place() -> None:
-    positions = join_positions(PROMPT, visual([[1], [], [0]], [10, 7, 20], compact=False))
-    assert positions.tolist() == [0, 1, 2, 4, 13, 21]
+def test_what_is_left_out_leaves_its_place_before_a_timestamp() -> None:
+    whole = visual(KEPT, [10, 7, 20], compact=False)
+    cut = replace(whole, gaps=np.array([30, 0, 5]), num_timestamp_tokens=np.array([1, 1, 0]))
+    positions = join_positions(PROMPT, cut)
+    first, second, third = [33, 35, 42], [44 + 4], [56 + 1, 56 + 8]
+    assert positions.tolist() == [0, 1, 32, *first, 43, *second, *third]
+    assert cut.unpruned_length == 10 + 7 + 20 + 35
+    with pytest.raises(ValueError, match=r"for each frame: \[3, 3, 2, 3\]"):
+        replace(whole, gaps=np.array([0, 0]))
 
 
 def test_positions_agree_where_nothing_is_pruned() -> None:
