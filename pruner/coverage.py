@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from pruner.layout import FrameLayout, frame_layout
 from pruner.mr_pruner import rank_mr_pruner
@@ -84,10 +85,11 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     whole clip what is taken of each. They are compared on 15 significant bits, and are sums of
     multiples of 2^-40, which float64 adds without error whatever the order.
 
-    A frame of which a token is chosen may cost something beside its tokens, once. The order of the
-    greedy choice is not changed by that; what the rest of the budget does not pay for is passed
-    over. So the budget is spent to the last token, or no frame chosen from has another candidate
-    and what is left pays for no other frame.
+    A frame of which a token is chosen may cost something beside its tokens, once. Its first token
+    then counts what its best k tokens gain, summed, over k and that cost, for the k of which that
+    is most: a frame is left out, or gets enough to be worth its cost. What the rest of the budget
+    does not pay for is passed over: it is spent to the last token, or no frame chosen from has
+    another candidate and what is left pays for no other frame. The bound holds without costs.
 
     Args:
         candidates: of all frames, in source order, with what frames cost.
@@ -107,7 +109,12 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     runs = _runs(candidates.counts)
     prior = snap(_PRIOR * _ranks(candidates))
     most = sum(candidates.counts) if any(candidates.frame_costs) else budget
-    sequences = [_greedy(*_similarities(candidates, run), prior[run], most) for run in runs]
+    costs = _of_frames(candidates, _frame_costs(candidates))
+    frames = _of_frames(candidates, range(len(candidates.counts)))
+    sequences = [
+        _greedy(*_similarities(candidates, run), prior[run], frames[run], costs[run], most)
+        for run in runs
+    ]
     places = torch.cat([own + run.start for (own, _), run in zip(sequences, runs, strict=True)])
     gains = torch.cat([gains for _, gains in sequences])
     order = places[gains.argsort(descending=True, stable=True)]
@@ -117,7 +124,7 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
 def _paid_for(candidates: Candidates, order: Tensor, budget: int) -> list[int]:
     """Which of some candidates in turn a budget pays for, the cost of a frame with its first."""
     frames = torch.arange(len(candidates.counts)).repeat_interleave(torch.tensor(candidates.counts))
-    costs = list(candidates.frame_costs) or [0] * len(candidates.counts)
+    costs = _frame_costs(candidates)
     taken = []
     for number, frame in enumerate(frames[order].tolist()):
         if 1 + costs[frame] <= budget:
@@ -125,6 +132,10 @@ def _paid_for(candidates: Candidates, order: Tensor, budget: int) -> list[int]:
             costs[frame] = 0
             taken.append(number)
     return taken
+
+
+def _frame_costs(candidates: Candidates) -> list[int]:
+    return list(candidates.frame_costs) or [0] * len(candidates.counts)
 
 
 def _runs(counts: Sequence[int]) -> list[slice]:
@@ -171,25 +182,63 @@ def _ranks(candidates: Candidates) -> Tensor:
 
 
 def _greedy(
-    similarity: Tensor, weights: Tensor, prior: Tensor, budget: int
+    similarity: Tensor,
+    weights: Tensor,
+    prior: Tensor,
+    frames: Tensor,
+    costs: Tensor,
+    most: int,
 ) -> tuple[Tensor, Tensor]:
-    """The greedy choice: places (k,) in the order of choice, and gains that never grow, int32."""
+    """The greedy choice of at most so many: places (k,) in turn, and what each is worth, int32.
+
+    Where frames cost something, a token is worth no more than the least before it: those that
+    waited for the first of their frame come right behind it.
+    """
+    _, owners, counts = frames.unique_consecutive(return_inverse=True, return_counts=True)
+    places_of = torch.arange(len(frames)).split(counts.tolist())
+    slots = pad_sequence(places_of, batch_first=True, padding_value=len(frames)).to(frames.device)
+    costs = costs[slots[:, 0]]
     covered, everything = torch.zeros_like(weights), torch.ones_like(weights)  # max over S, (m,)
     rows = torch.arange(len(weights), device=weights.device)
     gains = prior + _loss(similarity, weights, rows, covered, everything)
     taken = torch.zeros_like(gains, dtype=torch.bool)
     places, best = [], []
-    for _ in range(min(budget, len(gains))):
-        keys = significant_bits(gains).masked_fill_(taken, -1)
+    for _ in range(min(most, len(gains))):
+        keys = _worth(gains, slots, costs).masked_fill_(taken, -1)
         place = int(keys.argmax())
         taken[place] = True
+        costs[owners[place]] = 0
         places.append(place)
         best.append(int(keys[place]))
         after = torch.maximum(covered, similarity[:, place])
         better = (after > covered).nonzero().flatten()  # only they change gains
         gains -= _loss(similarity, weights, better, covered, after)
         covered = after
-    return torch.tensor(places, dtype=torch.int64), torch.tensor(best, dtype=torch.int32)
+    least = torch.tensor(best, dtype=torch.int32).cummin(dim=0).values
+    return torch.tensor(places, dtype=torch.int64), least
+
+
+def _worth(gains: Tensor, slots: Tensor, costs: Tensor) -> Tensor:
+    """What tokens add by what they cost, on 15 significant bits: (m,) int32, -1 where they wait.
+
+    Args:
+        gains: (m,) float64.
+        slots: (F, k), the places of each frame's tokens, m beyond the last.
+        costs: (F,) float64, what is still to be paid for a frame.
+    """
+    keys = significant_bits(gains)
+    waiting = costs > 0
+    if not waiting.any():
+        return keys
+    own = slots[waiting]
+    sums = nn.functional.pad(gains, (0, 1))[own].sort(dim=1, descending=True).values.cumsum(dim=1)
+    sizes = torch.arange(1, own.shape[1] + 1, device=own.device)
+    means = sums / (sizes + costs[waiting, None])
+    padded = nn.functional.pad(keys, (0, 1), value=-1)
+    first = own.gather(1, padded[own].argmax(dim=1, keepdim=True))[:, 0]
+    padded[own] = -1
+    padded[first] = significant_bits(means.amax(dim=1))
+    return padded[:-1]
 
 
 def _loss(

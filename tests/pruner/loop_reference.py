@@ -175,6 +175,7 @@ def coverage(candidates: Candidates, runs: Sequence[range], budget: int) -> list
     weights = [snapped(area(i) / max(sum(table[i]), 1.0)) for i in places]
     prior = [snapped(0.1 * (k - place) / k) for k in candidates.counts for place in range(k)]
     covered, chosen = [0.0] * len(tokens), list[int]()
+    costs = list(candidates.frame_costs) or [0] * len(candidates.counts)
     while len(chosen) < min(budget, len(tokens)):
         gains = [
             prior[j]
@@ -185,7 +186,16 @@ def coverage(candidates: Candidates, runs: Sequence[range], budget: int) -> list
         ]
         free = [j for j in places if j not in chosen]
         keys = significant_bits(tensor(gains)).tolist()
+        for frame, cost in enumerate(costs):
+            own = [j for j in places if frames[j] == frame]
+            first = max(own, key=lambda j: (keys[j], -j))
+            sums = itertools.accumulate(sorted((gains[j] for j in own), reverse=True))
+            worth = max(total / (k + cost) for k, total in enumerate(sums, 1))
+            if cost:
+                keys = [-1 if j in own else key for j, key in enumerate(keys)]
+                keys[first] = int(significant_bits(tensor([worth])))
         best = max(free, key=lambda j: (keys[j], -j))
         chosen.append(best)
+        costs[frames[best]] = 0
         covered = [max(c, row[best]) for c, row in zip(covered, table, strict=True)]
     return chosen

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -42,26 +41,27 @@ def mixed() -> Candidates:
     return draw(LAYOUT, TILE, LAYOUT, LAYOUT, frame_indices=[0, 1, 4, 11])
 
 
-@cache
-def order_of_mixed() -> list[int]:
-    num = len(mixed().features)
-    return loop_reference.coverage(mixed(), [range(num)], num)
-
-
 def test_the_choice_is_that_of_the_plain_greedy_algorithm() -> None:
-    candidates, expected = mixed(), order_of_mixed()
-    num = len(expected)
+    candidates = mixed()
+    num = len(candidates.features)
+    expected = loop_reference.coverage(candidates, [range(num)], num)
     for budget in (0, 1, 2, 9, 23, num - 1, num, num + 7):
         assert cover(candidates, budget).tolist() == sorted(expected[:budget])
 
 
-@pytest.mark.parametrize("costs", [[6, 6, 6, 6], [5, 1, 0, 9], [0, 0, 0, 0]])
-def test_a_frame_is_paid_once_and_what_is_not_paid_for_is_passed_over(costs: list[int]) -> None:
-    candidates = replace(mixed(), frame_costs=costs)
-    owner = [frame for frame, count in enumerate(candidates.counts) for _ in range(count)]
-    for budget in (0, 1, 6, 7, 8, 13, 21, 34, 55, 89):
+@pytest.mark.parametrize("most", [17, 4096])
+def test_a_frame_is_paid_once_and_what_is_not_paid_for_is_passed_over(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_TOGETHER", most)
+    costs = [6, 1, 0, 9, 4]
+    candidates = replace(draw(*[LAYOUT] * 5, count=8), frame_costs=costs)
+    owner = [frame for frame in range(5) for _ in range(8)]
+    runs = {17: [range(16), range(16, 32), range(32, 40)], 4096: [range(40)]}[most]
+    order = loop_reference.coverage(candidates, runs, 40)
+    for budget in range(0, 65, 5):
         left, chosen = budget, list[int]()
-        for place in order_of_mixed():
+        for place in order:
             opened = owner[place] in {owner[other] for other in chosen}
             cost = 1 if opened else 1 + costs[owner[place]]
             if cost <= left:
@@ -72,6 +72,20 @@ def test_a_frame_is_paid_once_and_what_is_not_paid_for_is_passed_over(costs: lis
         assert budget - spent == left
         others = {own for place, own in enumerate(owner) if place not in chosen}
         assert left < 1 + min((costs[frame] for frame in others), default=budget)
+
+
+def test_a_frame_gets_enough_to_be_worth_its_cost_or_is_left_out() -> None:
+    axes = torch.eye(6)
+    candidates = Candidates(
+        features=axes,
+        order=torch.tensor([0, 1, 0, 0, 0, 1]),
+        counts=[2, 1, 1, 2],
+        frame_indices=range(4),
+        layouts=[TILE] * 4,
+    )
+    assert cover(candidates, 4).tolist() == [0, 2, 3, 4]
+    # Two things of one frame for 2 + 3 each are worth more than one of another for 1 + 3.
+    assert cover(replace(candidates, frame_costs=[3] * 4), 10).tolist() == [0, 1, 4, 5]
 
 
 @pytest.mark.parametrize("most", [1, 8, 17])
