@@ -1,5 +1,6 @@
 """What is done with one clip, settled before any worker is asked anything."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,8 +44,8 @@ class ClipPlan:
     @property
     def num_tiles(self) -> int:
         """Tiles of all frames, the base tiles among them."""
-        sizes = map(self.source.size_of, self.frames.tolist())
-        return sum(self.clip.tiles.frame(*size).num_tiles for size in sizes)
+        sizes = Counter(map(self.source.size_of, self.frames.tolist()))
+        return sum(self.clip.tiles.frame(*s).num_tiles * number for s, number in sizes.items())
 
     def timestamps(self, pts_seconds: Sequence[float]) -> list[str]:
         """Return the text before each frame shown at these times; empty without timestamps."""

@@ -137,7 +137,9 @@ def _check_fits(plan: ClipPlan, sampled: SampledClip, settled: "_Settled") -> No
     """Refuse before any work what the longest question would find not to fit after all of it."""
     stamps = plan.timestamps(sampled.source.pts_seconds(settled.frames).tolist())
     prompt = plan.template.build(settled.question, stamps, settled.choices)
-    plain = plan.template.build(settled.question, [""] * len(stamps), settled.choices)
+    plain = prompt
+    if any(stamps):
+        plain = plan.template.build(settled.question, [""] * len(stamps), settled.choices)
     entering = plan.num_entering - (prompt.num_text_tokens - plain.num_text_tokens)
     unpruned = plan.num_unpruned_tokens
     plan.check(prompt, min(entering, unpruned), unpruned)

@@ -30,7 +30,7 @@ class TokenBank:
 
     def __init__(self, ranked: Iterable[RankedFrames]) -> None:
         chunks = list(ranked)
-        frames = [chunk[row : row + 1] for chunk in chunks for row in range(len(chunk))]
+        frames = [frame for chunk in chunks for frame in _singly(chunk)]
         self._frames = sorted(frames, key=lambda frame: int(frame.frame_indices[0]))
         indices = [int(frame.frame_indices[0]) for frame in self._frames]
         if len({chunk.clip_id for chunk in chunks}) != 1 or len(set(indices)) < len(indices):
@@ -139,6 +139,11 @@ class TokenBank:
         numbers = (text.paid(shown).tolist(), gaps.tolist(), novelty.tolist())
         indices = [own for _, own in kept]
         return tuple(_record(*each) for each in zip(self._frames, indices, *numbers, strict=True))
+
+
+def _singly(chunk: RankedFrames) -> list[RankedFrames]:
+    """Return frames one by one; a lone one as it is."""
+    return [chunk] if len(chunk) == 1 else [chunk[row : row + 1] for row in range(len(chunk))]
 
 
 def _record(

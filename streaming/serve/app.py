@@ -12,6 +12,7 @@ from streaming.serve.files import Files
 from streaming.serve.guard import Guard
 from streaming.serve.metrics import Metrics
 from streaming.serve.options import ServerOptions
+from streaming.serve.pictures import Pictures
 from streaming.serve.pump import Pump
 from streaming.serve.service import Service
 from streaming.serve.static import page_routes
@@ -47,6 +48,7 @@ def create_app(
     app.router.routes.extend(page_routes())
     Status(service, metrics, is_ready).add_to(app)
     Uploads(files).add_to(app)
+    Pictures(service).add_to(app)
     Completions(service, pump, metrics, options.load).add_to(app)
     return Guard(
         app,

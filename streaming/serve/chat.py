@@ -42,6 +42,8 @@ _READ = (
     "model", "messages", "stream", "stream_options", "mr_stream", "media_io_kwargs",
     "response_format",
 )  # fmt: skip
+_OURS = ("choices", "evidence", "progress")
+"""What ``mr_stream`` holds beside options."""
 _MEDIA_OPTIONS = ("num_frames", "fps")
 
 
@@ -57,6 +59,8 @@ class Chat:
     stream: bool
     include_usage: bool
     evidence: bool
+    progress: bool
+    """Whether it is told how far the clip is while it is encoded."""
 
 
 @cache
@@ -81,8 +85,10 @@ def read_chat(body: Any, options: Options) -> Chat:
     _check_names(body)
     turns, clip = read_messages(body.get("messages"))
     ours = _object(body, "mr_stream")
-    evidence = _flag(ours, "evidence")
-    choices = _read_choices(ours)
+    stream, progress = _flag(body, "stream"), _flag(ours, "progress")
+    if progress and not stream:
+        raise bad_request("mr_stream.progress is told on the way: give stream: true", "mr_stream")
+    evidence, choices = _flag(ours, "evidence"), _read_choices(ours)
     values = _changes(body, ours)
     if choices and values.get("json_schema") is not None:
         raise bad_request("give response_format or mr_stream.choices, not both", "mr_stream")
@@ -94,9 +100,10 @@ def read_chat(body: Any, options: Options) -> Chat:
         choices=choices,
         options=_changed(options, values),
         model=_model(body),
-        stream=_flag(body, "stream"),
+        stream=stream,
         include_usage=_flag(_object(body, "stream_options"), "include_usage"),
         evidence=evidence,
+        progress=progress,
     )
 
 
@@ -140,10 +147,10 @@ def _changes(body: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, obje
                 raise bad_request(f"media_io_kwargs.video.{name} is not taken", "media_io_kwargs")
             values[name] = value
     for name, value in ours.items():
-        if name in ("evidence", "choices"):
+        if name in _OURS:
             continue
         if name not in client_options():
-            hint = suggest(name, client_options())
+            hint = suggest(name, [*client_options(), *_OURS])
             raise bad_request(f"mr_stream.{name} is not taken{hint}", f"mr_stream.{name}")
         values[name] = value
     if values.get("pruner") == "none":  # which has no budget, whatever the server's is

@@ -16,24 +16,27 @@ from streaming.serve.failures import RequestError, bad_request, explain
 from streaming.serve.metrics import Metrics
 from streaming.serve.options import LoadOptions
 from streaming.serve.patience import ClientLeftError, Patience
+from streaming.serve.progress import EncodeProgress
 from streaming.serve.pump import Pump
 from streaming.serve.reply import DONE, Reply, event
-from streaming.serve.service import Served, Service
+from streaming.serve.served import Served
+from streaming.serve.service import Service
 from streaming.serve.status import check_model
 
-Pieces = AsyncGenerator[str | Served, None]
+Piece = str | EncodeProgress | Served
+Pieces = AsyncGenerator[Piece, None]
 _CLIENT_LEFT = 499
 """The status of a response that nobody gets, as proxies log it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Begun:
-    """An answer of which the first piece has come, after so many seconds."""
+    """An answer of which the first piece has come."""
 
     chat: Chat
-    first: str | Served
+    started: float
+    first: Piece
     rest: Pieces
-    seconds: float
 
     async def pieces(self) -> Pieces:
         """Yield all of it."""
@@ -41,6 +44,10 @@ class _Begun:
             yield self.first
             async for piece in self.rest:
                 yield piece
+
+    def seconds(self) -> float:
+        """Return how long ago it was asked for."""
+        return time.perf_counter() - self.started
 
 
 class Completions:
@@ -74,10 +81,10 @@ class Completions:
         patience = Patience(self._load.request_seconds)
         watcher = asyncio.create_task(_watch(request, patience))
         try:
-            pieces = self._pump.run(lambda: self._service.answer(chat, patience), patience)
-            first = await anext(pieces)
-            seconds = time.perf_counter() - started
-            begun = _Begun(chat=chat, first=first, rest=pieces, seconds=seconds)
+            pieces: Pieces = self._pump.run(
+                lambda tell: self._service.answer(chat, patience, tell), patience
+            )
+            begun = _Begun(chat=chat, started=started, first=await anext(pieces), rest=pieces)
             return self._streamed(begun) if chat.stream else await self._whole(begun)
         except ClientLeftError:
             return Response(status_code=_CLIENT_LEFT)
@@ -93,9 +100,10 @@ class Completions:
         return chat
 
     async def _whole(self, begun: _Begun) -> Response:
+        first_seconds = begun.seconds()
         async with aclosing(begun.pieces()) as pieces:
             (served,) = [piece async for piece in pieces if isinstance(piece, Served)]
-        self._metrics.answered(served, begun.seconds)
+        self._metrics.answered(served, first_seconds)
         return JSONResponse(Reply(chat=begun.chat).whole(served))
 
     def _streamed(self, begun: _Begun) -> Response:
@@ -109,7 +117,7 @@ class Completions:
         yield reply.first(self._service.model)
         try:
             async with aclosing(begun.pieces()) as pieces:
-                async for event_bytes in self._written(reply, pieces, begun.seconds):
+                async for event_bytes in self._written(reply, begun, pieces):
                     yield event_bytes
         except ClientLeftError:
             return
@@ -118,12 +126,15 @@ class Completions:
             self._metrics.failed(told.code)
             yield event(told.to_json()) + DONE
 
-    async def _written(
-        self, reply: Reply, pieces: Pieces, first_seconds: float
-    ) -> AsyncIterator[bytes]:
+    async def _written(self, reply: Reply, begun: _Begun, pieces: Pieces) -> AsyncIterator[bytes]:
         """Yield the chunks of an answer, without the blanks before its text."""
-        is_blank = True
+        model, is_blank, first_seconds = self._service.model, True, None
         async for piece in pieces:
+            if isinstance(piece, EncodeProgress):
+                yield reply.progress(model, piece)
+                continue
+            if first_seconds is None:
+                first_seconds = begun.seconds()
             if isinstance(piece, Served):
                 self._metrics.answered(piece, first_seconds)
                 yield reply.last(piece) + DONE
@@ -131,7 +142,7 @@ class Completions:
             text = piece.lstrip() if is_blank else piece
             is_blank = is_blank and not text
             if text:
-                yield reply.piece(self._service.model, text)
+                yield reply.piece(model, text)
 
 
 async def _read_json(request: Request) -> Any:

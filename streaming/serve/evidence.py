@@ -1,10 +1,9 @@
 """What the language model was shown of each frame, for a page that draws it."""
 
-import base64
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,27 @@ from workers.vision.geometry import Fit
 from workers.visual import KeptFrame
 
 
-def show_frames(frames: Sequence[KeptFrame], fit: Fit) -> list[dict[str, Any]]:
+class Picture(NamedTuple):
+    """A frame's picture: its size in pixels, and its address on this server."""
+
+    width: int
+    height: int
+    url: str
+
+
+_NO_PICTURE = Picture(1, 1, "")
+
+
+def show_picture(clip_id: str, frame: int, jpeg: bytes) -> Picture:
+    """Return what a client is told of a picture, which it fetches where it shows it."""
+    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
+        width, height = picture.size
+    return Picture(width, height, f"/v1/clips/{clip_id}/frames/{frame}")
+
+
+def show_frames(
+    frames: Sequence[KeptFrame], fit: Fit, pictures: Mapping[int, Picture]
+) -> list[dict[str, Any]]:
     """Return frames as plain values.
 
     ``base`` and ``grid`` are ``rows`` x ``columns`` cells, of which those ``kept`` are listed,
@@ -26,47 +45,39 @@ def show_frames(frames: Sequence[KeptFrame], fit: Fit) -> list[dict[str, Any]]:
     Args:
         frames: of an answer.
         fit: how a frame became its base tile.
+        pictures: by frame.
     """
     total = sum(frame.num_visual_tokens for frame in frames) or 1
-    return [_show(frame, total, fit) for frame in frames]
+    return [
+        _show(frame, total, fit, pictures.get(frame.frame_index, _NO_PICTURE)) for frame in frames
+    ]
 
 
-def _show(frame: KeptFrame, total: int, fit: Fit) -> dict[str, Any]:
+def _show(frame: KeptFrame, total: int, fit: Fit, picture: Picture) -> dict[str, Any]:
     layout = frame.layout
     side = math.isqrt(layout.num_base)
     kept: Int64Array = frame.keep_indices
     lines = kept[kept >= layout.num_base] - layout.num_base
     row, column = np.divmod(lines, layout.columns + 1)
     cells = column < layout.columns  # the last of a line is its newline
-    width, height = _size(frame.thumbnail_jpeg)
     base = kept[kept < layout.num_base].tolist()
     return {
         "pts_seconds": round(frame.pts_seconds, 6),
         "num_visual_tokens": frame.num_visual_tokens,
         "share": round(frame.num_visual_tokens / total, 6),
         "novelty": round(frame.novelty, 6),
-        "base": {"rows": side, "columns": side, "kept": base, "seen": _seen(width, height, fit)},
+        "base": {"rows": side, "columns": side, "kept": base, "seen": _seen(picture, fit)},
         "grid": {
             "rows": layout.rows,
             "columns": layout.columns,
             "kept": (row * layout.columns + column)[cells].tolist(),
         },
         "num_newlines": int((~cells).sum()),
-        "thumbnail": {"width": width, "height": height, "url": _data_url(frame.thumbnail_jpeg)},
+        "thumbnail": picture._asdict(),
     }
 
 
-def _seen(width: int, height: int, fit: Fit) -> list[float]:
+def _seen(picture: Picture, fit: Fit) -> list[float]:
+    width, height, _ = picture
     left, top, seen_width, seen_height = seen_area(width, height, fit)
     return [left / width, top / height, seen_width / width, seen_height / height]
-
-
-def _size(jpeg: bytes) -> tuple[int, int]:
-    if not jpeg:
-        return 1, 1
-    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
-        return picture.size
-
-
-def _data_url(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() if jpeg else ""

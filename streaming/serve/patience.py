@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -41,10 +42,11 @@ class Patience:
         if time.monotonic() > self._end:
             raise RequestError(504, "timeout", "the answer took too long and was given up")
 
-    def wait(self, future: "Future[Any]") -> None:
-        """Wait until something is done; raises as :meth:`check` does."""
+    def wait(self, future: "Future[Any]", meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Wait until something is done, doing another now and then; raises as :meth:`check`."""
         while not wait([future], timeout=_LOOK_SECONDS).done:
             self.check()
+            meanwhile()
 
     def acquire(self, semaphore: threading.Semaphore) -> None:
         """Take a place; raises as :meth:`check` does."""

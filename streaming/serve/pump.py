@@ -29,9 +29,13 @@ class Pump:
         """Answers of which the first piece has come, also those that nobody waits for any more."""
 
     async def run(
-        self, make: Callable[[], Generator[T, None, None]], patience: Patience
+        self, make: Callable[[Callable[[T], None]], Generator[T, None, None]], patience: Patience
     ) -> AsyncGenerator[T, None]:
         """Yield what a generator yields; its work ends soon after this does.
+
+        Args:
+            make: returns it, and is given a function that yields something while it is at work.
+            patience: of whoever waits.
 
         Raises:
             RequestError: too many run already.
@@ -47,7 +51,7 @@ class Pump:
         def work() -> None:
             has_begun = 0
             try:
-                with closing(make()) as pieces:
+                with closing(make(lambda piece: put((piece, None)))) as pieces:
                     for piece in pieces:
                         put((piece, None))
                         self._count(0, 1 - has_begun)

@@ -3,12 +3,13 @@
 import json
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from streaming.serve.chat import Chat
 from streaming.serve.evidence import show_frames
-from streaming.serve.service import Served
+from streaming.serve.progress import EncodeProgress
+from streaming.serve.served import Served
 
 DONE = b"data: [DONE]\n\n"
 
@@ -40,6 +41,11 @@ class Reply:
         """Return a chunk of text."""
         return self._chunk(model, {"content": text})
 
+    def progress(self, model: str, progress: EncodeProgress) -> bytes:
+        """Return a chunk without choices that tells how far the clip is."""
+        head = self._head("chat.completion.chunk", model)
+        return event({**head, "choices": [], "mr_stream": {"progress": asdict(progress)}})
+
     def last(self, served: Served) -> bytes:
         """Return the chunks that end an answer: its record, and its usage where that is wanted."""
         model = served.answer.model
@@ -70,7 +76,8 @@ class Reply:
     def _record(self, served: Served) -> dict[str, Any]:
         record = served.answer.to_json() | {"warm": served.warm}
         if self.chat.evidence:
-            record["frames"] = show_frames(served.answer.frames, served.answer.fit)
+            answer = served.answer
+            record["frames"] = show_frames(answer.frames, answer.fit, served.pictures)
         return record
 
 

@@ -5,9 +5,9 @@ Every call is made in a thread of its own; what they share is safe to share.
 
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from streaming.form import check_form
 from streaming.options import Options
 from streaming.pipeline import ask, encode
 from streaming.plan import plan_clip
-from streaming.result import Answer, BankUse
+from streaming.result import Answer
 from streaming.sample import DEFAULT_NUM_FRAMES, SampledClip, open_checkpoint, sample_source
 from streaming.serve.ceilings import check_clip, too_many_frames
 from streaming.serve.chat import Chat
@@ -28,9 +28,12 @@ from streaming.serve.failures import RequestError, explain
 from streaming.serve.media import Located, Media
 from streaming.serve.options import ServerOptions
 from streaming.serve.patience import Patience
+from streaming.serve.progress import EncodeProgress, Teller
 from streaming.serve.schemas import refused_schema
+from streaming.serve.served import Served, as_served
 from streaming.serve.sources import Sources
-from streaming.serve.warm import WarmClip, WarmClips
+from streaming.serve.warm import WarmClips
+from streaming.serve.warm_clip import WarmClip
 from workers.checkpoint import EMBEDDED, locate, read_config
 from workers.disk.store import TokenStore
 from workers.errors import ContextError, InputError, StreamError
@@ -41,21 +44,6 @@ _BYTES_PER_FEATURE = 4
 _LETTERS_PER_TOKEN = 16
 """A longer text cannot fit a context, and is not tokenized to find that out."""
 _EMBEDDED_NOTE = "tiny, knows drawn clips of shapes and numbers, no real ones"
-_STAGES_OF_A_QUESTION = ("prefill", "generate")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Served:
-    """An answer, and whether its clip was warm when it was asked for."""
-
-    answer: Answer
-    warm: bool
-
-    @property
-    def num_cached_tokens(self) -> int:
-        """Visual tokens of a clip that was not encoded for this answer."""
-        bank = self.answer.bank
-        return self.answer.num_visual_tokens if bank is not None and bank.hit else 0
 
 
 class Service:
@@ -102,8 +90,23 @@ class Service:
             "max_num_frames": self._limits.max_frames,
         }
 
-    def answer(self, chat: Chat, patience: Patience) -> Generator[str | Served, None, None]:
+    def picture(self, clip_id: str, frame: int) -> bytes:
+        """Return the picture of a frame of a clip that is warm, a JPEG.
+
+        Raises:
+            RequestError: it is not held, or not any more.
+        """
+        return self._warm.picture(clip_id, frame)
+
+    def answer(
+        self, chat: Chat, patience: Patience, tell: Callable[[EncodeProgress], object]
+    ) -> Generator[str | Served, None, None]:
         """Yield the answer's text as it comes, then the whole with its record.
+
+        Args:
+            chat: what is asked of which clip.
+            patience: of whoever asks.
+            tell: called while the clip is encoded, if the question asks for that.
 
         Raises:
             RequestError: the clip is refused or cannot be read, or the question does not fit.
@@ -117,18 +120,23 @@ class Service:
             sampled = self._sample(located, chat.options, patience)
             plan = _plan(sampled, chat.options, chat)
             made = self._encoded_plan(sampled, plan)
-            clip, warm = self._encode(made, located, patience)
+            clip, warm = self._encode(made, located, patience, tell if chat.progress else None)
             watched = clip.watch(self.engine, replace(plan, clip=made.clip, pruning=made.pruning))
             pieces = ask(self.engine, watched, chat.question, choices=chat.choices)
             with closing(pieces):
                 for piece in pieces:
                     patience.check()
-                    if isinstance(piece, Answer):
-                        piece = _shown(piece, located, self.model, made.budget, warm=warm)
-                        elapsed = time.perf_counter() - started
-                        yield Served(answer=replace(piece, elapsed_seconds=elapsed), warm=warm)
-                    else:
+                    if not isinstance(piece, Answer):
                         yield piece
+                        continue
+                    seconds = time.perf_counter() - started
+                    yield Served(
+                        answer=as_served(
+                            piece, located, self.model, made.budget, warm=warm, seconds=seconds
+                        ),
+                        warm=warm,
+                        pictures=clip.pictures if chat.evidence else {},
+                    )
 
     def _sample(self, located: Located, options: Options, patience: Patience) -> SampledClip:
         source = self._sources.open(located)
@@ -157,10 +165,16 @@ class Service:
         return plan
 
     def _encode(
-        self, plan: ClipPlan, located: Located, patience: Patience
+        self,
+        plan: ClipPlan,
+        located: Located,
+        patience: Patience,
+        tell: Callable[[EncodeProgress], object] | None,
     ) -> tuple[WarmClip, bool]:
-        make = partial(encode, self.engine, plan, patience.check, store=self._store)
-        return self._warm.get(plan.clip.clip_id, _num_bytes(plan), located.paths, make, patience)
+        clip, size = plan.clip, _num_bytes(plan)
+        make = partial(encode, self.engine, plan, store=self._store)
+        show = Teller(clip.num_frames, tell or (lambda progress: None))
+        return self._warm.get(clip.clip_id, size, located.paths, make, patience, show)
 
 
 def with_budget(options: Options) -> Options:
@@ -219,18 +233,3 @@ def _num_bytes(plan: ClipPlan) -> int:
     kept = sum(pruning.max_keep for pruning in plan.clip.prunings)
     per_frame = kept * hidden * _BYTES_PER_FEATURE + _THUMBNAIL_WIDTH * _THUMBNAIL_WIDTH // 2
     return plan.clip.num_frames * per_frame
-
-
-def _shown(answer: Answer, located: Located, model: str, budget: int, *, warm: bool) -> Answer:
-    """Return an answer without names of this machine; of a warm clip without its own seconds."""
-    seconds = answer.seconds
-    if warm:
-        seconds = {stage: seconds[stage] for stage in _STAGES_OF_A_QUESTION if stage in seconds}
-    return replace(
-        answer,
-        video=located.name,
-        model=model,
-        seconds=seconds,
-        warnings=tuple(located.shown(text) for text in answer.warnings),
-        bank=answer.bank or BankUse(hit=warm, made_for_budget=budget),
-    )

@@ -7,44 +7,20 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from streaming.clip_plan import ClipPlan
-from streaming.pipeline import WatchedClip, allocate
 from streaming.serve.failures import RequestError
 from streaming.serve.patience import Patience
+from streaming.serve.warm_clip import WarmClip
 from workers.errors import StreamError
-from workers.run.clips import EncodedClip, Visual
-from workers.run.engine import Engine
-from workers.visual import Allocation
-
-_MOST_VISUALS = 8
-"""Budgets of a clip of which the sequence is held: what is shared out again takes milliseconds."""
+from workers.run.clips import EncodedClip
+from workers.run.jobs import Progress
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class WarmClip:
-    """A clip that is encoded; the sequences that were made of it are held for questions to share.
+class _Making:
+    """A clip that is being encoded, and how many frames of it are."""
 
-    Questions about one sequence are answered together, so they must be about the same one.
-    """
-
-    encoded: EncodedClip
-    num_bytes: int
-    paths: frozenset[str]
-    _visuals: OrderedDict[Allocation, Visual] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def watch(self, engine: Engine, plan: ClipPlan) -> WatchedClip:
-        """Share a budget out, unless that was done before."""
-        allocation = plan.allocation(list(self.encoded.pts_seconds.values()))
-        with self._lock:
-            visual = self._visuals.get(allocation)
-            if visual is None:
-                visual = allocate(engine, plan, self.encoded).visual
-                self._visuals[allocation] = visual
-            self._visuals.move_to_end(allocation)
-            while len(self._visuals) > _MOST_VISUALS:
-                self._visuals.popitem(last=False)
-        return WatchedClip(plan=plan, visual=visual)
+    clip: "Future[WarmClip]" = field(default_factory=Future)
+    frames_done: int = 0
 
 
 class WarmClips:
@@ -62,15 +38,16 @@ class WarmClips:
         self._places = threading.Semaphore(at_once)
         self._lock = threading.Lock()
         self._clips: OrderedDict[str, WarmClip] = OrderedDict()
-        self._making: dict[str, Future[WarmClip]] = {}
+        self._making: dict[str, _Making] = {}
 
     def get(
         self,
         clip_id: str,
         num_bytes: int,
         paths: tuple[str, ...],
-        encode: Callable[[], EncodedClip],
+        encode: Callable[[Callable[[Progress], None]], EncodedClip],
         patience: Patience,
+        show: Callable[[int], object] = lambda frames_done: None,
     ) -> tuple[WarmClip, bool]:
         """Return a clip, and whether it was there.
 
@@ -81,8 +58,9 @@ class WarmClips:
             clip_id: of all that its tokens depend on.
             num_bytes: that its tokens take at most.
             paths: of its files.
-            encode: makes it.
+            encode: makes it, and tells the function it is given of each step.
             patience: of who asks.
+            show: told how many frames are encoded, now and then, until it is there.
 
         Raises:
             RequestError: it is larger than all that is held.
@@ -96,24 +74,31 @@ class WarmClips:
                     return self._clips[clip_id], True
                 others = self._making.get(clip_id)
                 if others is None:
-                    mine = self._making[clip_id] = Future()
+                    mine = self._making[clip_id] = _Making()
                     break
-            patience.wait(others)
-            error = others.exception()
-            if isinstance(error, StreamError):
-                raise error
-            if error is None:
-                return others.result(), True
-        with self._made(clip_id, mine):
-            patience.acquire(self._places)
-            try:
-                encoded = encode()
-            finally:
-                self._places.release()
-            warm = WarmClip(encoded=encoded, num_bytes=num_bytes, paths=frozenset(paths))
-            self._hold(clip_id, warm)
-            mine.set_result(warm)
+            if (made := _awaited(others, patience, show)) is not None:
+                return made, True
+        with self._made(clip_id, mine.clip):
+            encoded = self._encoded(mine, encode, patience, show)
+            warm = WarmClip(
+                clip_id=clip_id, encoded=encoded, num_bytes=num_bytes, paths=frozenset(paths)
+            )
+            self._hold(warm)
+            mine.clip.set_result(warm)
             return warm, False
+
+    def picture(self, clip_id: str, frame: int) -> bytes:
+        """Return the picture of a clip's frame, a JPEG.
+
+        Raises:
+            RequestError: it is not held, or not any more.
+        """
+        with self._lock:
+            clip = self._clips.get(clip_id)
+            if clip is None or frame not in clip.encoded.thumbnails:
+                raise RequestError(404, "picture_not_found", "no such picture is held: ask again")
+            self._clips.move_to_end(clip_id)
+            return clip.encoded.thumbnails[frame]
 
     def forget(self, path: str) -> None:
         """Drop the clips made of a file."""
@@ -133,6 +118,25 @@ class WarmClips:
             with self._lock:
                 del self._making[clip_id]
 
+    def _encoded(
+        self,
+        mine: _Making,
+        encode: Callable[[Callable[[Progress], None]], EncodedClip],
+        patience: Patience,
+        show: Callable[[int], object],
+    ) -> EncodedClip:
+        def note(progress: Progress) -> None:
+            patience.check()
+            mine.frames_done += progress.num_encoded
+            show(mine.frames_done)
+
+        show(0)
+        patience.acquire(self._places)
+        try:
+            return encode(note)
+        finally:
+            self._places.release()
+
     def _check(self, num_bytes: int) -> None:
         if num_bytes > self._max_bytes:
             gib, most = num_bytes / 2**30, self._max_bytes / 2**30
@@ -143,11 +147,20 @@ class WarmClips:
                 "fewer frames, or for a budget",
             )
 
-    def _hold(self, clip_id: str, warm: WarmClip) -> None:
+    def _hold(self, warm: WarmClip) -> None:
         with self._lock:
-            self._clips[clip_id] = warm
+            self._clips[warm.clip_id] = warm
             while (
                 len(self._clips) > self._max_clips
                 or sum(clip.num_bytes for clip in self._clips.values()) > self._max_bytes
             ):
                 self._clips.popitem(last=False)
+
+
+def _awaited(making: _Making, patience: Patience, show: Callable[[int], object]) -> WarmClip | None:
+    """Return a clip that another encodes, None where that one has left; raises what it heard."""
+    patience.wait(making.clip, lambda: show(making.frames_done))
+    error = making.clip.exception()
+    if isinstance(error, StreamError):
+        raise error
+    return making.clip.result() if error is None else None

@@ -4,6 +4,7 @@ import { ask, needsKey } from "./api.js";
 import { curl, python } from "./copies.js";
 import { Dial } from "./dial.js";
 import { announce, byId, count, el, say } from "./dom.js";
+import { Encoding } from "./encoding.js";
 import { read } from "./evidence.js";
 import { showMeters } from "./meters.js";
 import { showFrame } from "./patches.js";
@@ -15,6 +16,7 @@ const PAUSE_MS = 120;
 export class Card {
   #part;
   #dial;
+  #encoding;
   #strip;
   #running = null;
   #waiting = 0;
@@ -31,6 +33,7 @@ export class Card {
     this.element = byId("card").content.cloneNode(true).firstElementChild;
     this.#part = (selector) => this.element.querySelector(selector);
     this.#dial = new Dial(this.#part(".dial"), asked.warmBudget, (budget) => this.#turn(budget));
+    this.#encoding = new Encoding(this.#part(".encoding"));
     this.#strip = new Strip(this.#part(".strip"), (frame) => this.#showPatches(frame));
     this.#part(".question").textContent = asked.question;
     this.#part(".source").textContent = this.#source();
@@ -54,14 +57,16 @@ export class Card {
     this.#text = "";
     try {
       let first = null;
-      for await (const chunk of ask(await this.#request(), controller.signal)) {
+      const request = await this.#request({ evidence: true, progress: true });
+      for await (const { choices, mr_stream: said } of ask(request, controller.signal)) {
         if (controller.signal.aborted) return;
-        const piece = chunk.choices?.[0]?.delta?.content;
+        const piece = choices?.[0]?.delta?.content;
         if (piece) {
           first ??= since();
           this.#append(piece);
         }
-        if (chunk.mr_stream) this.#finish(read(chunk.mr_stream), first ?? since(), since());
+        if (said?.progress) this.#encoding.show(said.progress, since);
+        else if (said) this.#finish(read(said), first ?? since(), since());
       }
     } catch (error) {
       if (this.#running === controller) this.#say(error.message);
@@ -79,10 +84,8 @@ export class Card {
   /** Give up the answer that is on its way. */
   stop() {
     clearTimeout(this.#waiting);
-    const running = this.#running;
-    this.#running = null;
-    running?.abort();
-    this.element.removeAttribute("aria-busy");
+    this.#running?.abort();
+    this.#end();
   }
 
   /** Mark the frame that the player shows of a clip. */
@@ -92,10 +95,12 @@ export class Card {
 
   #end() {
     this.#running = null;
+    this.#encoding.hide();
     this.element.removeAttribute("aria-busy");
   }
 
-  async #request() {
+  /** Return the request that asks this; `more` is what the server is to tell beside the answer. */
+  async #request(more = {}) {
     const { clip, question, model, options } = this.asked;
     const url = await clip.id;
     const content = [
@@ -105,7 +110,7 @@ export class Card {
     return {
       model,
       messages: [{ role: "user", content }],
-      mr_stream: { ...options, evidence: true },
+      mr_stream: { ...options, ...more },
     };
   }
 
@@ -118,6 +123,7 @@ export class Card {
   }
 
   #append(piece) {
+    this.#encoding.hide();
     this.#text += piece;
     this.#part(".answer").textContent = this.#text;
   }
@@ -173,6 +179,10 @@ export class Card {
     const listen = (selector, event, action) =>
       this.#part(selector).addEventListener(event, action);
     listen(".close", "click", () => this.page.remove(this));
+    listen(".stop", "click", () => {
+      this.giveUp();
+      this.#part(".close").focus();
+    });
     listen(".time", "click", ({ target }) => this.page.seek(this.asked.clip, Number(target.value)));
     listen(".curl", "click", ({ target }) => this.#copy(target, curl));
     listen(".python", "click", ({ target }) => this.#copy(target, python));

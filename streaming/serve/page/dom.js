@@ -32,6 +32,7 @@ export function announce(text) {
 }
 
 export const count = (number) => number.toLocaleString("en");
+export const tokens = (number) => `${count(number)} token${number === 1 ? "" : "s"}`;
 export const percent = (part, whole) => `${((100 * part) / (whole || 1)).toFixed(1)} %`;
 
 export function seconds(value) {

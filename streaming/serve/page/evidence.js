@@ -22,6 +22,6 @@ function readFrame(frame, budget) {
     parts: { base, grid, other: frame.num_visual_tokens - base - grid },
     base: frame.base,
     grid: frame.grid,
-    picture: frame.thumbnail,
+    picture: { ...frame.thumbnail, url: frame.thumbnail.url.slice(1) }, // to the page's place
   };
 }

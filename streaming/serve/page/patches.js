@@ -1,6 +1,6 @@
 /** A frame's picture with the cells that the model was given lit, and the others dimmed. */
 
-import { clock, count, el, percent, svg } from "./dom.js";
+import { clock, count, el, percent, svg, tokens } from "./dom.js";
 
 /** Show a frame in the part of the page for it, at low and at high resolution. */
 export function showFrame(part, frame) {
@@ -9,7 +9,7 @@ export function showFrame(part, frame) {
   time.setAttribute("aria-label", `Show ${clock(frame.time)} in the player`);
   time.value = frame.time;
   part.querySelector(".tokens").textContent =
-    `${count(frame.tokens)} tokens, ${percent(frame.tokens, frame.budget)} of the budget`;
+    `${tokens(frame.tokens)}, ${percent(frame.tokens, frame.budget)} of the budget`;
   showCells(part.querySelector(".base"), "Low resolution", frame, frame.base);
   showCells(part.querySelector(".grid"), "High resolution", frame, frame.grid);
 }
@@ -42,10 +42,13 @@ function lit(picture, cells, label) {
   return [pictureOf(picture, label), overlay];
 }
 
-/** Return a picture, or a blank in its place. */
+/** Return a picture, or a blank in its place, also once the server has let go of it. */
 export function pictureOf({ url, width, height }, alt = "") {
-  if (url) return el("img", { src: url, width, height, alt });
-  return el("span", { class: "blank", role: "img", "aria-label": alt });
+  const blank = el("span", { class: "blank", role: "img", "aria-label": alt });
+  if (!url) return blank;
+  const picture = el("img", { src: url, width, height, alt });
+  picture.addEventListener("error", () => picture.replaceWith(blank));
+  return picture;
 }
 
 /** Return a rectangle around all and the runs of kept cells, left clear by even-odd filling. */

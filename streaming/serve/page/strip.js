@@ -1,6 +1,6 @@
 /** The strip of frames: each with its picture and a bar of its share; one may be chosen. */
 
-import { clock, count, el, percent } from "./dom.js";
+import { clock, el, percent, tokens } from "./dom.js";
 import { pictureOf } from "./patches.js";
 
 const MOVES = {
@@ -15,7 +15,7 @@ const MOVES = {
 };
 /** Frames beyond which bars stand without pictures, so that all of them are seen at once. */
 const MOST_PICTURES = 24;
-const MOST_TIMES = 8;
+const MOST_TIMES = 6;
 
 export class Strip {
   #list;
@@ -57,10 +57,13 @@ export class Strip {
   }
 
   #fill() {
-    const step = Math.ceil(this.#frames.length / MOST_TIMES);
-    const items = this.#frames.map((frame, place) => option(frame, place % step === 0));
+    const { length } = this.#frames;
+    const step = Math.ceil(length / MOST_TIMES);
+    const isTimed = (place) => place % step === 0 && place + step <= length;
+    const isMany = length > MOST_PICTURES;
+    const items = this.#frames.map((frame, place) => option(frame, isTimed(place), !isMany));
     this.#list.replaceChildren(...items);
-    this.#list.classList.toggle("many", items.length > MOST_PICTURES);
+    this.#list.classList.toggle("many", isMany);
     this.#chosen = -1;
   }
 
@@ -98,20 +101,20 @@ export class Strip {
 
 const times = (frames) => frames.map((frame) => frame.time).join();
 
-function option(frame, isTimed) {
+function option(frame, isTimed, isPictured) {
   const parts = ["other", "grid", "base"].map((kind) => el("i", { class: kind }));
   return el(
     "button",
     { type: "button", role: "option", class: isTimed ? "timed" : "" },
     el("span", { class: "share" }, ...parts),
-    pictureOf(frame.picture),
+    ...(isPictured ? [pictureOf(frame.picture)] : []),
     el("span", { class: "at" }, clock(frame.time)),
   );
 }
 
 function draw(item, frame, most) {
   const share = percent(frame.tokens, frame.budget);
-  const text = `${clock(frame.time)}: ${count(frame.tokens)} tokens, ${share} of the budget`;
+  const text = `${clock(frame.time)}: ${tokens(frame.tokens)}, ${share} of the budget`;
   item.setAttribute("aria-label", text);
   item.title = text;
   for (const bar of item.querySelectorAll("i")) {

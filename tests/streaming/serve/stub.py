@@ -2,14 +2,15 @@
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from streaming.options import Options
 from streaming.result import Answer
 from streaming.serve.chat import Chat
 from streaming.serve.patience import Patience
-from streaming.serve.service import Served
+from streaming.serve.progress import EncodeProgress
+from streaming.serve.served import Served
 
 
 class StubEngine:
@@ -32,7 +33,9 @@ class StubService:
         self.go_on.set()
         self.running = 0
 
-    def answer(self, chat: Chat, patience: Patience) -> Generator[str | Served, None, None]:
+    def answer(
+        self, chat: Chat, patience: Patience, tell: Callable[[EncodeProgress], object]
+    ) -> Generator[str | Served, None, None]:
         self.running += 1
         try:
             for number, piece in enumerate(self.pieces):
@@ -42,7 +45,8 @@ class StubService:
                 yield piece
             if self.error is not None:
                 raise self.error
-            yield Served(answer=make_answer("".join(self.pieces)), warm=False)
+            answer = make_answer("".join(self.pieces))
+            yield Served(answer=answer, warm=False, pictures={})
         finally:
             self.running -= 1
 

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import openai
 import pydantic
 import pytest
 from PIL import Image
 
 from streaming import ask
-from tests.clips import draw_clip, paint_frame
+from tests.clips import draw_clip, paint_frame, read_frame_number
 from tests.streaming.serve.conftest import Running, about, data_url
 
 
@@ -67,6 +68,27 @@ def test_what_comes_over_the_wire_ends_as_openai_ends_it(server: Running, upload
     first, *_, last = [line[6:] for line in answer.text.split("\n\n")[:-2]]
     assert "usage" not in json.loads(first)
     assert json.loads(last)["mr_stream"]["num_visual_tokens"] == 128
+
+
+def test_a_client_that_wants_to_is_told_how_far_a_new_clip_is(
+    client: openai.OpenAI, video: Path
+) -> None:
+    url = data_url(video.read_bytes() + bytes(4))
+    asked: Any = {"model": "embedded", "messages": [about(url)], "stream": True}
+    more = {"extra_body": {"mr_stream": {"progress": True}}}
+    first, *chunks = client.chat.completions.create(**asked, **more)
+    assert first.choices[0].delta.role == "assistant"
+    told = [chunk.to_dict()["mr_stream"]["progress"] for chunk in chunks if not chunk.choices]
+    done = [progress["frames_done"] for progress in told]
+    assert (done[0], done[-1], {progress["num_frames"] for progress in told}) == (0, 4, {4})
+    assert done == sorted(set(done))
+    texts = [
+        "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
+        for answer in (chunks, client.chat.completions.create(**asked))
+    ]
+    assert texts[0] == texts[1] != ""
+    warm = client.chat.completions.create(**asked, **more)
+    assert all(chunk.choices for chunk in warm)
 
 
 def test_it_is_the_answer_of_the_command(
@@ -156,9 +178,27 @@ def test_the_evidence_is_what_was_kept(server: Running, uploaded: str) -> None:
         assert all(
             0 <= place < cell["rows"] * cell["columns"] for cell in cells for place in cell["kept"]
         )
-        jpeg = base64.b64decode(frame["thumbnail"]["url"].partition(",")[2])
-        with Image.open(io.BytesIO(jpeg)) as thumbnail:
-            assert list(thumbnail.size) == [frame["thumbnail"][s] for s in ("width", "height")]
+
+
+def test_pictures_are_had_apart_as_long_as_their_clip_is_held(server: Running, video: Path) -> None:
+    """However the clip comes, and at whatever budget of the same tokens they are the same ones."""
+    content = video.read_bytes() + bytes(3)
+    file = server.http.post("/v1/files", files={"file": ("own.mp4", content)}).json()
+    records = [
+        record_of(server, about(url), mr_stream={"evidence": True, "budget": budget})
+        for url, budget in ((data_url(content), 100), (file["id"], 60))
+    ]
+    shown, again = [[each["thumbnail"] for each in record["frames"]] for record in records]
+    assert shown == again
+    for number, thumbnail in zip((5, 15, 25, 35), shown, strict=True):
+        answer = server.http.get(thumbnail["url"])
+        assert answer.headers["content-type"] == "image/jpeg"
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            assert picture.size == (thumbnail["width"], thumbnail["height"])
+            assert read_frame_number(np.asarray(picture)) == number
+    assert server.http.get(shown[0]["url"] + "9").json()["error"]["code"] == "picture_not_found"
+    server.http.delete(f"/v1/files/{file['id']}")
+    assert server.http.get(shown[0]["url"]).status_code == 404
 
 
 def test_turns_go_into_the_prompt(server: Running, uploaded: str) -> None:

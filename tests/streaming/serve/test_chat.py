@@ -90,6 +90,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no schema": ({"mr_stream": {"json_schema": "seen.json"}}, "not a JSON object"),
     "choices of numbers": ({"mr_stream": {"choices": [1, 2]}}, "must be a list of texts"),
+    "progress": ({"mr_stream": {"progress": True}}, "give stream: true"),
     "stream": ({"stream": 1}, "stream must be true or false"),
     "model": ({"model": 5}, "model must be a text"),
     "object": ({"mr_stream": []}, "mr_stream must be an object"),

@@ -7,15 +7,13 @@ import pytest
 from PIL import Image
 
 from pruner import FrameLayout
-from streaming.serve.evidence import show_frames
+from streaming.serve.evidence import Picture, show_frames, show_picture
 from workers.vision.geometry import Fit
 from workers.visual import KeptFrame
 
 
 def frame(*keep_indices: int) -> KeptFrame:
     """A frame of 2 x 2 base tokens, and lines of three grid tokens and a newline."""
-    jpeg = io.BytesIO()
-    Image.new("RGB", (40, 20)).save(jpeg, "JPEG")
     return KeptFrame(
         frame_index=0,
         pts_seconds=1.5,
@@ -25,18 +23,20 @@ def frame(*keep_indices: int) -> KeptFrame:
         base_informativeness=1.0,
         grid_informativeness=1.0,
         novelty=0.5,
-        thumbnail_jpeg=jpeg.getvalue(),
     )
+
+
+PICTURES = {0: Picture(40, 20, "/v1/clips/c/frames/0")}
 
 
 def test_each_token_is_where_it_lies() -> None:
     """In the flat order: base 0 to 3, line 4 5 6 with newline 7, line 8 9 10 with newline 11."""
-    first, second = show_frames([frame(0, 3, 4, 6, 7, 9), frame(11, 10)], "stretch")
+    first, second = show_frames([frame(0, 3, 4, 6, 7, 9), frame(11, 10)], "stretch", PICTURES)
     assert first["base"]["kept"] == [0, 3]
     assert first["grid"] == {"rows": 2, "columns": 3, "kept": [0, 2, 4]}
     assert (first["num_newlines"], first["share"]) == (1, 0.75)
     assert (second["grid"]["kept"], second["num_newlines"]) == ([5], 1)
-    assert [first["thumbnail"][side] for side in ("width", "height")] == [40, 20]
+    assert first["thumbnail"] == {"width": 40, "height": 20, "url": "/v1/clips/c/frames/0"}
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,11 @@ def test_each_token_is_where_it_lies() -> None:
     [("stretch", [0, 0, 1, 1]), ("crop", [0.25, 0, 0.5, 1]), ("pad", [0, -0.5, 1, 2])],
 )
 def test_the_base_picture_may_be_of_less_or_more(fit: Fit, seen: list[float]) -> None:
-    (shown,) = show_frames([frame(0)], fit)
+    (shown,) = show_frames([frame(0)], fit, PICTURES)
     assert shown["base"]["seen"] == seen
+
+
+def test_a_picture_is_told_of_by_size_and_address() -> None:
+    jpeg = io.BytesIO()
+    Image.new("RGB", (30, 50)).save(jpeg, "JPEG")
+    assert show_picture("c", 7, jpeg.getvalue()) == (30, 50, "/v1/clips/c/frames/7")

@@ -11,14 +11,25 @@ from streaming.serve.failures import RequestError
 from streaming.serve.patience import ClientLeftError, Patience
 from streaming.serve.warm import WarmClips
 from workers.errors import VideoDecodeError
+from workers.run.jobs import Progress
 
 
 def clips(**bounds: Any) -> WarmClips:
     return WarmClips(**{"max_bytes": 100, "max_clips": 3, "at_once": 2, **bounds})
 
 
-def get(warm: WarmClips, name: str, num_bytes: int = 10, encode: Callable[[], Any] = dict) -> bool:
-    return warm.get(name, num_bytes, (f"/{name}",), encode, Patience(20))[1]
+def nothing(note: object) -> Any:
+    """Encode a clip of which only that it is held is asked."""
+
+
+def get(
+    warm: WarmClips,
+    name: str,
+    num_bytes: int = 10,
+    encode: Callable[[Any], Any] = nothing,
+    show: Callable[[int], object] = print,
+) -> bool:
+    return warm.get(name, num_bytes, (f"/{name}",), encode, Patience(20), show)[1]
 
 
 def test_those_used_longest_ago_make_room() -> None:
@@ -33,7 +44,7 @@ def test_those_used_longest_ago_make_room() -> None:
 
 def test_a_clip_that_is_larger_than_all_is_refused_before_it_is_encoded() -> None:
     with pytest.raises(RequestError, match="tokens would take"):
-        get(clips(), "a", num_bytes=101, encode=lambda: pytest.fail("it was encoded"))
+        get(clips(), "a", num_bytes=101, encode=lambda note: pytest.fail("it was encoded"))
 
 
 def test_what_is_deleted_is_forgotten() -> None:
@@ -48,12 +59,12 @@ def test_whoever_asks_at_once_gets_what_the_first_gets(error: Exception | None) 
     warm, asked, go_on = clips(), threading.Barrier(6), threading.Event()
     encoded = []
 
-    def encode() -> Any:
+    def encode(note: object) -> Any:
         encoded.append(1)
         go_on.wait(20)
         if error is not None:
             raise error
-        return {}
+        return None
 
     def ask(_: int) -> object:
         asked.wait(20)
@@ -72,10 +83,34 @@ def test_whoever_asks_at_once_gets_what_the_first_gets(error: Exception | None) 
     assert len(encoded) == 1
 
 
+def test_whoever_waits_hears_how_far_the_clip_is() -> None:
+    warm, begun, heard = clips(), threading.Event(), threading.Event()
+    told: dict[str, list[int]] = {"first": [], "second": []}
+
+    def encode(note: Callable[[Progress], None]) -> Any:
+        note(Progress(num_read=5))
+        note(Progress(num_encoded=3))
+        begun.set()
+        assert heard.wait(20)
+        note(Progress(num_encoded=2))
+
+    def listen(frames_done: int) -> None:
+        told["second"].append(frames_done)
+        heard.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(get, warm, "a", encode=encode, show=told["first"].append)
+        begun.wait(20)
+        second = threads.submit(get, warm, "a", show=listen)
+        assert (first.result(), second.result()) == (False, True)
+    assert told["first"] == [0, 0, 3, 5]
+    assert told["second"][0] == 3
+
+
 def test_where_the_first_has_left_the_next_goes_on() -> None:
     warm, begun, leave = clips(), threading.Event(), threading.Event()
 
-    def left() -> Any:
+    def left(note: object) -> Any:
         begun.set()
         leave.wait(20)
         raise ClientLeftError
@@ -93,7 +128,7 @@ def test_where_the_first_has_left_the_next_goes_on() -> None:
 def test_who_waits_does_so_no_longer_than_it_is_wanted() -> None:
     warm, begun, end = clips(), threading.Event(), threading.Event()
 
-    def hang() -> Any:
+    def hang(note: object) -> Any:
         begun.set()
         end.wait(20)
 
@@ -101,6 +136,6 @@ def test_who_waits_does_so_no_longer_than_it_is_wanted() -> None:
         first = threads.submit(get, warm, "a", encode=hang)
         begun.wait(20)
         with pytest.raises(RequestError, match="took too long"):
-            warm.get("a", 1, (), dict, Patience(0.1))
+            warm.get("a", 1, (), nothing, Patience(0.1))
         end.set()
         first.result()

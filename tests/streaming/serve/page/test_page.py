@@ -67,6 +67,8 @@ def test_what_is_seen_is_what_the_server_said(page: "Page", server: Running) -> 
 def test_a_turned_dial_answers_anew_from_warm_tokens(page: "Page") -> None:
     ask(page, QUESTION)
     ask(page, "what color is the triangle?")
+    page.wait_for_selector(".strip img")
+    page.evaluate("Promise.all([...document.images].map(picture => picture.decode()))")
     asked: list[dict[str, Any]] = []
     page.on("request", lambda sent: asked.append(sent.post_data_json))
     card, other = page.locator(".card").nth(0), page.locator(".card").nth(1)
@@ -78,7 +80,7 @@ def test_a_turned_dial_answers_anew_from_warm_tokens(page: "Page") -> None:
         "  dial.value = place; dial.dispatchEvent(new Event('input')); } }"
     )
     card.locator(".took:not(:empty)").wait_for()  # which turning has emptied
-    (body,) = asked
+    (body,) = asked  # and no picture, which it has
     budget = body["mr_stream"]["budget"]
     assert NUM_FRAMES < budget < BUDGET
     assert dial.get_attribute("aria-valuetext") == f"{budget} tokens"

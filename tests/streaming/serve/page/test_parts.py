@@ -98,11 +98,59 @@ def test_an_answer_that_breaks_off_says_so(scripted: "Page") -> None:
     assert alert.first.inner_text() == "The connection ended before the answer did."
 
 
-def test_escape_gives_up_and_tells_the_server(scripted: "Page") -> None:
-    scripted.press("#question", "Escape")
+def progress(frames_done: int, num_frames: int) -> str:
+    told = {"frames_done": frames_done, "num_frames": num_frames}
+    return event({"choices": [], "mr_stream": {"progress": told}})
+
+
+def test_a_bar_shows_how_far_a_new_clip_is_until_the_answer_begins(scripted: "Page") -> None:
+    bar, line = (scripted.locator(f".card .encoding {part}") for part in ("progress", "p"))
+    assert bar.is_hidden()
+    for frames_done in (0, 1200):
+        scripted.evaluate("text => window.send(text, 50)", progress(frames_done, 2400))
+        scripted.wait_for_selector(f".encoding p:text-matches('^{frames_done:,} of 2,400 frames')")
+        assert bar.evaluate("bar => bar.position") == frames_done / 2400
+    assert re.fullmatch(r".* encoded · \d+ s", line.inner_text())
+    scripted.evaluate("text => window.send(text, 50)", piece("A cat"))
+    bar.wait_for(state="hidden")
+    assert scripted.locator(".card .answer").inner_text() == "A cat"
+
+
+@pytest.mark.parametrize("way", ["Escape", "Stop"])
+def test_an_answer_is_given_up_and_the_server_told(scripted: "Page", way: str) -> None:
+    scripted.evaluate("text => window.send(text, 50)", progress(3, 9))
+    stop = scripted.get_by_role("button", name="Stop")
+    stop.wait_for()
+    {"Escape": lambda: scripted.keyboard.press("Escape"), "Stop": stop.click}[way]()
     assert scripted.locator(".card").get_by_role("alert").inner_text() == "Stopped."
     assert scripted.evaluate("window.left")
     assert scripted.locator(".card[aria-busy]").count() == 0
+    assert stop.is_hidden()
+
+
+def frame(number: int) -> dict[str, Any]:
+    cells = {"rows": 2, "columns": 2, "kept": [number % 4]}
+    url = f"/v1/clips/none/frames/{number}"
+    return {
+        "pts_seconds": number, "num_visual_tokens": 2, "base": cells, "grid": cells,
+        "thumbnail": {"width": 4, "height": 3, "url": url},
+    }  # fmt: skip
+
+
+def test_of_many_frames_only_a_chosen_one_is_fetched_and_one_let_go_is_blank(
+    scripted: "Page",
+) -> None:
+    fetched: list[str] = []
+    scripted.on("request", lambda sent: fetched.append(sent.url))
+    frames = [frame(number) for number in range(300)]
+    scripted.evaluate("text => window.send(text, 100000)", record(frames=frames))
+    bars = scripted.locator(".card .strip")
+    bars.get_by_role("option").nth(299).wait_for()
+    assert bars.evaluate("strip => strip.scrollWidth <= strip.clientWidth")
+    bars.get_by_role("option").nth(7).click()
+    scripted.locator(".patches .blank").nth(1).wait_for()
+    assert {url.partition("/v1/")[2] for url in fetched} == {"clips/none/frames/7"}
+    assert scripted.locator(".card img").count() == 0
 
 
 def test_patches_are_lit_as_in_a_report(open_page: OpenPage) -> None:
