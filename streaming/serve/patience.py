@@ -42,7 +42,7 @@ class Patience:
         if time.monotonic() > self._end:
             raise RequestError(504, "timeout", "the answer took too long and was given up")
 
-    def wait(self, future: "Future[Any]", meanwhile: Callable[[], object] = lambda: None) -> None:
+    def wait(self, future: "Future[Any]", meanwhile: Callable[[], object]) -> None:
         """Wait until something is done, doing another now and then; raises as :meth:`check`."""
         while not wait([future], timeout=_LOOK_SECONDS).done:
             self.check()

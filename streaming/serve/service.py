@@ -120,7 +120,7 @@ class Service:
             sampled = self._sample(located, chat.options, patience)
             plan = _plan(sampled, chat.options, chat)
             made = self._encoded_plan(sampled, plan)
-            clip, warm = self._encode(made, located, patience, tell if chat.progress else None)
+            clip, warm = self._encode(made, located, patience, tell if chat.progress else _nobody)
             watched = clip.watch(self.engine, replace(plan, clip=made.clip, pruning=made.pruning))
             pieces = ask(self.engine, watched, chat.question, choices=chat.choices)
             with closing(pieces):
@@ -169,12 +169,16 @@ class Service:
         plan: ClipPlan,
         located: Located,
         patience: Patience,
-        tell: Callable[[EncodeProgress], object] | None,
+        tell: Callable[[EncodeProgress], object],
     ) -> tuple[WarmClip, bool]:
         clip, size = plan.clip, _num_bytes(plan)
         make = partial(encode, self.engine, plan, store=self._store)
-        show = Teller(clip.num_frames, tell or (lambda progress: None))
+        show = Teller(clip.num_frames, tell)
         return self._warm.get(clip.clip_id, size, located.paths, make, patience, show)
+
+
+def _nobody(progress: EncodeProgress) -> None:
+    """Hear of no progress."""
 
 
 def with_budget(options: Options) -> Options:

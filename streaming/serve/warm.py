@@ -47,7 +47,7 @@ class WarmClips:
         paths: tuple[str, ...],
         encode: Callable[[Callable[[Progress], None]], EncodedClip],
         patience: Patience,
-        show: Callable[[int], object] = lambda frames_done: None,
+        show: Callable[[int], object],
     ) -> tuple[WarmClip, bool]:
         """Return a clip, and whether it was there.
 

@@ -136,6 +136,6 @@ def test_who_waits_does_so_no_longer_than_it_is_wanted() -> None:
         first = threads.submit(get, warm, "a", encode=hang)
         begun.wait(20)
         with pytest.raises(RequestError, match="took too long"):
-            warm.get("a", 1, (), nothing, Patience(0.1))
+            warm.get("a", 1, (), nothing, Patience(0.1), print)
         end.set()
         first.result()
