@@ -1,54 +1,51 @@
-"""Who asks the standing questions of a stream, and prints their answers."""
+"""Who asks the standing questions of a stream, and tells their answers."""
 
-import argparse
-import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TextIO
 
-from streaming.command import say
 from streaming.pipeline import WatchedClip, ahead, ask
 from streaming.result import Answer
 from streaming.watch.held import Held
 from streaming.watch.plan import LivePlan
-from streaming.watch.record import LiveAnswer, clock
-from streaming.watch.standing import StandingAnswer
+from streaming.watch.record import LiveAnswer
+from streaming.watch.standing import StandingAnswer, StandingQuestion
 from workers.run.engine import Engine
 from workers.video.live.events import Gap
 from workers.video.live.source import LiveSource
 
-_MOST_GAPS = 100
+MOST_GAPS = 100
+"""That are told with an answer, or of a stream: the last ones."""
 
 
 class Asker:
-    """Asks standing questions and prints their answers.
+    """Asks standing questions together, and tells the answers that are to be told.
 
     Args:
         engine: with workers.
         plan: of the stream.
-        arguments: what is asked, and how answers are printed.
-        output: where to.
+        questions: that are asked at the same times.
+        tell: told each answer, unless only changes are wanted and it is none.
     """
 
     def __init__(
-        self, engine: Engine, plan: LivePlan, arguments: argparse.Namespace, output: TextIO
+        self,
+        engine: Engine,
+        plan: LivePlan,
+        questions: Sequence[StandingQuestion],
+        tell: Callable[[LiveAnswer], None],
     ) -> None:
         self._engine = engine
         self._plan = plan
-        self._questions: Sequence[str] = arguments.questions
-        self._choices: Sequence[str] = arguments.choices
-        self._json: bool = arguments.json
-        self._only_changes = arguments.on_change is not None
-        self._standing = [StandingAnswer(arguments.on_change or 1) for _ in self._questions]
-        self._output = output
-        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self._questions = questions
+        self._tell = tell
+        self._standing = [StandingAnswer(each.confirm or 1) for each in questions]
+        self._gaps: deque[Gap] = deque(maxlen=MOST_GAPS)
         self.num_answers = 0
 
     def note(self, gap: Gap) -> None:
-        """Tell of a gap, now and with the next answers."""
+        """Tell of a gap with the next answers."""
         self._gaps.append(gap)
-        say(_gap_words(gap))
 
     def ask(
         self,
@@ -59,17 +56,18 @@ class Asker:
     ) -> None:
         """Ask all questions about the stream as it is at a media time."""
         asked = (
-            ask(self._engine, watched, question, choices=self._choices)
-            for question in self._questions
+            ask(self._engine, watched, each.text, choices=each.choices) for each in self._questions
         )
-        printed = False
-        for standing, pieces in zip(self._standing, ahead(asked), strict=True):
+        told = False
+        for question, standing, pieces in zip(
+            self._questions, self._standing, ahead(asked), strict=True
+        ):
             answer = _whole(pieces)
             self.num_answers += 1
             changed = standing.hear(answer.answer)
-            if changed or not self._only_changes:
-                printed = True
-                self._print(
+            if changed or question.confirm is None:
+                told = True
+                self._tell(
                     LiveAnswer(
                         answer=answer,
                         changed=changed,
@@ -84,26 +82,11 @@ class Asker:
                         max_held_tokens=self._plan.max_held_tokens,
                     )
                 )
-        if printed:
+        if told:
             self._gaps.clear()
-
-    def _print(self, answer: LiveAnswer) -> None:
-        if self._json:
-            line = json.dumps(answer.to_json())
-        else:
-            question = f"{answer.answer.question} " if len(self._questions) > 1 else ""
-            line = f"[{clock(answer.media_seconds)}] {question}{answer.answer.answer.strip()}"
-        print(line, file=self._output, flush=True)
 
 
 def _whole(pieces: Iterator[str | Answer]) -> Answer:
     """Return the last piece; read to the end, so that nothing is left to be closed later."""
     (answer,) = [piece for piece in pieces if isinstance(piece, Answer)]
     return answer
-
-
-def _gap_words(gap: Gap) -> str:
-    start, end = clock(gap.start_seconds), clock(gap.end_seconds)
-    if gap.start_seconds == gap.end_seconds:
-        return f"nothing is missing at {start}, though {gap.reason}"
-    return f"missing from {start} to {end}: {gap.reason}"

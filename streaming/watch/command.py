@@ -14,6 +14,7 @@ from typing import TextIO
 from streaming.command import Parser, check_text, leave, run_command
 from streaming.flags import add_options
 from streaming.watch.defaults import DEFAULT_WINDOW, FIXED
+from streaming.watch.standing import DEFAULT_CONFIRM, DEFAULT_EVERY_SECONDS
 from workers.errors import InputError
 from workers.llm.choices import check_choices
 from workers.video.live.address import parse_address
@@ -31,11 +32,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("source", help="address, path, or - for stdin")
     parser.add_argument("questions", nargs="+", metavar="question", help="what to ask of it")
     parser.add_argument(
-        "--every", type=float, default=10.0, metavar="S",
+        "--every", type=float, default=DEFAULT_EVERY_SECONDS, metavar="S",
         help="media seconds from one answer to the next (default: 10)",
     )  # fmt: skip
     parser.add_argument(
-        "--on-change", type=int, nargs="?", const=2, metavar="N",
+        "--on-change", type=int, nargs="?", const=DEFAULT_CONFIRM, metavar="N",
         help="print an answer only when it changes, and is given N times in a row (default: 2)",
     )  # fmt: skip
     parser.add_argument(

@@ -26,12 +26,14 @@ class HeldFrame:
 class Held:
     """The frames that are held of the first ``num_frames`` of a stream, by number, in order.
 
-    ``seconds`` are the busy seconds that the stream has taken so far, by stage.
+    ``seconds`` are the busy seconds that the stream has taken so far, by stage; ``last_tick`` is
+    the tick of the last frame that was fed, -1 where none was.
     """
 
     frames: Mapping[int, HeldFrame]
     num_frames: int
     seconds: Mapping[str, float]
+    last_tick: int = -1
 
     @property
     def num_tokens(self) -> int:

@@ -39,13 +39,14 @@ class LiveClip:
         self._feeding = threading.Lock()
         self._changing = threading.Lock()
         self._seconds: Counter[str] = Counter()
+        self._num_frames, self._last_tick = 0, -1
         self.num_lost = 0
         """Frames that no worker could encode, or whose machine is gone."""
 
     @property
     def num_frames(self) -> int:
         """Frames that were fed."""
-        return self._ageing.num_frames
+        return self._num_frames
 
     def feed(self, frames: Sequence[LiveFrame]) -> None:
         """Encode the next frames, and let older ones age; blocks until that is done.
@@ -54,7 +55,7 @@ class LiveClip:
             StreamError: a model or a worker failed.
         """
         with self._feeding:
-            first = self.num_frames
+            first = self._ageing.num_frames
             tokens = self._encode(frames, first) if frames else {}
             for number, frame in enumerate(frames, first):
                 changes = self._age()
@@ -62,7 +63,9 @@ class LiveClip:
                     changes[number] = self._held_frame(frame, tokens[number])
                 else:
                     self.num_lost += 1
-                self._change(changes)
+                with self._changing:
+                    self._change(changes)
+                    self._num_frames, self._last_tick = number + 1, frame.tick
 
     def _encode(self, frames: Sequence[LiveFrame], first: int) -> dict[int, Any]:
         """Return handles on the ranked tokens of frames, by number."""
@@ -101,18 +104,21 @@ class LiveClip:
         return replace(frame, tokens=tokens, num_tokens=num_tokens, level=level)
 
     def _change(self, changes: dict[int, HeldFrame | None]) -> None:
-        with self._changing:
-            for number, frame in changes.items():
-                if frame is None:
-                    self._held.pop(number, None)
-                else:
-                    self._held[number] = frame
+        for number, frame in changes.items():
+            if frame is None:
+                self._held.pop(number, None)
+            else:
+                self._held[number] = frame
 
     def hold(self) -> Held:
         """Return what is held now."""
         with self._changing:
-            frames = dict(sorted(self._held.items()))
-            return Held(frames=frames, num_frames=self.num_frames, seconds=dict(self._seconds))
+            return Held(
+                frames=dict(sorted(self._held.items())),
+                num_frames=self._num_frames,
+                seconds=dict(self._seconds),
+                last_tick=self._last_tick,
+            )
 
     def watch(self) -> WatchedClip:
         """Share the budget out among what is held now: a clip like any other, to be asked about.
@@ -121,17 +127,34 @@ class LiveClip:
             VideoDecodeError: nothing is held.
             StreamError: a worker failed.
         """
+        return self.look(self.plan)[1]
+
+    def look(self, plan: LivePlan) -> tuple[Held, WatchedClip]:
+        """Return what is held now, and share a budget out among it.
+
+        Args:
+            plan: of this clip, or one that differs from it in what is asked: a smaller budget,
+                another length of the answer.
+
+        Raises:
+            VideoDecodeError: nothing is held.
+            StreamError: a worker failed.
+        """
+        held = self.hold()
         try:
-            return watch_held(self._engine, self.plan, self.hold())
+            return held, watch_held(self._engine, plan, held)
         except TokensLostError:
             self._forget_lost()
-            return watch_held(self._engine, self.plan, self.hold())
+            held = self.hold()
+            return held, watch_held(self._engine, plan, held)
 
     def _forget_lost(self) -> None:
         """Find out whose tokens went with a machine, and forget these frames."""
         with self._feeding:
             held = self.hold().frames
-            self._change({n: self._shorten(frame, frame.level) for n, frame in held.items()})
+            left = {n: self._shorten(frame, frame.level) for n, frame in held.items()}
+            with self._changing:
+                self._change(left)
 
 
 def warm_up(engine: Engine, plan: LivePlan) -> None:

@@ -16,6 +16,7 @@ from streaming.rankings import make_pruning
 from streaming.sample import check_run, open_checkpoint
 from streaming.watch.defaults import DEFAULT_FPS, DEFAULT_WINDOW, FIXED
 from streaming.watch.room import Room
+from streaming.watch.standing import StandingQuestion
 from workers.errors import InputError
 from workers.frames import Pruning
 from workers.llm.chat_template import ChatTemplate
@@ -104,9 +105,8 @@ class LivePlan:
 def plan_live(
     name: str,
     options: Options,
-    questions: Sequence[str],
+    questions: Sequence[StandingQuestion],
     *,
-    choices: Sequence[str] = (),
     window: int = DEFAULT_WINDOW,
 ) -> LivePlan:
     """Settle how much is held of a clip that grows, and for how long.
@@ -121,7 +121,6 @@ def plan_live(
         name: of the source.
         options: of the run.
         questions: the longest of them decides what of the context is left.
-        choices: offered with each.
         window: newest frames that are held in full, at least 2.
 
     Raises:
@@ -135,7 +134,7 @@ def plan_live(
     checkpoint = open_checkpoint(options.model.model)
     tiles = checkpoint.geometry
     tiles = tiles.without_grid() if options.frames.high_resolution == "none" else tiles
-    room = Room(checkpoint.template, options, questions, choices)
+    room = Room(checkpoint.template, options, questions)
     frames, num_levels, budget = room.settle(window)
     share = room.share(budget, frames, num_levels)
     pruning = make_pruning(options, share, _LONGEST_FRAME)

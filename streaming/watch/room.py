@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from streaming.budget import DEFAULT_BUDGET, count_separator, count_timestamps
 from streaming.options import Options
+from streaming.watch.standing import StandingQuestion
 from workers.errors import ContextError, InputError
 from workers.llm.chat_template import ChatTemplate
 from workers.llm.prompt import timestamp_text
@@ -20,10 +21,9 @@ class Room:
         self,
         template: ChatTemplate,
         options: Options,
-        questions: Sequence[str],
-        choices: Sequence[str],
+        questions: Sequence[StandingQuestion],
     ) -> None:
-        prompts = [template.build(text, [""], choices) for text in questions]
+        prompts = [template.build(each.text, [""], each.choices) for each in questions]
         longest = max(prompts, key=lambda prompt: prompt.num_text_tokens)
         self._options = options
         self._separator = count_separator(template)

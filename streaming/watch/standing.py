@@ -1,4 +1,23 @@
-"""A standing question: when its answer has changed."""
+"""A standing question: what is asked again and again, and when its answer has changed."""
+
+from dataclasses import dataclass
+
+DEFAULT_EVERY_SECONDS = 10.0
+DEFAULT_CONFIRM = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingQuestion:
+    """What is asked of a stream every so many seconds of media time.
+
+    With ``choices``, two or more, the answer is one of them. With ``confirm`` an answer is told
+    when it is another one, given so many times in a row; with None every answer is.
+    """
+
+    text: str
+    choices: tuple[str, ...] = ()
+    every_seconds: float = DEFAULT_EVERY_SECONDS
+    confirm: int | None = None
 
 
 class StandingAnswer:

@@ -3,8 +3,7 @@
 import argparse
 import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 from streaming.command import say
@@ -17,19 +16,20 @@ from streaming.watch.defaults import DEFAULT_FPS
 from streaming.watch.held import watch_held
 from streaming.watch.live_clip import LiveClip, warm_up
 from streaming.watch.plan import LivePlan, plan_live
+from streaming.watch.printing import Printer
 from streaming.watch.record import clock
+from streaming.watch.round import Round
+from streaming.watch.standing import StandingQuestion
 from workers.checkpoint import EMBEDDED
 from workers.errors import InputError, VideoOpenError
 from workers.video.limits import check_file
 from workers.video.live.address import parse_address
-from workers.video.live.events import Away, End, Event, Gap, LiveFrame
+from workers.video.live.events import End, Event, Gap, LiveFrame
 from workers.video.live.source import LiveSource, Patience
 from workers.video.source import open_source
 from workers.video.video_index import VideoIndex
 
 _WAIT_SECONDS = 1.0
-_PATIENCE_SECONDS = 2.0
-"""Without an answer for so long, one is asked for though it is late: or none might ever be."""
 
 
 def run(arguments: argparse.Namespace, output: TextIO) -> None:
@@ -37,36 +37,43 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
     options = read_options(arguments)
     if options.frames.fps is None:
         options = change(options, {"fps": DEFAULT_FPS}, source="")
-    plan = plan_live(
-        parse_address(arguments.source).name,
-        options,
-        arguments.questions,
-        choices=arguments.choices,
-        window=arguments.window,
-    )
+    name = parse_address(arguments.source).name
+    plan = plan_live(name, options, _questions(arguments), window=arguments.window)
     if options.model.model == EMBEDDED:
         say("the embedded model is tiny: it knows drawn clips of shapes and numbers, no real ones")
     if arguments.at:
-        _answer_cuts(arguments, options, plan, output)
+        _answer_cuts(arguments, options, plan, Printer(arguments, output))
     else:
-        _follow(arguments, options, plan, output)
+        _follow(arguments, options, plan, Printer(arguments, output))
+
+
+def _questions(arguments: argparse.Namespace) -> list[StandingQuestion]:
+    return [
+        StandingQuestion(
+            text=text,
+            choices=tuple(arguments.choices),
+            every_seconds=arguments.every,
+            confirm=arguments.on_change,
+        )
+        for text in arguments.questions
+    ]
 
 
 def _answer_cuts(
-    arguments: argparse.Namespace, options: Options, plan: LivePlan, output: TextIO
+    arguments: argparse.Namespace, options: Options, plan: LivePlan, printer: Printer
 ) -> None:
     source = open_source(arguments.source)
     if not isinstance(source, VideoIndex):
         raise InputError(f"{source.name}: --at is for videos")
     with open_engine(options) as engine:
-        asker = Asker(engine, plan, arguments, output)
+        asker = Asker(engine, plan, _questions(arguments), printer.answer)
         for seconds in arguments.at:
             held = hold_cut(engine, plan, source, seconds)
             asker.ask(watch_held(engine, plan, held), held, seconds)
 
 
 def _follow(
-    arguments: argparse.Namespace, options: Options, plan: LivePlan, output: TextIO
+    arguments: argparse.Namespace, options: Options, plan: LivePlan, printer: Printer
 ) -> None:
     patience = Patience(silence=arguments.silence, give_up=arguments.give_up)
     address = parse_address(arguments.source)
@@ -82,8 +89,9 @@ def _follow(
     )
     with open_engine(options) as engine:
         warm_up(engine, plan)
-        asker = Asker(engine, plan, arguments, output)
-        watching = Watching(source, LiveClip(engine, plan), asker, every=arguments.every)
+        asker = Asker(engine, plan, _questions(arguments), printer.answer)
+        askers = {arguments.every: asker}
+        watching = Watching(source, LiveClip(engine, plan), askers, printer.event)
         with source:
             try:
                 watching.run()
@@ -95,25 +103,26 @@ class Watching:
     """Feeds a clip from a source, and has it asked whenever that is due.
 
     Frames and questions are in the order of media time: at a time t the clip holds the frames shown
-    before t, and no other. Where nothing new was seen since the last answer, the visual sequence
-    would be the same, and so would the answer: nothing is asked. Of a source that does not wait,
-    what is due is left out while what comes after it is due as well.
+    before t, and no other (see :class:`streaming.watch.round.Round`).
 
     Args:
         source: is being read.
         clip: is fed.
-        asker: asks.
-        every: media seconds from one answer to the next.
+        askers: ask, by how many media seconds there are from one answer to the next.
+        hear: told of every event before the clip is.
     """
 
-    def __init__(self, source: LiveSource, clip: LiveClip, asker: Asker, *, every: float) -> None:
+    def __init__(
+        self,
+        source: LiveSource,
+        clip: LiveClip,
+        askers: Mapping[float, Asker],
+        hear: Callable[[Event], None] = lambda event: None,
+    ) -> None:
         self._source = source
         self._clip = clip
-        self._asker = asker
-        self._every = every
-        self._num_due = 1
-        self._num_asked_frames = 0
-        self._asked_at = time.monotonic()
+        self._rounds = [Round(asker, every) for every, asker in askers.items()]
+        self._hear = hear
         self._reached: float | None = None
         self._num_gaps = 0
         self._gap_seconds = 0.0
@@ -130,11 +139,13 @@ class Watching:
             events, reached = self._source.take(_WAIT_SECONDS)
             end = self._take(events)
             if reached is not None:
-                self._reach(reached)
+                self._reached = reached
+                self._ask_up_to(reached)
         if end.error is not None:
             raise VideoOpenError(end.error)
         if self._reached is not None:
-            self._ask(self._reached)
+            for each in self._rounds:
+                each.ask(self._clip, self._reached, self._source)
 
     def summary(self) -> str:
         """Return in one line what was seen."""
@@ -142,63 +153,54 @@ class Watching:
         seen = 0.0
         if self._reached is not None and source.ticks is not None:
             seen = self._reached - source.ticks.first_seconds
+        num_answers = sum(each.asker.num_answers for each in self._rounds)
         return (
             f"seen {clock(seen)} in {held.num_frames:,} frames ({source.num_dropped:,} dropped, "
-            f"{self._num_gaps:,} gaps of {self._gap_seconds:.1f} s), {self._asker.num_answers:,} "
-            f"answers; held are {len(held.frames):,} frames with {held.num_tokens:,} tokens (at "
-            f"most {self._clip.plan.max_held_tokens:,})"
+            f"{self._num_gaps:,} gaps of {self._gap_seconds:.1f} s), {num_answers:,} answers; held "
+            f"are {len(held.frames):,} frames with {held.num_tokens:,} tokens (at most "
+            f"{self._clip.plan.max_held_tokens:,})"
         )
 
     def _take(self, events: Sequence[Event]) -> End | None:
         frames: list[LiveFrame] = []
         for event in events:
+            self._hear(event)
             if isinstance(event, LiveFrame):
                 frames = self._ask_before(event, frames)
                 frames.append(event)
             elif isinstance(event, Gap):
-                self._num_gaps += 1
-                self._gap_seconds += event.end_seconds - event.start_seconds
-                self._asker.note(event)
-            elif isinstance(event, Away):
-                say(f"{event.reason}; opened again in {event.pause_seconds:.1f} s")
+                self._note(event)
         self._clip.feed(frames)
         return next((event for event in events if isinstance(event, End)), None)
+
+    def _note(self, gap: Gap) -> None:
+        self._num_gaps += 1
+        self._gap_seconds += gap.end_seconds - gap.start_seconds
+        for each in self._rounds:
+            each.asker.note(gap)
 
     def _ask_before(self, frame: LiveFrame, waiting: list[LiveFrame]) -> list[LiveFrame]:
         """Ask what is due before a frame is shown; return the frames that still wait."""
         ticks = self._source.ticks
-        while ticks is not None and ticks.before(self._due) <= frame.tick:
-            self._clip.feed(waiting)
-            waiting = []
-            self._ask_due()
-        return waiting
+        if ticks is None:
+            return waiting
+        shown = ticks.at(frame.tick) + ticks.tolerance_seconds
+        if self._next_due(shown) is None:
+            return waiting
+        self._clip.feed(waiting)
+        self._ask_up_to(shown)
+        return []
 
-    def _reach(self, seconds: float) -> None:
-        self._reached = seconds
-        while self._due <= seconds:
-            self._ask_due()
-
-    @property
-    def _due(self) -> float:
-        """The media time of the next answer."""
+    def _ask_up_to(self, seconds: float) -> None:
+        """Ask what is due up to a media time, in the order of media time."""
         ticks = self._source.ticks
-        return float("inf") if ticks is None else ticks.first_seconds + self._num_due * self._every
+        while ticks is not None and (due := self._next_due(seconds)) is not None:
+            due.ask_due(self._clip, self._source, ticks, seconds)
 
-    def _ask_due(self) -> None:
-        due = self._due
-        self._num_due += 1
-        if not (self._source.may_drop and self._is_late()):
-            self._ask(due)
-
-    def _is_late(self) -> bool:
-        """Return whether what is due next is due as well, and an answer has been given of late."""
-        newest, asked = self._source.newest_seconds, time.monotonic() - self._asked_at
-        is_due = newest is not None and newest >= self._due
-        return is_due and asked < max(self._every, _PATIENCE_SECONDS)
-
-    def _ask(self, media_seconds: float) -> None:
-        held = self._clip.hold()
-        if held.num_frames > self._num_asked_frames and held.frames:
-            self._num_asked_frames = held.num_frames
-            self._asker.ask(self._clip.watch(), held, media_seconds, self._source)
-            self._asked_at = time.monotonic()
+    def _next_due(self, seconds: float) -> Round | None:
+        """Return whose questions come next, if they are due by a media time."""
+        ticks = self._source.ticks
+        if ticks is None or not self._rounds:
+            return None
+        first = min(self._rounds, key=lambda each: each.due(ticks))
+        return first if first.due(ticks) <= seconds else None

@@ -13,6 +13,7 @@ from streaming.pipeline import WatchedClip
 from streaming.watch.held import Held
 from streaming.watch.live_clip import LiveClip
 from streaming.watch.plan import LivePlan, plan_live
+from streaming.watch.standing import StandingQuestion
 from streaming.watch.watching import Watching
 from workers.run.engine import Engine
 from workers.video.live.address import parse_address
@@ -71,7 +72,7 @@ def make_plan(options: Options) -> PlanMaker:
 
     def make(source: str, *, window: int = 4, **values: object) -> LivePlan:
         changed = change(options, values, source="the test")
-        return plan_live(source, changed, ["what?"], window=window)
+        return plan_live(source, changed, [StandingQuestion(text="what?")], window=window)
 
     return make
 
@@ -92,7 +93,7 @@ def follow(engine: Engine) -> Follower:
         recorder = Recorder()
         live = LiveSource(parse_address(source), fps=plan.fps, speed=speed, patience=patience)
         with live:
-            Watching(live, LiveClip(engine, plan), recorder, every=every).run()
+            Watching(live, LiveClip(engine, plan), {every: recorder}).run()
         return recorder
 
     return run

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from streaming.watch import watching
 from streaming.watch.watching import Watching
 from tests.streaming.watch.test_live_clip import frames_of
 from workers.errors import VideoOpenError
@@ -53,7 +52,7 @@ class Asker:
 
 def asked_of(source: Source, *, every: float) -> list[tuple[float, int]]:
     asker = Asker()
-    Watching(source, Clip(), asker, every=every).run()
+    Watching(source, Clip(), {every: asker}).run()
     return asker.asked
 
 
@@ -72,7 +71,8 @@ def test_of_what_is_late_only_the_newest_is_asked() -> None:
 
 def test_who_is_always_late_is_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(10_000))
-    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: next(now) * 0.5))
+    clock = SimpleNamespace(monotonic=lambda: next(now) * 0.5)
+    monkeypatch.setattr("streaming.watch.round.time", clock)
     source = Source((frames_of(range(40)), 10.0), ([End()], 10.0), newest=1000.0)
     asked = asked_of(source, every=0.25)
     assert 5 <= len(asked) <= 15  # of forty
@@ -82,6 +82,20 @@ def test_nothing_new_is_nothing_asked() -> None:
     long_ago = (frames_of([0]), 50.0)
     source = Source(long_ago, (frames_of([220]), 56.0), ([End()], 57.0), newest=0.0)
     assert asked_of(source, every=1.0) == [(1.0, 1), (56.0, 2)]
+
+
+def test_each_question_has_its_own_times() -> None:
+    source = Source((frames_of(range(12)), 3.0), ([End()], 3.1), newest=0.0)
+    often, seldom = Asker(), Asker()
+    Watching(source, Clip(), {1.0: often, 2.0: seldom}).run()
+    assert often.asked == [(1.0, 4), (2.0, 8), (3.0, 12)]
+    assert seldom.asked == [(2.0, 8), (3.1, 12)]
+
+
+def test_a_clock_that_jumps_by_years_is_not_followed_second_by_second() -> None:
+    years = 10**9
+    source = Source((frames_of([0, 4 * years]), years + 0.5), ([End()], years + 0.6), newest=0.0)
+    assert asked_of(source, every=0.1) == [(0.1, 1), (pytest.approx(years + 0.1), 2)]
 
 
 def test_a_source_that_is_given_up_is_an_error() -> None:

@@ -21,3 +21,7 @@ class Ticks:
         """Return how many ticks come before a time; a picture shown from it on is at the next."""
         since = seconds - self.first_seconds - self.tolerance_seconds
         return max(0, math.ceil(since * self.fps))
+
+    def at(self, tick: int) -> float:
+        """Return the time of a tick; the first is number 0."""
+        return self.first_seconds + tick / self.fps
