@@ -14,7 +14,7 @@ class ReadOrder:
     """Read a source and hand over its sampled pictures, from its beginning or from where it stood.
 
     ``speed`` is at how many media seconds a second a file is played, 0 for as fast as it is taken.
-    Groups of pictures that come more than ``max_lag_seconds`` late are not decoded. After a lost
+    The process may take ``max_bytes`` of private memory, 0 for any number. Groups of pictures that come more than ``max_lag_seconds`` late are not decoded. After a lost
     connection ``ticks`` and ``resume`` tell where the stream stood, ``num_settled`` how many ticks
     have their picture, and ``last_arrived`` when (``time.monotonic``) its last picture came.
     """
@@ -25,6 +25,7 @@ class ReadOrder:
     max_lag_seconds: float = 10.0
     pipe: int = 0
     """File descriptor of a source that is a pipe."""
+    max_bytes: int = 0
     ticks: Ticks | None = None
     resume: Resume | None = None
     num_settled: int = 0

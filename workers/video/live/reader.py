@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 
-from workers.errors import VideoError
+from workers.errors import ResourceError, VideoError
+from workers.process import limit_memory
 from workers.video.live.address import parse_address
 from workers.video.live.connection import Connection
 from workers.video.live.opening import open_live
@@ -24,10 +25,17 @@ def main() -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     address = parse_address(order.source)
     try:
+        if order.max_bytes:
+            limit_memory(order.max_bytes)
         with open_live(address, order.pipe) as opened:
             Connection(order, address, opened, out).run()
     except VideoError as error:
         send(out, {"kind": "failed", "text": str(error), "is_final": not address.is_live})
+    except ResourceError as error:
+        send(out, {"kind": "failed", "text": str(error), "is_final": True})
+    except MemoryError:
+        text = f"{address.name}: reading it takes more memory than it may"
+        send(out, {"kind": "failed", "text": text, "is_final": True})
     except BrokenPipeError:
         pass
     os._exit(0)  # closing a connection may hang as well

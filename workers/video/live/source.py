@@ -48,6 +48,7 @@ class LiveSource:
         max_lag_seconds: groups of pictures that come later are not decoded.
         pipe: file descriptor of a source that is a pipe.
         patience: how long it is waited for.
+        max_bytes: of private memory of the process that reads, 0 for no limit.
     """
 
     def __init__(
@@ -59,12 +60,18 @@ class LiveSource:
         max_lag_seconds: float = 10.0,
         pipe: int = 0,
         patience: Patience | None = None,
+        max_bytes: int = 0,
     ) -> None:
         self.address = address
         self._patience = patience or Patience()
         self._speed = speed or 1.0
         self._order = ReadOrder(
-            source=address.url, fps=fps, speed=speed, max_lag_seconds=max_lag_seconds, pipe=pipe
+            source=address.url,
+            fps=fps,
+            speed=speed,
+            max_lag_seconds=max_lag_seconds,
+            pipe=pipe,
+            max_bytes=max_bytes,
         )
         self._buffer = EventBuffer(waits=not (address.is_live or speed))
         self._process: ReadingProcess | None = None
@@ -88,11 +95,15 @@ class LiveSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+        self._thread.join(timeout=10)
+
+    def close(self) -> None:
+        """End the reading; from any thread, also before it has begun, and more than once."""
         self._closed.set()
         self._buffer.close()
         if self._process is not None:
             self._process.kill()
-        self._thread.join(timeout=10)
 
     def take(self, timeout_seconds: float) -> tuple[list[Event], float | None]:
         """Return the next events, and the media time up to which there are no more of them yet.

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -24,7 +25,7 @@ FPS = 12.5
 
 
 def read(
-    source: str, *, patience: Patience = QUICK, speed: float = 0.0, **settings: float
+    source: str, *, patience: Patience = QUICK, speed: float = 0.0, **settings: Any
 ) -> list[Event]:
     """Return all events of a source up to its end."""
     events: list[Event] = []
@@ -281,3 +282,9 @@ def test_other_addresses_are_refused() -> None:
         InputError, match=r"^ftp://\.\.\.@host/x: is an address that is not watched"
     ):
         parse_address("ftp://user:secret@host/x")
+
+
+def test_a_source_that_takes_more_memory_than_it_may_is_the_end(tmp_path: Path) -> None:
+    clip = draw_clip(tmp_path / "large.mkv", num_frames=3, width=2560, height=1440)
+    events = read(str(clip), patience=Patience(), max_bytes=32 * 2**20)
+    assert events == [End(error=f"{clip}: reading it takes more memory than it may")]
