@@ -17,6 +17,9 @@ from streaming.serve.pump import Pump
 from streaming.serve.service import Service
 from streaming.serve.static import page_routes
 from streaming.serve.status import Status
+from streaming.serve.streams.answers import StreamAnswers
+from streaming.serve.streams.routes import StreamRoutes
+from streaming.serve.streams.streams import Streams
 from streaming.serve.uploads import Uploads
 
 _MULTIPART_BYTES = 2**20
@@ -27,6 +30,7 @@ _HTTP_CODES = {404: ("not_found", "there is nothing at this path"), 405: ("not_a
 def create_app(
     service: Service,
     files: Files,
+    streams: Streams,
     options: ServerOptions,
     *,
     api_key: str | None = None,
@@ -37,19 +41,22 @@ def create_app(
     Args:
         service: answers.
         files: takes uploads.
+        streams: opens live sources.
         options: of the server.
         api_key: that clients must show on every path but ``/health``, None for none.
         is_ready: whether the models are loaded.
     """
     app = FastAPI(title="mr-stream", docs_url=None, redoc_url=None, openapi_url=None)
     pump = Pump(options.load.max_queue)
-    metrics = Metrics(lambda: pump.running, lambda: pump.waiting)
+    metrics = Metrics(lambda: pump.running, lambda: pump.waiting, streams.totals)
     _tell_errors(app, metrics)
     app.router.routes.extend(page_routes())
     Status(service, metrics, is_ready).add_to(app)
     Uploads(files).add_to(app)
     Pictures(service).add_to(app)
-    Completions(service, pump, metrics, options.load).add_to(app)
+    StreamRoutes(streams, service.options).add_to(app)
+    about_streams = StreamAnswers(streams, service.model)
+    Completions(service, about_streams, pump, metrics, options.load).add_to(app)
     return Guard(
         app,
         api_key=api_key,

@@ -11,10 +11,9 @@ from streaming.flags import change, places
 from streaming.options import Options
 from streaming.serve.content import ClipPart
 from streaming.serve.failures import bad_request, explain
-from streaming.serve.messages import checked_text, read_messages
+from streaming.serve.messages import checked_choices, read_messages
 from streaming.serve.schemas import schema_of
 from workers.errors import InputError
-from workers.llm.choices import check_choices
 from workers.llm.dialogue import Dialogue
 
 _GROUPS = ("frames", "pruning", "budget", "generation")
@@ -49,12 +48,13 @@ _MEDIA_OPTIONS = ("num_frames", "fps")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chat:
-    """One question about one clip, under the options of a run."""
+    """One question about one clip, under the options of a run; ``changes`` are the request's."""
 
     clip: ClipPart
     question: Dialogue
     choices: tuple[str, ...]
     options: Options
+    changes: Mapping[str, object]
     model: str | None
     stream: bool
     include_usage: bool
@@ -99,6 +99,7 @@ def read_chat(body: Any, options: Options) -> Chat:
         question=Dialogue(turns[-1].text, turns[:-1]),
         choices=choices,
         options=_changed(options, values),
+        changes=values,
         model=_model(body),
         stream=stream,
         include_usage=_flag(_object(body, "stream_options"), "include_usage"),
@@ -121,13 +122,7 @@ def _read_choices(ours: Mapping[str, Any]) -> tuple[str, ...]:
     given = ours.get("choices")
     if given is None:
         return ()
-    if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
-        raise bad_request("mr_stream.choices must be a list of texts", "mr_stream.choices")
-    try:
-        check_choices(given)
-    except InputError as error:
-        raise bad_request(str(error), "mr_stream.choices") from None
-    return tuple(checked_text(text, "mr_stream.choices") for text in given)
+    return checked_choices(given, "mr_stream.choices")
 
 
 def _changes(body: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streaming.serve.files import is_file_id
+from streaming.serve.streams.ids import is_stream_id
 from workers.errors import InputError, ServerError, VideoOpenError, display_name
 from workers.video.limits import check_file
 
@@ -51,13 +52,14 @@ class Client:
         """Return what the server calls a clip: one it has not is sent.
 
         Args:
-            video: a path; an https: address or the id of an upload is for the server to find.
+            video: a path; an https: address, and the id of an upload or a stream, are for the
+                server to find.
 
         Raises:
             VideoOpenError: it is no file.
             StreamError: the server cannot be reached, or does not take it.
         """
-        if is_file_id(video) or video[:6].lower() == "https:":
+        if is_file_id(video) or is_stream_id(video) or video[:6].lower() == "https:":
             return video
         size = check_file(video).st_size
         file_id = _file_id(video)

@@ -22,6 +22,7 @@ from streaming.serve.reply import DONE, Reply, event
 from streaming.serve.served import Served
 from streaming.serve.service import Service
 from streaming.serve.status import check_model
+from streaming.serve.streams.answers import StreamAnswers
 
 Piece = str | EncodeProgress | Served
 Pieces = AsyncGenerator[Piece, None]
@@ -55,13 +56,22 @@ class Completions:
 
     Args:
         service: answers.
+        streams: answers what is asked about a stream.
         pump: runs it.
         metrics: of the server.
         load: how long an answer may take and be.
     """
 
-    def __init__(self, service: Service, pump: Pump, metrics: Metrics, load: LoadOptions) -> None:
+    def __init__(
+        self,
+        service: Service,
+        streams: StreamAnswers,
+        pump: Pump,
+        metrics: Metrics,
+        load: LoadOptions,
+    ) -> None:
         self._service = service
+        self._streams = streams
         self._pump = pump
         self._metrics = metrics
         self._load = load
@@ -77,13 +87,12 @@ class Completions:
         """
         started = time.perf_counter()
         self._pump.check()  # before a body is taken that could not be answered
-        chat = self._read(await _read_json(request))
+        chat = self._read(await read_json(request))
         patience = Patience(self._load.request_seconds)
         watcher = asyncio.create_task(_watch(request, patience))
         try:
-            pieces: Pieces = self._pump.run(
-                lambda tell: self._service.answer(chat, patience, tell), patience
-            )
+            who = self._streams if chat.clip.is_stream else self._service
+            pieces: Pieces = self._pump.run(lambda tell: who.answer(chat, patience, tell), patience)
             begun = _Begun(chat=chat, started=started, first=await anext(pieces), rest=pieces)
             return self._streamed(begun) if chat.stream else await self._whole(begun)
         except ClientLeftError:
@@ -145,7 +154,12 @@ class Completions:
                 yield reply.piece(model, text)
 
 
-async def _read_json(request: Request) -> Any:
+async def read_json(request: Request) -> Any:
+    """Return what the body of a request says.
+
+    Raises:
+        RequestError: it is no JSON, or does not say that it is.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # which no page of another site sends without being asked
         raise RequestError(415, "content_type", "the body must be application/json")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streaming.serve.failures import bad_request
+from streaming.serve.streams.ids import is_stream_id
 
 _FRAMES = "data:video/jpeg;base64,"
 """Begins a list of pictures in base64 with commas between them, as vLLM writes a clip of frames."""
@@ -16,6 +17,11 @@ class ClipPart:
 
     addresses: tuple[str, ...]
     is_pictures: bool
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream of this server."""
+        return not self.is_pictures and is_stream_id(self.addresses[0])
 
 
 def read_content(content: Any, where: str) -> tuple[str, ClipPart | None]:

@@ -88,7 +88,7 @@ class Media:
         elif scheme == "https":
             file = self._fetch(address)
         elif scheme == "file":
-            return self._in_folder(address)
+            return self.in_folder(address)
         else:
             raise bad_request(
                 "a clip's address must be a data: URL, the id of an uploaded file, or where the "
@@ -123,8 +123,12 @@ class Media:
             name = unquote(urlsplit(address).path).rpartition("/")[2]
             return self._files.keep(incoming, name or "the clip", uploaded=False)
 
-    def _in_folder(self, address: str) -> tuple[str, str]:
-        """Return a file of the media folder: of this folder once every link is followed."""
+    def in_folder(self, address: str) -> tuple[str, str]:
+        """Return a file of the media folder: of this folder once every link is followed.
+
+        Raises:
+            RequestError: there is no folder, or no such file in it.
+        """
         if self._folder is None:
             raise refused("no files of the server may be named; send the clip, or upload it")
         parts = urlsplit(address)

@@ -7,6 +7,7 @@ from streaming.command import check_text
 from streaming.serve.content import ClipPart, read_content
 from streaming.serve.failures import bad_request
 from workers.errors import InputError
+from workers.llm.choices import check_choices
 from workers.llm.dialogue import Turn
 
 NO_CLIP = (
@@ -55,6 +56,21 @@ def _check_order(turns: Sequence[Turn]) -> None:
             "message last",
             "messages",
         )
+
+
+def checked_choices(choices: Any, where: str) -> tuple[str, ...]:
+    """Return texts of which an answer is to be one; ``where`` they stand is for errors.
+
+    Raises:
+        RequestError: they are no texts, or no choice.
+    """
+    if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices):
+        raise bad_request(f"{where} must be a list of texts", where)
+    try:
+        check_choices(choices)
+    except InputError as error:
+        raise bad_request(str(error), where) from None
+    return tuple(checked_text(text, where) for text in choices)
 
 
 def checked_text(text: str, where: str) -> str:

@@ -1,10 +1,13 @@
 """What the server does, in numbers for Prometheus: vLLM's names under ``mr_stream:``, and ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from streaming.serve.served import Served
+from streaming.serve.streams.streams import Totals
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -16,10 +19,17 @@ class Metrics:
     Args:
         running: returns how many answers have begun and not ended.
         waiting: returns how many have not begun.
+        streams: returns how many streams there are, and their frames.
     """
 
-    def __init__(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        running: Callable[[], float],
+        waiting: Callable[[], float],
+        streams: Callable[[], Totals],
+    ) -> None:
         self._registry = CollectorRegistry()
+        self._registry.register(_StreamNumbers(streams))
         self._gauge("num_requests_running", "Answers that have begun").set_function(running)
         self._gauge("num_requests_waiting", "Answers that have not").set_function(waiting)
         self._prompt = self._counter("prompt_tokens", "Tokens of prompts, visual ones included")
@@ -66,3 +76,18 @@ class Metrics:
 
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(f"mr_stream:{name}", text, registry=self._registry, buckets=_SECONDS)
+
+
+class _StreamNumbers(Collector):
+    """Counts streams when it is asked, rather than while they go on."""
+
+    def __init__(self, totals: Callable[[], Totals]) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        totals = self._totals()
+        yield GaugeMetricFamily("mr_stream:streams", "Streams kept", value=totals.num_streams)
+        frames = CounterMetricFamily("mr_stream:stream_frames", "Of streams", labels=["state"])
+        frames.add_metric(["seen"], totals.num_seen_frames)
+        frames.add_metric(["dropped"], totals.num_dropped_frames)
+        yield frames

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from streaming.options import Options
 from streaming.ranges import check_group, group, option
+from streaming.serve.streams.addresses import AllowedSources
 from workers.errors import InputError
 
 
@@ -93,12 +94,33 @@ class LoadOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """Which live sources may be opened, and how many at a time."""
+
+    allow_stream: str | None = option(
+        None,
+        "addresses (rtsp, rtsps, http, https), with commas between them, that streams may be "
+        "opened at or below (default: none; files of --media-folder may be played)",
+    )
+    max_streams: int = option(4, "streams that are kept at a time", least=0, most=1000)
+
+    def __post_init__(self) -> None:
+        """Refuse values no server can work with."""
+        check_group(self, rivals=())
+        try:
+            AllowedSources(self.allow_stream)
+        except ValueError as error:
+            raise InputError(f"--allow-stream: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions(Options):
     """Every option of ``streaming.serve``: those of a run are what a request is asked with."""
 
     address: AddressOptions = group(AddressOptions, "where the server listens, and to whom")
     media: MediaOptions = group(MediaOptions, "which clips are taken")
     load: LoadOptions = group(LoadOptions, "how much is taken on at a time, and kept")
+    streams: StreamLimits = group(StreamLimits, "which live sources may be opened")
 
     def __post_init__(self) -> None:
         """Refuse values no server can work with.

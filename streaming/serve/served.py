@@ -18,6 +18,8 @@ class Served:
     warm: bool
     pictures: Mapping[int, Picture]
     """Of its frames, where it is asked for evidence."""
+    reached_seconds: float | None = None
+    """Of a stream: the media time that it is about."""
 
     @property
     def num_cached_tokens(self) -> int:
@@ -39,15 +41,17 @@ def as_served(
         warm: whether it was before.
         seconds: since the question came.
     """
-    stages = answer.seconds
-    if warm:
-        stages = {stage: stages[stage] for stage in _STAGES_OF_A_QUESTION if stage in stages}
     return replace(
         answer,
         video=located.name,
         model=model,
-        seconds=stages,
+        seconds=seconds_of_a_question(answer.seconds) if warm else answer.seconds,
         elapsed_seconds=seconds,
         warnings=tuple(located.shown(text) for text in answer.warnings),
         bank=answer.bank or BankUse(hit=warm, made_for_budget=budget),
     )
+
+
+def seconds_of_a_question(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the busy seconds of an answer alone, not those of its clip."""
+    return {stage: seconds[stage] for stage in _STAGES_OF_A_QUESTION if stage in seconds}

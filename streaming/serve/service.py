@@ -114,8 +114,8 @@ class Service:
             ClientLeftError: nobody waits any more.
         """
         started = time.perf_counter()
-        _check_length(chat)
-        _check_form(chat)
+        check_length(chat)
+        check_form_of(chat)
         with self._media.located(chat.clip) as located, _told(located):
             sampled = self._sample(located, chat.options, patience)
             plan = _plan(sampled, chat.options, chat)
@@ -202,7 +202,12 @@ def _plan(sampled: SampledClip, options: Options, chat: Chat | None = None) -> C
     )
 
 
-def _check_length(chat: Chat) -> None:
+def check_length(chat: Chat) -> None:
+    """Refuse a text that cannot fit the context, before it is tokenized.
+
+    Raises:
+        RequestError: says so.
+    """
     context = open_checkpoint(chat.options.model.model).template.context_length
     texts = [chat.question, *(turn.text for turn in chat.question.earlier), *chat.choices]
     if sum(map(len, texts)) > _LETTERS_PER_TOKEN * context:
@@ -213,7 +218,7 @@ def _check_length(chat: Chat) -> None:
         )
 
 
-def _check_form(chat: Chat) -> None:
+def check_form_of(chat: Chat) -> None:
     """Refuse a schema that no answer can follow, before its clip is looked at."""
     try:
         check_form(chat.options.generation, chat.choices)

@@ -1,6 +1,7 @@
 """What ``streaming.serve`` does once its words are read: apart, so that --help is quick."""
 
 import argparse
+import asyncio
 import os
 import socket
 import threading
@@ -26,6 +27,7 @@ from streaming.serve.key import KEY_VARIABLE, read_key
 from streaming.serve.media import Media
 from streaming.serve.options import ServerOptions
 from streaming.serve.service import Service
+from streaming.serve.streams.streams import Streams
 from streaming.serve.warm import WarmClips
 from workers.disk.store import open_store
 from workers.errors import InputError, OutputError, StreamError
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
     key = read_key(options.address.api_key_file)
     check_address(options, key)
     check_run(options)
-    with listening(options) as listener, serving(options, key) as app:
+    with listening(options) as listener, serving(options, key) as (app, streams):
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{port}", file=output, flush=True)
@@ -52,7 +54,25 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
             timeout_graceful_shutdown=_CLOSE_SECONDS,
             server_header=False, h11_max_incomplete_event_size=2**16,
         )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config, streams).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """Ends streams when it is told to stop, as whoever listens to one would be waited for.
+
+    Args:
+        config: of the server.
+        streams: of the application.
+    """
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        await asyncio.to_thread(self._streams.close)
+        await super().shutdown(sockets)
 
 
 def settled(options: ServerOptions) -> ServerOptions:
@@ -107,8 +127,8 @@ def listening(options: ServerOptions) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def serving(options: ServerOptions, key: str | None) -> Iterator[Guard]:
-    """Start the workers, and return the application over them."""
+def serving(options: ServerOptions, key: str | None) -> Iterator[tuple[Guard, Streams]]:
+    """Start the workers, and return the application over them, and its streams."""
     media, load, kept = options.media, options.load, options.store
     store = None if kept.bank is None else open_store(kept.bank, kept.bank_gib)
     warm = WarmClips(
@@ -133,12 +153,16 @@ def serving(options: ServerOptions, key: str | None) -> Iterator[Guard]:
             max_bytes=files.max_file_bytes,
             seconds=media.fetch_seconds,
         )
-        service = Service(engine, options, Media(files, media, fetcher), warm, store)
+        sources = Media(files, media, fetcher)
+        service = Service(engine, options, sources, warm, store)
+        streams = Streams(engine, options, sources)
+        closing.callback(streams.close)
         ready = threading.Event()
         threading.Thread(
             target=_warm_up, args=(engine, service.options, ready), name="warm-up", daemon=True
         ).start()
-        yield create_app(service, files, options, api_key=key, is_ready=ready.is_set)
+        app = create_app(service, files, streams, options, api_key=key, is_ready=ready.is_set)
+        yield app, streams
 
 
 def _warm_up(engine: Engine, options: Options, ready: threading.Event) -> None:

@@ -17,11 +17,11 @@ from streaming.serve.failures import RequestError
 Resolver = Callable[[str, int], Sequence[str]]
 """Returns the addresses that a name stands for, as text."""
 
-_PLAIN = re.compile(r"[!#-;=?@A-Z\[\]_a-z~]+")
+PLAIN = re.compile(r"[!#-;=?@A-Z\[\]_a-z~]+")
 """Letters, digits and marks of RFC 3986; no blank, quote, backslash, angle or curly bracket."""
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
-_MOST_LETTERS = 4096
+HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+MOST_LETTERS = 4096
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -43,7 +43,7 @@ def parse_url(text: str) -> MediaUrl:
     Raises:
         RequestError: it is of another scheme, names a user, or is not made of plain letters.
     """
-    if len(text) > _MOST_LETTERS or not _PLAIN.fullmatch(text):
+    if len(text) > MOST_LETTERS or not PLAIN.fullmatch(text):
         raise refused("the address is not a valid URL")
     try:
         parts = urlsplit(text)
@@ -54,7 +54,7 @@ def parse_url(text: str) -> MediaUrl:
         raise refused("only https: addresses are fetched")
     if "@" in parts.netloc:
         raise refused("an address must not name a user")
-    if not _HOST.fullmatch(host):
+    if not HOST.fullmatch(host):
         raise refused("the address names no host")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return MediaUrl(host=host, port=port or 443, target=target)

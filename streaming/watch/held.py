@@ -6,7 +6,7 @@ from typing import Any
 
 from streaming.pipeline import WatchedClip
 from streaming.watch.plan import LivePlan
-from workers.errors import VideoDecodeError
+from workers.errors import InputError, VideoDecodeError
 from workers.run.clips import EncodedClip
 from workers.run.engine import Engine
 
@@ -51,6 +51,7 @@ def watch_held(engine: Engine, plan: LivePlan, held: Held) -> WatchedClip:
 
     Raises:
         VideoDecodeError: nothing is held.
+        InputError: the budget does not pay for a token of each frame.
         StreamError: a worker failed.
     """
     if not held.frames:
@@ -71,4 +72,9 @@ def watch_held(engine: Engine, plan: LivePlan, held: Held) -> WatchedClip:
     )
     weights = tuple(0.5**frame.level for frame in frames)
     allocation = replace(snapshot.allocation(times), weights=weights)
+    if len(frames) + sum(allocation.num_timestamp_tokens) > plan.budget:
+        raise InputError(
+            f"--budget {plan.budget} does not pay for each of the {len(frames)} frames that are "
+            f"held of {plan.name}: raise it"
+        )
     return WatchedClip(plan=snapshot, visual=engine.allocate(encoded, allocation))

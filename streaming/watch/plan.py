@@ -130,7 +130,8 @@ def plan_live(
     """
     _check(options, window)
     check_run(options)
-    check_form(options.generation, choices)
+    for question in questions:
+        check_form(options.generation, question.choices)
     checkpoint = open_checkpoint(options.model.model)
     tiles = checkpoint.geometry
     tiles = tiles.without_grid() if options.frames.high_resolution == "none" else tiles

@@ -15,7 +15,7 @@ import uvicorn
 
 from streaming.flags import change
 from streaming.serve.options import ServerOptions
-from streaming.serve.serving import listening, serving
+from streaming.serve.serving import Server, listening, serving
 from tests.clips import draw_clip
 
 KEY = "a-key-of-tests"
@@ -50,8 +50,8 @@ class Running(NamedTuple):
 def run_server(**settings: Any) -> Iterator[Running]:
     """Run a server with the settings of the tests, changed."""
     options = change(ServerOptions(), {**SETTINGS, **settings}, source="the test")
-    with listening(options) as listener, serving(options, KEY) as app:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    with listening(options) as listener, serving(options, KEY) as (app, streams):
+        server = Server(uvicorn.Config(app, log_level="error", access_log=False), streams)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -16,8 +16,11 @@ import uvicorn
 
 from streaming.flags import change
 from streaming.serve.app import create_app
+from streaming.serve.download import Fetcher
 from streaming.serve.files import Files
+from streaming.serve.media import Media
 from streaming.serve.options import ServerOptions
+from streaming.serve.streams.streams import Streams
 from tests.streaming.serve.conftest import about
 from tests.streaming.serve.stub import StubService
 
@@ -34,7 +37,9 @@ def serve(service: Any, *, key: str | None = KEY, **settings: Any) -> Iterator[h
     small = {"max_body_mib": 0.01, "max_file_mib": 0.01, "body_seconds": 0.5, **settings}
     options = change(ServerOptions(), small, source="the test")
     files = Files(max_bytes=10**6, max_file_bytes=10_000)
-    app = create_app(service, files, options, api_key=key)
+    media = Media(files, options.media, Fetcher(allowed=(), max_bytes=0, seconds=0))
+    streams = Streams(service.engine, options, media)
+    app = create_app(service, files, streams, options, api_key=key)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(app, http="h11", log_level="critical", timeout_graceful_shutdown=1)
@@ -71,7 +76,9 @@ def code_of(answer: httpx2.Response) -> tuple[int, str]:
 PATHS = [
     ("GET", "/"), ("GET", "/version"), ("GET", "/metrics"), ("GET", "/v1/models"),
     ("GET", "/v1/files"), ("POST", "/v1/files"), ("DELETE", "/v1/files/file-1"),
-    ("GET", "/v1/files/file-1/content"), ("POST", "/v1/chat/completions"), ("GET", "/docs"),
+    ("GET", "/v1/files/file-1/content"), ("GET", "/v1/streams"), ("POST", "/v1/streams"),
+    ("GET", "/v1/streams/stream-1"), ("GET", "/v1/streams/stream-1/events"),
+    ("DELETE", "/v1/streams/stream-1"), ("POST", "/v1/chat/completions"), ("GET", "/docs"),
     ("GET", "/openapi.json"), ("GET", "//health"), ("GET", "/health/"), ("GET", "/HEALTH"),
     ("GET", "/health/../version"), ("POST", "/v1/chat/completions?/health"),
 ]  # fmt: skip
