@@ -88,7 +88,7 @@ LIGHT = [
     "streaming.serve.asking",
     "streaming.serve.serving",
     "streaming.watch.command",
-    "streaming.watch.watching",
+    "streaming.watch.running",
     "workers.run.engine",
     "workers.run.local",
     "workers.run.placement",

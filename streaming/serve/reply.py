@@ -76,7 +76,7 @@ class Reply:
     def _record(self, served: Served) -> dict[str, Any]:
         record = served.answer.to_json() | {"warm": served.warm}
         if served.reached_seconds is not None:
-            record["reached_seconds"] = round(served.reached_seconds, 6)
+            record["reached_seconds"] = served.reached_seconds
         if self.chat.evidence:
             answer = served.answer
             record["frames"] = show_frames(answer.frames, answer.fit, served.pictures)

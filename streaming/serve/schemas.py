@@ -1,10 +1,13 @@
 """``response_format``: the form of an answer as OpenAI's clients ask for it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from streaming.form import check_form
 from streaming.serve.failures import RequestError, bad_request
 from workers.errors import InputError
+from workers.llm.answer import SamplingOptions
 from workers.llm.json_schema import read_schema
 
 _ANY_OBJECT = '{"type": "object"}'
@@ -38,6 +41,18 @@ def schema_of(response_format: Any) -> str | None:
     except InputError as error:
         raise refused_schema(error) from None
     return text
+
+
+def check_served_form(sampling: SamplingOptions, choices: Sequence[str]) -> None:
+    """Refuse a schema that no answer can follow, before a clip is looked at.
+
+    Raises:
+        RequestError: says why.
+    """
+    try:
+        check_form(sampling, choices)
+    except InputError as error:
+        raise refused_schema(error) from None
 
 
 def refused_schema(error: InputError) -> RequestError:

@@ -16,7 +16,6 @@ from pruner import METHODS
 from streaming.budget import DEFAULT_BUDGET
 from streaming.clip_plan import ClipPlan
 from streaming.flags import change
-from streaming.form import check_form
 from streaming.options import Options
 from streaming.pipeline import ask, encode
 from streaming.plan import plan_clip
@@ -24,25 +23,24 @@ from streaming.result import Answer
 from streaming.sample import DEFAULT_NUM_FRAMES, SampledClip, open_checkpoint, sample_source
 from streaming.serve.ceilings import check_clip, too_many_frames
 from streaming.serve.chat import Chat
-from streaming.serve.failures import RequestError, explain
+from streaming.serve.failures import explain
+from streaming.serve.lengths import check_length, texts_of
 from streaming.serve.media import Located, Media
 from streaming.serve.options import ServerOptions
 from streaming.serve.patience import Patience
 from streaming.serve.progress import EncodeProgress, Teller
-from streaming.serve.schemas import refused_schema
+from streaming.serve.schemas import check_served_form
 from streaming.serve.served import Served, as_served
 from streaming.serve.sources import Sources
 from streaming.serve.warm import WarmClips
 from streaming.serve.warm_clip import WarmClip
 from workers.checkpoint import EMBEDDED, locate, read_config
 from workers.disk.store import TokenStore
-from workers.errors import ContextError, InputError, StreamError
+from workers.errors import ContextError, StreamError
 from workers.run.engine import Engine
 
 _THUMBNAIL_WIDTH = 320
 _BYTES_PER_FEATURE = 4
-_LETTERS_PER_TOKEN = 16
-"""A longer text cannot fit a context, and is not tokenized to find that out."""
 _EMBEDDED_NOTE = "tiny, knows drawn clips of shapes and numbers, no real ones"
 
 
@@ -114,8 +112,8 @@ class Service:
             ClientLeftError: nobody waits any more.
         """
         started = time.perf_counter()
-        check_length(chat)
-        check_form_of(chat)
+        check_length(texts_of(chat), chat.options.model.model)
+        check_served_form(chat.options.generation, chat.choices)
         with self._media.located(chat.clip) as located, _told(located):
             sampled = self._sample(located, chat.options, patience)
             plan = _plan(sampled, chat.options, chat)
@@ -200,30 +198,6 @@ def _plan(sampled: SampledClip, options: Options, chat: Chat | None = None) -> C
     return plan_clip(
         sampled, options, [question], choices=choices, thumbnail_width=_THUMBNAIL_WIDTH
     )
-
-
-def check_length(chat: Chat) -> None:
-    """Refuse a text that cannot fit the context, before it is tokenized.
-
-    Raises:
-        RequestError: says so.
-    """
-    context = open_checkpoint(chat.options.model.model).template.context_length
-    texts = [chat.question, *(turn.text for turn in chat.question.earlier), *chat.choices]
-    if sum(map(len, texts)) > _LETTERS_PER_TOKEN * context:
-        raise RequestError(
-            400,
-            "context_length_exceeded",
-            f"the text is longer than the model's context of {context} tokens",
-        )
-
-
-def check_form_of(chat: Chat) -> None:
-    """Refuse a schema that no answer can follow, before its clip is looked at."""
-    try:
-        check_form(chat.options.generation, chat.choices)
-    except InputError as error:
-        raise refused_schema(error) from None
 
 
 @contextmanager

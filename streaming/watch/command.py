@@ -93,7 +93,7 @@ def _check(parsed: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace, output: TextIO) -> None:
-    from streaming.watch.watching import run
+    from streaming.watch.running import run
 
     run(arguments, output)
 

@@ -9,6 +9,7 @@ from streaming.watch.plan import LivePlan
 from workers.errors import InputError, VideoDecodeError
 from workers.run.clips import EncodedClip
 from workers.run.engine import Engine
+from workers.video.live.ticks import Ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +40,24 @@ class Held:
     def num_tokens(self) -> int:
         """Tokens of all of them."""
         return sum(frame.num_tokens for frame in self.frames.values())
+
+
+def reached_seconds(held: Held, ticks: Ticks | None, newest_seconds: float | None) -> float | None:
+    """Return a media time up to which just the frames were sampled that were fed, None before any.
+
+    That is where the source stands, if it has come to no tick since, else the tick behind the last
+    frame. The file cut there holds the same.
+
+    Args:
+        held: of a stream.
+        ticks: when its pictures are sampled.
+        newest_seconds: the media time that the source has reached, which may be ahead.
+    """
+    if ticks is None or held.last_tick < 0:
+        return None
+    if newest_seconds is not None and ticks.before(newest_seconds) == held.last_tick + 1:
+        return newest_seconds
+    return ticks.at(held.last_tick + 1)
 
 
 def watch_held(engine: Engine, plan: LivePlan, held: Held) -> WatchedClip:

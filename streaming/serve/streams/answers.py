@@ -11,10 +11,11 @@ from streaming.pipeline import ask
 from streaming.result import Answer, BankUse
 from streaming.serve.chat import Chat
 from streaming.serve.failures import bad_request, explain
+from streaming.serve.lengths import check_length, texts_of
 from streaming.serve.patience import Patience
 from streaming.serve.progress import EncodeProgress
+from streaming.serve.schemas import check_served_form
 from streaming.serve.served import Served, seconds_of_a_question
-from streaming.serve.service import check_form_of, check_length
 from streaming.serve.streams.streams import Streams
 from streaming.watch.plan import LivePlan
 from workers.errors import InputError, StreamError
@@ -50,8 +51,8 @@ class StreamAnswers:
         started = time.perf_counter()
         stream = self._streams.get(chat.clip.addresses[0])
         chat = replace(chat, options=_settled(stream.plan.options, chat))
-        check_length(chat)
-        check_form_of(chat)
+        check_length(texts_of(chat), chat.options.model.model)
+        check_served_form(chat.options.generation, chat.choices)
         plan = _plan(stream.plan, chat.options)
         try:
             watched, reached = stream.look(plan)

@@ -55,6 +55,16 @@ def read_stream(body: Any, options: Options) -> StreamRequest:
     )
 
 
+def show_question(question: StandingQuestion) -> dict[str, Any]:
+    """Return a standing question as it is read here."""
+    return {
+        "question": question.text,
+        "choices": list(question.choices),
+        "every": question.every_seconds,
+        "on_change": question.confirm,
+    }
+
+
 def _check_names(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for name in given:
         if name not in known:
@@ -88,7 +98,7 @@ def _read_question(given: Any, where: str) -> StandingQuestion:
     choices = given.get("choices")
     return StandingQuestion(
         text=checked_text(given["question"], where),
-        choices=() if choices is None else checked_choices(choices, f"{where}.choices"),
+        choices=() if not choices else checked_choices(choices, f"{where}.choices"),
         every_seconds=_read_every(given.get("every"), f"{where}.every"),
         confirm=_read_confirm(given.get("on_change"), f"{where}.on_change"),
     )

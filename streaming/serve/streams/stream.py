@@ -1,6 +1,5 @@
 """A stream: a source that is read and held, what is asked of it again and again, how it stands."""
 
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -11,8 +10,10 @@ from streaming.command import say
 from streaming.pipeline import WatchedClip
 from streaming.serve.failures import RequestError, explain
 from streaming.serve.streams.event_log import EventLog
+from streaming.serve.streams.request import show_question
+from streaming.serve.streams.wording import Wording
 from streaming.watch.asker import MOST_GAPS, Asker
-from streaming.watch.held import Held
+from streaming.watch.held import Held, reached_seconds
 from streaming.watch.live_clip import LiveClip, warm_up
 from streaming.watch.plan import LivePlan
 from streaming.watch.record import LiveAnswer
@@ -59,6 +60,7 @@ class Stream:
         self._questions = questions
         self._max_pixels = max_pixels
         self._clip = LiveClip(engine, plan)
+        self._wording = Wording(plan.name, source.address)
         self._created = int(time.time())
         self._gaps: tuple[Gap, ...] = ()
         self._num_gaps = 0
@@ -136,7 +138,7 @@ class Stream:
             "budget": self.plan.budget,
             "num_gaps": self._num_gaps,
             "gaps": [asdict(gap) for gap in self._gaps],
-            "questions": [_question_json(each) for each in self._questions],
+            "questions": [show_question(each) for each in self._questions],
         }
 
     def _run(self) -> None:
@@ -160,7 +162,7 @@ class Stream:
         }
 
     def _tell(self, answer: LiveAnswer) -> None:
-        shown = replace(answer, gaps=[self._shown_gap(gap) for gap in answer.gaps])
+        shown = replace(answer, gaps=[self._wording.gap(gap) for gap in answer.gaps])
         self.log.put("answer", shown.to_json())
 
     def _hear(self, event: Event) -> None:
@@ -169,27 +171,25 @@ class Stream:
         if isinstance(event, LiveFrame):
             self._check_size(event)
         elif isinstance(event, Gap):
-            gap = self._shown_gap(event)
+            gap = self._wording.gap(event)
             self._num_gaps += 1
             self._gaps = (*self._gaps, gap)[-MOST_GAPS:]
             self.log.put("gap", asdict(gap))
         elif isinstance(event, Away):
             self._away_at = self._source.newest_seconds
-            say(f"{self.stream_id}: {self._named(event.reason)}")
+            say(f"{self.stream_id}: {self._wording.named(event.reason)}")
 
     def _check_size(self, frame: LiveFrame) -> None:
         height, width = frame.picture.shape[:2]
         if height * width > self._max_pixels:
-            most = f"the {self._max_pixels:,} pixels taken here"
-            raise RequestError(
-                422, "media_too_large", f"pictures of {width}x{height} exceed {most}"
-            )
+            reason = f"exceed the {self._max_pixels:,} pixels taken here"
+            raise RequestError(422, "media_too_large", f"pictures of {width}x{height} {reason}")
 
     def _fail(self, error: Exception) -> None:
-        say(f"{self.stream_id}: failed: {self._named(str(error))}")
-        told = explain(error, self._named).message
+        say(f"{self.stream_id}: failed: {self._wording.named(str(error))}")
+        told = explain(error, self._wording.named).message
         if isinstance(error, VideoError):
-            told = f"{self.plan.name}: {self._plain(str(error))}"
+            told = f"{self.plan.name}: {self._wording.plain(str(error))}"
         self._end("failed", told)
 
     def _end(self, outcome: str, error: str | None = None) -> None:
@@ -202,41 +202,8 @@ class Stream:
         self.log.put("end", value, is_last=True)
 
     def _reached(self, held: Held) -> float | None:
-        """Return a media time up to which just these frames were sampled, None before any.
-
-        It is where the source stands if nothing was sampled since, else the tick behind the last.
-        """
-        ticks, newest = self._source.ticks, self._source.newest_seconds
-        if ticks is None or held.last_tick < 0:
-            return None
-        if newest is not None and ticks.before(newest) == held.last_tick + 1:
-            return newest
-        return ticks.at(held.last_tick + 1)
-
-    def _shown_gap(self, gap: Gap) -> Gap:
-        return replace(gap, reason=self._plain(gap.reason))
-
-    def _plain(self, text: str) -> str:
-        """Return what is amiss with the source, without what libraries had to say of it."""
-        reason = self._named(text).removeprefix(f"{self.plan.name}: ")
-        return re.split(r": | \(", reason)[0]
-
-    def _named(self, text: str) -> str:
-        """Return a line with the stream's name in the place of its address."""
-        address = self._source.address
-        for secret in (address.url, address.name):
-            text = text.replace(secret, self.plan.name)
-        return " ".join(text.split())
+        return reached_seconds(held, self._source.ticks, self._source.newest_seconds)
 
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
-
-
-def _question_json(question: StandingQuestion) -> dict[str, Any]:
-    return {
-        "question": question.text,
-        "choices": list(question.choices),
-        "every": question.every_seconds,
-        "on_change": question.confirm,
-    }

@@ -1,6 +1,7 @@
 """The streams of a server: so many at a time, each there until it is deleted."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from streaming.budget import DEFAULT_BUDGET
 from streaming.options import Options
 from streaming.sample import open_checkpoint
 from streaming.serve.failures import RequestError, bad_request, explain
+from streaming.serve.lengths import check_length
 from streaming.serve.media import Media
 from streaming.serve.options import ServerOptions
 from streaming.serve.streams.addresses import AllowedSources
@@ -18,7 +20,7 @@ from streaming.serve.streams.request import StreamRequest
 from streaming.serve.streams.stream import Stream
 from streaming.watch.plan import LivePlan, plan_live
 from streaming.watch.standing import StandingQuestion
-from workers.errors import StreamError
+from workers.errors import StreamError, display_name
 from workers.run.engine import Engine
 from workers.video.live.address import Address, parse_address
 from workers.video.live.source import LiveSource, Patience
@@ -107,8 +109,9 @@ class Streams:
             streams = list(self._streams.values())
         for stream in streams:
             stream.close()
+        end = time.monotonic() + _JOIN_SECONDS
         for stream in streams:
-            stream.join(_JOIN_SECONDS)
+            stream.join(max(0.0, end - time.monotonic()))
 
     def totals(self) -> Totals:
         """Return numbers of all streams."""
@@ -125,7 +128,7 @@ class Streams:
         """Return what is opened, and how it is called."""
         if url[:5].lower() == "file:":
             path, name = self._media.in_folder(url)
-            return Address(url=path, kind="file"), name
+            return Address(url=path, kind="file"), display_name(name)
         opened, shown = self._allowed.admit(url)
         return parse_address(opened), shown
 
@@ -138,6 +141,8 @@ class Streams:
         options = request.options
         questions: Sequence[StandingQuestion] = request.questions or [StandingQuestion(text="?")]
         self._check_answers(options)
+        for each in questions:
+            check_length([each.text, *each.choices], options.model.model)
         try:
             plan = plan_live(name, options.asking(), questions, window=options.source.window)
         except StreamError as error:

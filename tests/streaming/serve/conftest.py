@@ -67,9 +67,17 @@ def run_server(**settings: Any) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Running]:
-    """A server with the limits of ``SETTINGS``."""
-    with run_server() as running:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A media folder with four seconds of numbered pictures, some 35 kB."""
+    folder = tmp_path_factory.mktemp("folder")
+    draw_clip(folder / "numbers.mkv", num_frames=100)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(folder: Path) -> Iterator[Running]:
+    """A server with the limits of ``SETTINGS`` and a media folder."""
+    with run_server(media_folder=str(folder)) as running:
         yield running
 
 
