@@ -14,8 +14,8 @@ class ReadOrder:
     """Read a source and hand over its sampled pictures, from its beginning or from where it stood.
 
     ``speed`` is at how many media seconds a second a file is played, 0 for as fast as it is taken.
-    The process may take ``max_bytes`` of private memory, 0 for any number. Groups of pictures that
-    come more than ``max_lag_seconds`` late are not decoded. After a lost connection ``ticks`` and
+    Groups of pictures that come more than ``max_lag_seconds`` late are not decoded. The process may
+    take ``max_bytes`` of private memory, 0 for any number. After a lost connection ``ticks`` and
     ``resume`` tell where the stream stood, ``num_settled`` how many ticks have their picture, and
     ``last_arrived`` when (``time.monotonic``) its last picture came.
     """
