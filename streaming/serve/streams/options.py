@@ -9,7 +9,7 @@ from streaming.flags import change, places
 from streaming.options import Options
 from streaming.ranges import check_group, group, option
 from streaming.serve.chat import client_options
-from streaming.serve.failures import bad_request, explain
+from streaming.serve.failures import RequestError, bad_request, explain
 from streaming.watch.defaults import DEFAULT_FPS, DEFAULT_WINDOW, FIXED
 from workers.errors import InputError
 
@@ -78,5 +78,5 @@ def settle_options(options: Options, values: Mapping[str, object]) -> StreamOpti
         raise explain(error) from None
 
 
-def _not_taken(name: str, reason: str) -> Exception:
+def _not_taken(name: str, reason: str) -> RequestError:
     return bad_request(f"mr_stream.{name} is not taken: {reason}", f"mr_stream.{name}")
