@@ -55,7 +55,7 @@ def create_app(
     Uploads(files).add_to(app)
     Pictures(service).add_to(app)
     StreamRoutes(streams, service.options).add_to(app)
-    about_streams = StreamAnswers(streams, service.model)
+    about_streams = StreamAnswers(streams, service.model, options.load.max_text_letters)
     Completions(service, about_streams, pump, metrics, options.load).add_to(app)
     return Guard(
         app,

@@ -10,14 +10,23 @@ _LETTERS_PER_TOKEN = 16
 """A longer text cannot fit a context, and is not tokenized to find that out."""
 
 
-def check_length(texts: Iterable[str], model: str) -> None:
-    """Refuse texts that cannot fit the context together, before they are tokenized.
+def check_length(texts: Iterable[str], model: str, most_letters: int) -> None:
+    """Refuse texts that are too long together, or cannot fit the context, before they are read.
+
+    Args:
+        texts: of one prompt.
+        model: of which the context is.
+        most_letters: that are taken of any model.
 
     Raises:
         RequestError: says so.
     """
     context = open_checkpoint(model).template.context_length
-    if sum(map(len, texts)) > _LETTERS_PER_TOKEN * context:
+    num_letters = sum(map(len, texts))
+    if num_letters > most_letters:
+        text = f"the text has {num_letters} letters, and at most {most_letters} are taken here"
+        raise RequestError(400, "text_too_long", text)
+    if num_letters > _LETTERS_PER_TOKEN * context:
         raise RequestError(
             400,
             "context_length_exceeded",

@@ -80,6 +80,9 @@ class LoadOptions:
     max_answer_tokens: int = option(
         1024, "longest answer that may be asked for", least=1, most=1_000_000
     )
+    max_text_letters: int = option(
+        32_768, "longest conversation, in letters, its choices included", least=1, most=100_000_000
+    )
     request_seconds: float = option(
         600.0, "longest that a request may take, its wait included", above=0, most=86_400
     )

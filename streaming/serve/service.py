@@ -67,6 +67,7 @@ class Service:
         self.model = model_name(options.model.model)
         self.options = with_budget(options.asking())
         self._limits = options.media
+        self._most_letters = options.load.max_text_letters
         self._media = media
         self._sources = Sources(engine)
         self._warm = warm
@@ -112,7 +113,7 @@ class Service:
             ClientLeftError: nobody waits any more.
         """
         started = time.perf_counter()
-        check_length(texts_of(chat), chat.options.model.model)
+        check_length(texts_of(chat), chat.options.model.model, self._most_letters)
         check_served_form(chat.options.generation, chat.choices)
         with self._media.located(chat.clip) as located, _told(located):
             sampled = self._sample(located, chat.options, patience)

@@ -30,10 +30,12 @@ class StreamAnswers:
     Args:
         streams: of the server.
         model: what clients call the model.
+        most_letters: of a conversation.
     """
 
-    def __init__(self, streams: Streams, model: str) -> None:
+    def __init__(self, streams: Streams, model: str, most_letters: int) -> None:
         self._streams = streams
+        self._most_letters = most_letters
         self._model = model
 
     def answer(
@@ -51,7 +53,7 @@ class StreamAnswers:
         started = time.perf_counter()
         stream = self._streams.get(chat.clip.addresses[0])
         chat = replace(chat, options=_settled(stream.plan.options, chat))
-        check_length(texts_of(chat), chat.options.model.model)
+        check_length(texts_of(chat), chat.options.model.model, self._most_letters)
         check_served_form(chat.options.generation, chat.choices)
         plan = _plan(stream.plan, chat.options)
         try:

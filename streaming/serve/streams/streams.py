@@ -141,8 +141,9 @@ class Streams:
         options = request.options
         questions: Sequence[StandingQuestion] = request.questions or [StandingQuestion(text="?")]
         self._check_answers(options)
+        most_letters = self._options.load.max_text_letters
         for each in questions:
-            check_length([each.text, *each.choices], options.model.model)
+            check_length([each.text, *each.choices], options.model.model, most_letters)
         try:
             plan = plan_live(name, options.asking(), questions, window=options.source.window)
         except StreamError as error:

@@ -325,7 +325,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "all tokens": ({"mr_stream": {"pruner": "none", "budget": 5}}, 400, "leave out mr_stream.b"),
     "a window outside": ({"mr_stream": {"start": 50}}, 400, "mr_stream.start"),
     "no room": ({"messages": [about("ID", "why " * 5000)]}, 400, "context holds 4096"),
-    "a book": ({"messages": [about("ID", "why " * 50_000)]}, 400, "longer than the model's"),
+    "a book": ({"messages": [about("ID", "why " * 50_000)]}, 400, "has 200000 letters"),
     "too long an answer": ({"max_tokens": 1025}, 400, "at most 1024"),
     "a keyword": (by_schema({"not": {}}), 400, 'response_format: Unimplemented keys: ["not"]'),
     "a fetch": (by_schema({"$ref": "http://127.0.0.1/x"}), 400, "leads out of the schema"),
