@@ -109,7 +109,8 @@ class Runs:
             try:
                 unread = saying.send(self._decoder.read(prefix, [row], [unread])[0])
             except StopIteration as end:
-                return cast(tuple[int, ...], end.value)
+                token_ids, _ = end.value
+                return cast(tuple[int, ...], token_ids)
 
     def ask_transformers(self, tiles: UInt8Array) -> tuple[int, ...]:
         """Return those of transformers' own ``generate`` on all tokens of the same tiles."""
