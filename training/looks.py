@@ -13,18 +13,21 @@ from training.scene import Clip
 
 WRITTEN = ("number", "code", "first", "last")
 """Types whose answer is written in the picture."""
+NAMED = ("color", "shape", "side", "height", "motion", "when")
+"""Types whose answer is that of one shape, seen wherever the shape is."""
 
 
 def reads_of(question: Question, clip: Clip, moments: Sequence[float]) -> NDArray[np.bool_]:
     """Return (frames) whether an answer that is looked up is to be found there, of all else False.
 
-    What is written is read wherever it stands, a time where the shape is seen first, or last.
+    What is written is read, and a shape seen, wherever it stands; a time where the shape is seen
+    first, or last.
     """
     found = np.zeros(len(moments), dtype=bool)
-    if question.scene is None or question.type not in (*WRITTEN, *TIMED):
+    if question.scene is None or question.type not in (*WRITTEN, *NAMED, *TIMED):
         return found
     shown = [clip.scenes[question.scene].shows(moment) for moment in moments]
-    if question.type in WRITTEN:
+    if question.type not in TIMED:
         return np.array(shown)
     found[np.flatnonzero(shown)[0 if question.type == "appear" else -1]] = True
     return found
@@ -42,7 +45,7 @@ def sought_in(question: Question, labels: Int64Array) -> Int64Array:
     answer = np.flatnonzero(labels != IGNORE)[:-1]
     if question.type in WRITTEN:
         sought[answer[:-1]], sought[answer[-1]] = FIRST_ID, SECOND_ID
-    elif question.type in TIMED:
+    elif question.type in (*NAMED, *TIMED):
         sought[answer] = IGNORE if question.item is None else question.item
     return sought
 

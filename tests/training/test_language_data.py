@@ -12,7 +12,7 @@ from training.glyphs import CHARACTERS
 from training.labels import IGNORE
 from training.language_data import aspects_of, clips_batch, language_batch
 from training.language_stage import _look_loss
-from training.looks import WRITTEN
+from training.looks import NAMED, WRITTEN
 from training.questions import TIMED, TYPES
 from training.sequence_labels import STAMP_SIGNS
 from training.words import build_processor
@@ -38,8 +38,9 @@ def test_the_first_number_is_read_before_the_last() -> None:
         plates = (batch["character"][clip] != IGNORE).any((1, 2))
         assert plates[first].all()
         assert plates[last].all()
-    unwritten = ~np.isin(types, [TYPES.index(name) for name in WRITTEN])
-    assert not reads[unwritten].any()
+    sought = np.isin(types, [TYPES.index(name) for name in (*WRITTEN, *NAMED)])
+    assert reads[sought].any(-1).all()
+    assert not reads[~sought].any()
 
 
 def test_answers_that_are_looked_up_are_where_they_are_sought() -> None:
@@ -61,6 +62,21 @@ def test_answers_that_are_looked_up_are_where_they_are_sought() -> None:
                 stamp = "".join("0123456789."[sign : sign + 1] for sign in batch["stamp"][frame])
                 assert stamp == said.strip()
         assert batch["sought"][clip, row, at[-1]] == IGNORE
+
+
+def test_what_a_question_names_is_seen_where_it_is_sought() -> None:
+    batch = batch_of_text(4)
+    halves = {"left": ("x", range(4)), "right": ("x", range(4, 8)), "top": ("y", range(4)),
+              "bottom": ("y", range(4, 8))}  # fmt: skip
+    asked = np.argwhere(np.isin(batch["types"], [TYPES.index(t) for t in ("side", "height")]))
+    assert len(asked) > 4
+    for clip, row in asked.tolist():
+        (place,) = np.flatnonzero(batch["labels"][clip, row] != IGNORE)[:-1]
+        name, half = halves[TOKENIZER.decode(batch["labels"][clip, row, place]).strip()]
+        found = batch["item"][clip] == batch["sought"][clip, row, place]
+        found &= batch["reads"][clip, row][:, None, None]
+        assert found.any()
+        assert set(batch[name][clip][found].tolist()) <= set(half)
 
 
 def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
