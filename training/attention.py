@@ -27,6 +27,8 @@ def shared_prefix_attention(
     prefix_length: int,
     num_questions: int,
     looks: list[torch.Tensor] | None = None,
+    rows: torch.Tensor | None = None,
+    seen_from: list[torch.Tensor] | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return the attention's output (batch, tokens, heads, size), in transformers' interface.
@@ -42,6 +44,8 @@ def shared_prefix_attention(
         num_questions: Blocks behind them.
         looks: Gets the weights (batch, heads, num_questions * length, prefix_length) that the
             questions give the prefix.
+        rows: (n), some tokens of the prefix.
+        seen_from: Gets the weights (batch, heads, n, prefix_length) that ``rows`` give the prefix.
         unused: What transformers passes besides.
     """
     # Split once and scaled while small: slices and large products are what takes time backwards.
@@ -50,6 +54,10 @@ def shared_prefix_attention(
         for part in (query * scaling, key, value)
     )
     prefix = _causal(ahead, shared, seen)
+    if seen_from is not None and rows is not None:
+        later = torch.arange(prefix_length) > rows[:, None]
+        scores = ahead[:, :, rows] @ shared.transpose(-1, -2)
+        seen_from.append(scores.masked_fill(later, float("-inf")).softmax(dim=-1))
     blocks = (num_questions, -1)
     rows, keys, values = (part.unflatten(2, blocks) for part in (asked, keys, values))
     to_prefix = asked @ shared.transpose(-1, -2)

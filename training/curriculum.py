@@ -11,7 +11,8 @@ class Curriculum:
     """What clips are like and how much they are asked, from each step on.
 
     ``mixtures`` are the chances of every number of frames, ``dense_weights`` how much the questions
-    to tokens half way up count beside the answers.
+    to tokens half way up count beside the answers, ``stamp_weights`` how much it counts that
+    picture tokens look at their frame's timestamp.
 
     ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
     scenes or more. ``timed_share`` of all have timestamps in their prompts.
@@ -19,6 +20,7 @@ class Curriculum:
 
     mixtures: Sequence[tuple[int, Mapping[int, float]]]
     dense_weights: Sequence[tuple[int, float]] = ((0, 1.0),)
+    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0),)
     tokens_per_batch: int = 6000
     plate_chance: float = 0.75
     code_chance: float = 0.25
@@ -32,3 +34,7 @@ class Curriculum:
     def dense_weight(self, step: int) -> float:
         """Return how much the questions to tokens half way up count at ``step``."""
         return [weight for start, weight in self.dense_weights if step >= start][-1]
+
+    def stamp_weight(self, step: int) -> float:
+        """Return how much looking at one's timestamp counts at ``step``."""
+        return [weight for start, weight in self.stamp_weights if step >= start][-1]

@@ -9,6 +9,9 @@ from training.model import vision_features
 from workers.vision.geometry import FrameGeometry
 from workers.vision.grid import assemble_grid
 
+_STAMP_LAYER = 2
+"""The first one can tell a timestamp's characters apart by their place in it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prefix:
@@ -66,20 +69,37 @@ def embed_prefix(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Passage:
+    """What is taken of a pass through the language model."""
+
+    hidden: torch.Tensor
+    """Of the questions, normalised: (clips, questions, length, hidden)."""
+    probed: torch.Tensor
+    """Of the prefix, half way up: (clips, prefix length, hidden)."""
+    looks: torch.Tensor
+    """Attention of the last layer but one, questions to the prefix: (clips, heads, questions,
+    length, prefix length)."""
+    seen_from: torch.Tensor
+    """Attention of the second layer, ``rows`` to the prefix: (clips, heads, rows, prefix length).
+    """
+
+
 def run_language(
-    model: LlavaNextForConditionalGeneration, prefix: Prefix, ids: torch.Tensor, probe_layer: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return final hidden states of the questions, and the prefix's after ``probe_layer`` layers.
+    model: LlavaNextForConditionalGeneration,
+    prefix: Prefix,
+    ids: torch.Tensor,
+    probe_layer: int,
+    rows: torch.Tensor,
+) -> Passage:
+    """Run questions behind a prefix.
 
     Args:
         model: The model, its attention set to ``shared_prefix``.
         prefix: What every question sees.
         ids: Questions with answers (clips, questions, length).
         probe_layer: How many layers the probed states have passed.
-
-    Returns:
-        (clips, questions, length, hidden), normalised; (clips, prefix length, hidden); attention
-        (clips, heads, questions, length, prefix length) of the last layer but one to the prefix.
+        rows: (n), tokens of the prefix of which attention is wanted; none for nothing of it.
     """
     language = model.model.language_model
     num_questions, length = ids.shape[1:]
@@ -90,14 +110,21 @@ def run_language(
     rotary = language.rotary_emb(hidden, positions)
     probed = hidden
     looks: list[torch.Tensor] = []
+    seen_from: list[torch.Tensor] = []
     for number, layer in enumerate(language.layers, start=1):
         hidden = layer(
             hidden, attention_mask=None, position_embeddings=rotary, position_ids=positions,
             prefix_length=prefix_length, num_questions=num_questions,
-            looks=looks if number == len(language.layers) - 1 else None,
+            looks=looks if number == len(language.layers) - 1 else None, rows=rows,
+            seen_from=seen_from if number == _STAMP_LAYER else None,
         )  # fmt: skip
         if number == probe_layer:
             probed = hidden[:, :prefix_length]
     hidden = language.norm(hidden[:, prefix_length:])
     shape = (num_questions, length)
-    return hidden.unflatten(1, shape), probed, looks[0].unflatten(2, shape)
+    return Passage(
+        hidden=hidden.unflatten(1, shape),
+        probed=probed,
+        looks=looks[0].unflatten(2, shape),
+        seen_from=seen_from[0],
+    )

@@ -16,13 +16,13 @@ from training import attention
 from training.canvas import ASPECTS, GEOMETRY, NUM_TILES
 from training.compose import MOVING, most_shapes
 from training.curriculum import Curriculum
-from training.forward import Prefix, embed_prefix, run_language
+from training.forward import Passage, Prefix, embed_prefix, run_language
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
 from training.language_data import clips_batch, language_batch
 from training.questions import TYPES
 from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
-from training.sequence_labels import SEEN
+from training.sequence_labels import NO_SIGN, SEEN
 
 _NUM_PLACES = NUM_TILES * GEOMETRY.num_base
 """Patches of all tiles of a picture."""
@@ -31,6 +31,7 @@ _CHECK_FRAMES = (1, 2, 4, 8)
 _CHECK_CLIPS = 6
 _WEIGHT_DECAY = 0.05
 _AVERAGE = 0.995
+_NUM_ROWS = 128
 
 
 @dataclass(kw_only=True)
@@ -82,21 +83,24 @@ class LanguageStage:
 
     def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
         """Return the loss and the share of questions answered right."""
-        prefix, logits, probed, looks = self._forward(self.model, batch)
+        prefix, logits, passage = self._forward(self.model, batch)
         labels = batch["labels"]
         losses = F.cross_entropy(logits.float(), labels[labels != IGNORE], reduction="none")
         weights = self._weights(batch)
         answers = (losses * weights).sum() / weights.sum()
-        dense, figures = self.heads(*_dense(prefix, probed, batch))
+        dense, figures = self.heads(*_dense(prefix, passage.probed, batch))
         right = _right(logits, labels)
         asked = batch["types"] >= 0
         figures["answers"] = answers.detach()
         figures["right"] = right[asked].float().mean()
         figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
         figures |= _by_type(right, batch["types"])
-        look = _look_loss(prefix, looks, batch)
+        look = _look_loss(prefix, passage.looks, batch)
         figures["look"] = look.detach()
-        return answers + batch["dense_weight"] * dense + self.look_weight * look, figures
+        stamp = _stamp_loss(prefix, passage.seen_from, batch["stamp"])
+        figures["stamp_look"] = stamp.detach()
+        guided = self.look_weight * look + batch["stamp_look_weight"] * stamp
+        return answers + batch["dense_weight"] * dense + guided, figures
 
     def _weights(self, batch: Tensors) -> torch.Tensor:
         """Return how much every answer token counts."""
@@ -121,7 +125,7 @@ class LanguageStage:
                     replace(MOVING, max_shapes=most_shapes(num_frames)), timed=bool(number % 2),
                 )  # fmt: skip
                 batch = to_tensors(arrays)
-                _, logits, _, _ = self._forward(self.average.module, batch)
+                _, logits, _ = self._forward(self.average.module, batch)
                 right.append(_right(logits, batch["labels"]).flatten())
                 types.append(batch["types"].flatten())
             hits, kinds = torch.cat(right), torch.cat(types)
@@ -133,13 +137,15 @@ class LanguageStage:
 
     def _forward(
         self, model: LlavaNextForConditionalGeneration, batch: Tensors
-    ) -> tuple[Prefix, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the prefix, the logits at every answer token, probed states and attention."""
+    ) -> tuple[Prefix, torch.Tensor, Passage]:
+        """Return the prefix, the logits at every answer token, and what else is learnt from."""
         geometry = GEOMETRY.frame(*(int(side) for side in batch["size"]))
         prefix = embed_prefix(model, batch["tiles"], geometry, batch["segments"])
         middle = len(model.model.language_model.layers) // 2
-        hidden, probed, looks = run_language(model, prefix, batch["ids"], middle)
-        return prefix, model.lm_head(hidden[batch["labels"] != IGNORE]), probed, looks
+        timed = bool((batch["stamp"] != IGNORE).all())
+        rows = _some_tokens(prefix) if timed else torch.empty(0, dtype=torch.int64)
+        passage = run_language(model, prefix, batch["ids"], middle, rows)
+        return prefix, model.lm_head(passage.hidden[batch["labels"] != IGNORE]), passage
 
 
 def _right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -171,6 +177,40 @@ def _look_loss(prefix: Prefix, looks: torch.Tensor, batch: Tensors) -> torch.Ten
     half = looks[:, : looks.shape[1] // 2].permute(0, 2, 3, 1, 4)
     mass = (half[rows].float() * found[rows][:, None]).sum(-1)  # (answer tokens, heads)
     return -(mass + 1e-4).log().mean()
+
+
+def _some_tokens(prefix: Prefix) -> torch.Tensor:
+    """Return the places (n) of evenly spread picture tokens, all or about ``_NUM_ROWS``."""
+    (on_picture,) = (prefix.token >= 0).nonzero(as_tuple=True)
+    return on_picture[:: max(1, len(on_picture) // _NUM_ROWS)]
+
+
+def _stamp_loss(prefix: Prefix, weights: torch.Tensor, stamp: torch.Tensor) -> torch.Tensor:
+    """Return how little some picture tokens look at their own frame's timestamp, a head a sign.
+
+    Args:
+        prefix: The prompt's.
+        weights: (clips, heads, n, prefix length), of the tokens of ``_some_tokens``.
+        stamp: (frames, 5) signs, all ``IGNORE`` without timestamps.
+    """
+    if not weights.shape[2]:
+        return weights.sum() * 0.0
+    places = _sign_places(prefix, stamp)[prefix.frame[_some_tokens(prefix)]].T  # (5, n)
+    heads = torch.arange(len(places)) % weights.shape[1]
+    index = places.clamp(min=0).expand(len(weights), -1, -1)[..., None]
+    mass = weights[:, heads].float().gather(-1, index)[..., 0]
+    return -(mass + 1e-4).log()[:, places >= 0].mean()
+
+
+def _sign_places(prefix: Prefix, stamp: torch.Tensor) -> torch.Tensor:
+    """Return where in the prefix each frame's timestamp has its signs (frames, 5), -1 for none.
+
+    They stand before the picture, with one token behind them.
+    """
+    number = torch.arange(stamp.shape[1])
+    lengths = (stamp != NO_SIGN).sum(1, keepdim=True)
+    first = (prefix.frame == torch.arange(len(stamp))[:, None]).int().argmax(1, keepdim=True)
+    return torch.where(number < lengths, first - 1 - lengths + number, -1)
 
 
 def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.Tensor, Labels]:

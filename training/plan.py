@@ -28,8 +28,9 @@ class Plan:
     Raising ``language_steps`` and ``language_decay`` together prolongs a run that was stopped
     before its learning rate began to decline. ``type_weights`` says how much an answer counts by
     type of question, 1 where nothing is said; ``plate_chance`` and ``code_chance`` are
-    ``Recipe``'s, ``text_share``, ``timed_share``, ``dense_weights`` and ``mixtures`` are
-    ``Curriculum``'s. ``look_weight`` is that of looking where an answer is to be found.
+    ``Recipe``'s; ``text_share``, ``timed_share``, ``dense_weights``, ``stamp_weights`` and
+    ``mixtures`` are ``Curriculum``'s. ``look_weight`` is that of looking where an answer is to be
+    found.
     """
 
     seed: int = 0
@@ -50,7 +51,8 @@ class Plan:
     text_share: float = 0.3
     timed_share: float = 0.5
     look_weight: float = 0.5
-    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 0.5))
+    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 0.5), (1700, 1.0))
+    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (1700, 0.3))
     type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 
@@ -70,6 +72,7 @@ def load_plan(path: Path) -> Plan:
             (int(start), {int(frames): float(chance) for frames, chance in mixture.items()})
             for start, mixture in given["mixtures"]
         ]
-    if "dense_weights" in given:
-        given["dense_weights"] = tuple(map(tuple, given["dense_weights"]))
+    for name in ("dense_weights", "stamp_weights"):
+        if name in given:
+            given[name] = tuple(map(tuple, given[name]))
     return dataclasses.replace(Plan(), **given)

@@ -14,6 +14,7 @@ SEEN = ("item", "motion", "number_rank", "character", "x", "y")
 NUM_RANKS = 4
 _SIGNS = (*DIGITS, ".", "")
 STAMP_SIGNS = len(_SIGNS)
+NO_SIGN = _SIGNS.index("")
 STAMP_LENGTH = 5
 """Characters of a timestamp up to 999.9 seconds; a shorter one ends in nothing."""
 

@@ -58,6 +58,7 @@ def language_stage(
         mixtures=plan.mixtures, tokens_per_batch=plan.tokens_per_batch,
         plate_chance=plan.plate_chance, code_chance=plan.code_chance,
         text_share=plan.text_share, timed_share=plan.timed_share, dense_weights=plan.dense_weights,
+        stamp_weights=plan.stamp_weights,
     )  # fmt: skip
     return LanguageStage(
         model=model, tokenizer=tokenizer, heads=SequenceHeads(plan.hidden_size),

@@ -5,8 +5,9 @@ import torch
 from training import attention
 from training.canvas import ASPECTS, geometry_of
 from training.compose import MOVING
-from training.forward import embed_prefix, run_language
+from training.forward import Prefix, embed_prefix, run_language, token_order
 from training.language_data import clips_batch
+from training.language_stage import _sign_places, _some_tokens, _stamp_loss
 from training.model import build_model, to_pixel_values
 from training.prompts import Prompts, prompts_of
 from training.scene import COLORS, DIRECTIONS, SHAPES
@@ -72,7 +73,11 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
     model.model.language_model.set_attn_implementation(attention.NAME)
     with torch.no_grad():
         prefix = embed_prefix(model, batch["tiles"], geometry_of(aspect), batch["segments"])
-        hidden, _, _ = run_language(model, prefix, batch["ids"], 1)
+        rows = _some_tokens(prefix)
+        passage = run_language(model, prefix, batch["ids"], 1, rows)
+    length, seen = prefix.embeds.shape[1], passage.seen_from
+    torch.testing.assert_close(seen.sum(-1), torch.ones(seen.shape[:-1]))
+    assert not seen[..., torch.arange(length) > rows[:, None]].any()
     model.set_attn_implementation("sdpa")
     width, height = SIZES[aspect]
     picture = [tokenizer.image_token_id] * geometry_of(aspect).num_tokens
@@ -84,7 +89,35 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
             pixel_values=to_pixel_values(batch["tiles"][1].flatten(0, 1)).unflatten(0, (2, -1)),
             image_sizes=torch.tensor([[height, width]] * 2),
         ).logits[0, -len(ids) :]
-        torch.testing.assert_close(model.lm_head(hidden[1, 2, : len(ids)]), alone)
+        torch.testing.assert_close(model.lm_head(passage.hidden[1, 2, : len(ids)]), alone)
+
+
+def test_a_picture_s_tokens_are_to_look_at_its_own_timestamp() -> None:
+    tokenizer = build_processor().tokenizer
+    arrays = clips_batch(tokenizer, np.random.default_rng(2), 1, 3, "square", 4, MOVING, timed=True)
+    order = token_order(geometry_of("square"))
+    parts = [(row[row >= 0], number) for number, row in enumerate(arrays["segments"])]
+    ids = np.concatenate([np.r_[row, np.full(len(order), -1)] for row, _ in parts])
+    frame = np.concatenate(
+        [np.r_[row * 0 - 1, np.full(len(order), number)] for row, number in parts]
+    )
+    token = np.concatenate([np.r_[row * 0 - 1, order.numpy()] for row, _ in parts])
+    prefix = Prefix(
+        embeds=torch.empty(0), frame=torch.from_numpy(frame), token=torch.from_numpy(token)
+    )
+    stamp = torch.from_numpy(arrays["stamp"])
+    places = _sign_places(prefix, stamp)
+    found = [tokenizer.decode(ids[row[row >= 0].numpy()]) for row in places]
+    told = ["".join("0123456789."[sign : sign + 1] for sign in signs) for signs in stamp.tolist()]
+    assert found == told
+
+    rows = _some_tokens(prefix)
+    weights = torch.zeros(1, 6, len(rows), len(ids))
+    for head in range(5):
+        weights[0, head, torch.arange(len(rows)), places[prefix.frame[rows], head]] = 1.0
+    assert abs(float(_stamp_loss(prefix, weights, stamp))) < 1e-3
+    assert 0.6 < float(_stamp_loss(prefix, weights / 2, stamp)) < 0.8
+    assert float(_stamp_loss(prefix, weights.roll(1, 1), stamp)) > 5
 
 
 def test_every_answer_word_is_one_token() -> None:
