@@ -51,8 +51,8 @@ class Plan:
     text_share: float = 0.3
     timed_share: float = 0.5
     look_weight: float = 0.5
-    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 0.5), (1700, 1.0))
-    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (1700, 0.3))
+    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 0.5), (1700, 1.0), (2300, 0.3))
+    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (1700, 0.3), (2300, 1.0))
     type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 
