@@ -42,7 +42,7 @@ class Plan:
     vision_decay: int = 1400
     vision_peak: float = 1.5e-3
     vision_batch: int = 32
-    language_steps: int = 3600
+    language_steps: int = 4600
     language_decay: int = 2200
     language_peak: float = 1.1e-3
     tokens_per_batch: int = 6000
