@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
@@ -37,13 +38,14 @@ def play() -> Iterator[Callable[..., Host]]:
         connected: list[tuple[str, str]] = []
 
         def answer() -> None:
-            for content in answers:
-                link, _ = listener.accept()
-                with link:
-                    asked.append(link.recv(65536))
-                    link.sendall(content)
-                    if hold:
-                        link.recv(1)
+            with suppress(OSError):  # the test is over, and the listener closed
+                for content in answers:
+                    link, _ = listener.accept()
+                    with link:
+                        asked.append(link.recv(65536))
+                        link.sendall(content)
+                        if hold:
+                            link.recv(1)
 
         def connect(host: str, address: str, port: int, seconds: float) -> socket.socket:
             connected.append((host, address))

@@ -124,12 +124,10 @@ def test_a_frame_that_kills_its_worker_four_times_is_left_out_and_named(
     assert answer.num_visual_tokens == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "deaths",
-    [
-        pytest.param({}, marks=pytest.mark.slow),
-        {"read-21": 2, "encode-9": 2, "encode-16": 2, "read-32": 2},
-    ],
+    [{}, {"read-21": 2, "encode-9": 2, "encode-16": 2, "read-32": 2}],
     ids=["undisturbed", "frames are tried alone"],
 )
 def test_gated_frames_do_not_depend_on_where_and_how_often_they_are_tried(
