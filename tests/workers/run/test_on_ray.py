@@ -327,8 +327,18 @@ def test_twenty_clips_in_flight_are_answered_as_one_by_one(
     many, memory = answer_all(clips, options, tmp_path / "many", deaths, limit=20)
     assert many == expected
     assert deaths_in(tmp_path / "many") == deaths
+    few_peaks = by_kind(few_memory)
+    for kind, peak in by_kind(memory).items():
+        assert peak < few_peaks[kind] * 1.15 + 30 * 2**20, kind
+
+
+def by_kind(memory: Mapping[str, int]) -> dict[str, int]:
+    """Return the largest peak of each kind of worker: one may have had nothing to do."""
+    peaks: dict[str, int] = {}
     for name, peak in memory.items():
-        assert peak < few_memory[name] * 1.15 + 30 * 2**20, name
+        kind = name.partition("-")[0]
+        peaks[kind] = max(peak, peaks.get(kind, 0))
+    return peaks
 
 
 @pytest.mark.slow
