@@ -60,6 +60,11 @@ class Answer:
     is_cut: bool = False
 
     @property
+    def finish_reason(self) -> str:
+        """Why the answer ended, in OpenAI's words: ``stop``, or ``length`` where it was cut."""
+        return "length" if self.is_cut else "stop"
+
+    @property
     def num_frames(self) -> int:
         """Frames of which the language model got at least one token."""
         return sum(frame.num_visual_tokens > 0 for frame in self.frames)
@@ -75,6 +80,7 @@ class Answer:
             "video": self.video,
             "question": self.question,
             "answer": self.answer,
+            "finish_reason": self.finish_reason,
             "model": self.model,
             "budget": self.budget,
             "num_frames": self.num_frames,

@@ -164,6 +164,7 @@ class Answering:
         return replace(
             self._record(item),
             answer=answer.answer,
+            finish_reason=answer.finish_reason,
             budget=answer.budget,
             num_frames=answer.num_frames,
             num_unpruned_tokens=answer.num_unpruned_tokens,

@@ -7,6 +7,8 @@ adds stands under ``mr_stream``: in ``body`` the options of the row, in a respon
 from collections.abc import Mapping
 from typing import Any
 
+from streaming.form import schema_of
+
 URL = "/v1/chat/completions"
 NAMES = {
     "max_tokens": "max_new_tokens",
@@ -15,7 +17,8 @@ NAMES = {
     "seed": "seed",
 }
 """What OpenAI calls options of ours."""
-_IGNORED = ("model", "messages", "stream", "n", "user", "metadata", "mr_stream")
+_ANSWERING = ("messages", "response_format", "mr_stream")
+_IGNORED = ("model", "stream", "n", "user", "metadata")
 
 
 class DialectError(Exception):
@@ -32,6 +35,7 @@ def read_request(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         DialectError: says what is wrong.
+        InputError: its ``response_format`` is none, or has a schema beyond the limits.
     """
     if values.get("url", URL) != URL or values.get("method", "POST") != "POST":
         raise DialectError(f"must be a POST to {URL}")
@@ -40,7 +44,7 @@ def read_request(values: Mapping[str, Any]) -> dict[str, Any]:
         raise DialectError("'body' must be an object")
     if body.get("n", 1) != 1:
         raise DialectError("'n' must be 1: a question has one answer")
-    unknown = sorted(set(body) - set(NAMES) - set(_IGNORED))
+    unknown = sorted(set(body) - set(NAMES) - {*_ANSWERING, *_IGNORED})
     if unknown:
         raise DialectError(f"body.{unknown[0]} is not taken")
     video, question = _read_messages(body.get("messages"))
@@ -48,6 +52,8 @@ def read_request(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise DialectError("body.mr_stream must be an object of options")
     named = {ours: body[theirs] for theirs, ours in NAMES.items() if body.get(theirs) is not None}
+    if (schema := schema_of(body.get("response_format"))) is not None:
+        named["json_schema"] = schema
     return {"id": values["custom_id"], "video": video, "question": question, **named, **options}
 
 
@@ -95,7 +101,7 @@ def write_response(record: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": record["answer"]},
-                "finish_reason": "stop",
+                "finish_reason": record["finish_reason"],
             }
         ],
         "usage": {

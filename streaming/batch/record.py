@@ -19,12 +19,13 @@ class Record:
     ``id`` and ``question_index`` tell which question; ``key`` and ``fingerprint`` are digests of
     the question and of the options it was asked with. Of a failed row the error columns say where
     (``error_stage``: open, sample, plan, decode, encode, allocate, generate), the type and the
-    message; of any other they are empty. ``attempts`` counts this row's runs. ``seconds`` is the
-    busy time of workers for this row by stage; what was done once for a clip (reading, encoding)
-    stands in the first row of the clip. ``elapsed_seconds`` is wall time in the same way.
-    ``video_seconds`` is the length of the clip between its first and its last picture. ``bank``
-    tells whether stored tokens were used (hit) or stored (made), ``bank_budget`` the budget that
-    they were made for.
+    message; of any other they are empty. ``finish_reason`` is ``length`` where an answer ended for
+    its length, else ``stop``, and empty where there is none. ``attempts`` counts this row's runs.
+    ``seconds`` is the busy time of workers for this row by stage; what was done once for a clip
+    (reading, encoding) stands in the first row of the clip. ``elapsed_seconds`` is wall time in the
+    same way. ``video_seconds`` is the length of the clip between its first and its last picture.
+    ``bank`` tells whether stored tokens were used (hit) or stored (made), ``bank_budget`` the
+    budget that they were made for.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Record:
     video: str
     question: str
     answer: str = ""
+    finish_reason: str = ""
     status: str = OK
     error_stage: str = ""
     error_type: str = ""

@@ -12,7 +12,7 @@ from streaming.options import Options
 from streaming.serve.content import ClipPart
 from streaming.serve.failures import bad_request, explain
 from streaming.serve.messages import checked_choices, read_messages
-from streaming.serve.schemas import schema_of
+from streaming.serve.schemas import requested_schema
 from workers.errors import InputError
 from workers.llm.dialogue import Dialogue
 
@@ -130,7 +130,7 @@ def _changes(body: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, obje
     values: dict[str, object] = {
         ours: body[theirs] for theirs, ours in NAMES.items() if body.get(theirs) is not None
     }
-    schema = schema_of(body.get("response_format"))
+    schema = requested_schema(body.get("response_format"))
     if schema is not None:
         values["json_schema"] = schema
     media = _object(body, "media_io_kwargs")

@@ -51,7 +51,7 @@ class Metrics:
         self._said.inc(answer.num_answer_tokens)
         self._asked.inc(answer.num_visual_tokens)
         self._hits.inc(served.num_cached_tokens)
-        self._ended.labels("length" if served.answer.is_cut else "stop").inc()
+        self._ended.labels(served.answer.finish_reason).inc()
         self._first.observe(first_seconds)
         self._whole.observe(answer.elapsed_seconds)
         self._frames.inc(0 if served.warm else answer.num_frames)

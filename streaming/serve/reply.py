@@ -25,7 +25,8 @@ class Reply:
     def whole(self, served: Served) -> dict[str, Any]:
         """Return the body of a response that is not streamed."""
         message = {"role": "assistant", "content": served.answer.answer, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _end(served)}
+        end = served.answer.finish_reason
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end}
         return {
             **self._head("chat.completion", served.answer.model),
             "choices": [choice],
@@ -48,9 +49,10 @@ class Reply:
 
     def last(self, served: Served) -> bytes:
         """Return the chunks that end an answer: its record, and its usage where that is wanted."""
-        model = served.answer.model
+        answer = served.answer
+        model, reason = answer.model, answer.finish_reason
         end = self._chunk(
-            model, {}, finish_reason=_end(served), extra={"mr_stream": self._record(served)}
+            model, {}, finish_reason=reason, extra={"mr_stream": self._record(served)}
         )
         if not self.chat.include_usage:
             return end
@@ -101,7 +103,3 @@ def usage(served: Served) -> dict[str, Any]:
             "video_tokens": answer.num_visual_tokens,
         },
     }
-
-
-def _end(served: Served) -> str:
-    return "length" if served.answer.is_cut else "stop"

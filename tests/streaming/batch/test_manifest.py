@@ -130,6 +130,20 @@ def test_openai_requests_are_rows(tmp_path: Path) -> None:
     assert item.changes == {"max_new_tokens": 5, "temperature": 1, "num_frames": 4}
 
 
+def test_the_form_of_an_answer_may_be_asked_for_as_openai_s_clients_do(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"color": {"type": "string"}}}
+    named = {"type": "json_schema", "json_schema": {"name": "seen", "schema": schema}}
+    forms = [named, {"type": "json_object"}, {"type": "text"}, None]
+    lines = [
+        request(response_format=form) | {"custom_id": str(number)}
+        for number, form in enumerate(forms)
+    ]
+    changes = [item.changes for item in read_items(write(tmp_path, *lines))]
+    assert json.loads(str(changes[0]["json_schema"])) == schema
+    assert json.loads(str(changes[1]["json_schema"])) == {"type": "object"}
+    assert changes[2:] == [{}, {}]
+
+
 TEXT = {"type": "text", "text": "Q"}
 CLIP = {"type": "video_url", "video_url": {"url": "a.mp4"}}
 
@@ -145,6 +159,7 @@ def message(*parts: Any) -> list[Any]:
         ({**request(), "body": 3}, "'body' must be an object"),
         (request(n=2), "'n' must be 1"),
         (request(logprobs=True), "body.logprobs is not taken"),
+        (request(response_format={"type": "xml"}), "must be of type text, json_object or json_sch"),
         (request(mr_stream=[1]), "body.mr_stream must be an object of options"),
         (request(mr_stream={"x": 1}), "unknown column 'x'"),
         (request(messages=[]), "body.messages must be one user message"),

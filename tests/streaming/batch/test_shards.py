@@ -177,8 +177,8 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_openai_response_holds_the_answer_and_its_tokens(tmp_path: Path) -> None:
-    records = [make(1, answer="red", num_text_tokens=30, num_visual_tokens=12, num_answer_tokens=2),
-               RECORDS[3]]  # fmt: skip
+    records = [make(1, answer="red", finish_reason="length", num_text_tokens=30,
+                    num_visual_tokens=12, num_answer_tokens=2), RECORDS[3]]  # fmt: skip
     with writer(tmp_path, "openai") as shard:
         list(map(shard.write, records))
     lines = (tmp_path / "part-00000.jsonl").read_text().split("\n")[:2]
@@ -186,6 +186,8 @@ def test_an_openai_response_holds_the_answer_and_its_tokens(tmp_path: Path) -> N
     body = good["response"]["body"]
     assert (good["custom_id"], good["error"]) == ("row-1", None)
     assert good["response"]["status_code"] == 200
-    assert body["choices"][0]["message"] == {"role": "assistant", "content": "red"}
+    (choice,) = body["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "red"}
+    assert choice["finish_reason"] == "length"
     assert body["usage"] == {"prompt_tokens": 42, "completion_tokens": 2, "total_tokens": 44}
     assert (bad["response"], bad["error"]) == (None, {"code": "E", "message": "m"})

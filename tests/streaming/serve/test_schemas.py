@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streaming.serve.failures import RequestError
-from streaming.serve.schemas import schema_of
+from streaming.serve.schemas import requested_schema
 
 
 def form(schema: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def form(schema: Any) -> dict[str, Any]:
     ],
 )
 def test_the_schema_is_taken_as_it_is(response_format: Any, schema: Any) -> None:
-    text = schema_of(response_format)
+    text = requested_schema(response_format)
     assert (None if text is None else json.loads(text)) == schema
 
 
@@ -41,5 +41,5 @@ def test_the_schema_is_taken_as_it_is(response_format: Any, schema: Any) -> None
 )
 def test_what_is_no_schema_is_refused(response_format: Any, words: str) -> None:
     with pytest.raises(RequestError, match=words) as refused:
-        schema_of(response_format)
+        requested_schema(response_format)
     assert (refused.value.status, refused.value.param) == (400, "response_format")
