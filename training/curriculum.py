@@ -12,7 +12,7 @@ class Curriculum:
 
     ``mixtures`` are the chances of every number of frames, ``dense_weights`` how much the questions
     to tokens half way up count beside the answers, ``stamp_weights`` how much it counts that
-    picture tokens look at their frame's timestamp.
+    picture tokens look at their frame's timestamp, and that it can be read off them half way up.
 
     ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
     scenes or more. ``timed_share`` of all have timestamps in their prompts.
@@ -36,5 +36,5 @@ class Curriculum:
         return [weight for start, weight in self.dense_weights if step >= start][-1]
 
     def stamp_weight(self, step: int) -> float:
-        """Return how much looking at one's timestamp counts at ``step``."""
+        """Return how much knowing one's timestamp counts at ``step``."""
         return [weight for start, weight in self.stamp_weights if step >= start][-1]

@@ -80,6 +80,8 @@ class Passage:
     looks: torch.Tensor
     """Attention of the last layer but one, questions to the prefix: (clips, heads, questions,
     length, prefix length)."""
+    looked_at: torch.Tensor
+    """``rows`` of the prefix, as the last layer but one gets them: (clips, rows, hidden)."""
     seen_from: torch.Tensor
     """Attention of the second layer, ``rows`` to the prefix: (clips, heads, rows, prefix length).
     """
@@ -111,7 +113,10 @@ def run_language(
     probed = hidden
     looks: list[torch.Tensor] = []
     seen_from: list[torch.Tensor] = []
+    looked_at = hidden[:, rows]
     for number, layer in enumerate(language.layers, start=1):
+        if number == len(language.layers) - 1:
+            looked_at = hidden[:, rows]
         hidden = layer(
             hidden, attention_mask=None, position_embeddings=rotary, position_ids=positions,
             prefix_length=prefix_length, num_questions=num_questions,
@@ -126,5 +131,6 @@ def run_language(
         hidden=hidden.unflatten(1, shape),
         probed=probed,
         looks=looks[0].unflatten(2, shape),
+        looked_at=looked_at,
         seen_from=seen_from[0],
     )

@@ -83,11 +83,10 @@ class SequenceHeads(nn.Module):
         Args:
             hidden: Hidden states (n, hidden) of labelled visual tokens.
             labels: ``motion``, ``number_rank``, ``character``, ``num_shapes``, ``is_base``, ``x``,
-                ``y`` (n) and ``stamp`` (n, 5) class numbers, ``log_frame`` (n) floats.
+                ``y`` (n) class numbers, ``log_frame`` (n) floats.
         """
         motion, rank = self.motion(hidden), self.number_rank(hidden)
         count, read = self.num_shapes(hidden), self.character(hidden)
-        stamp = self.stamp(hidden).unflatten(-1, (STAMP_LENGTH, STAMP_SIGNS))
         frame = self.log_frame(hidden)[:, 0].float()
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
@@ -97,7 +96,6 @@ class SequenceHeads(nn.Module):
             + _entropy(motion[~on_base], labels["motion"][~on_base])
             + 0.5 * _entropy(rank, labels["number_rank"])
             + 0.5 * _entropy(read, labels["character"])
-            + 0.5 * _entropy(stamp, labels["stamp"])
             + 0.5 * _entropy(count, labels["num_shapes"])
             + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
             + 0.5 * _entropy(base, labels["is_base"])
@@ -109,7 +107,6 @@ class SequenceHeads(nn.Module):
             "tile_motion": _right(motion[~on_base], labels["motion"][~on_base], IGNORE),
             "token_rank": _right(rank, labels["number_rank"], IGNORE),
             "token_read": _right(read, labels["character"], IGNORE),
-            "token_stamp": _right(stamp, labels["stamp"], IGNORE),
             "token_count": _right(count, labels["num_shapes"], IGNORE),
             "token_base": _right(base, labels["is_base"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),
@@ -117,6 +114,16 @@ class SequenceHeads(nn.Module):
             "token_frame_miss": miss.mean().detach(),
         }
         return loss, right
+
+    def read_stamps(self, hidden: torch.Tensor, stamp: torch.Tensor) -> tuple[torch.Tensor, Labels]:
+        """Return the loss of telling one's frame's timestamp, and the share of signs told right.
+
+        Args:
+            hidden: Hidden states (n, hidden) of visual tokens.
+            stamp: Signs (n, 5), all ``IGNORE`` without timestamps.
+        """
+        told = self.stamp(hidden).unflatten(-1, (STAMP_LENGTH, STAMP_SIGNS))
+        return _entropy(told, stamp), {"token_stamp": _right(told, stamp, IGNORE)}
 
 
 def _entropy(

@@ -70,7 +70,7 @@ def language_batch(
         tokenizer, generator, num_clips, num_frames, aspect, num_questions, recipe, timed=timed
     )  # fmt: skip
     batch["dense_weight"] = np.array(curriculum.dense_weight(step), dtype=np.float32)
-    batch["stamp_look_weight"] = np.array(curriculum.stamp_weight(step), dtype=np.float32)
+    batch["stamp_weight"] = np.array(curriculum.stamp_weight(step), dtype=np.float32)
     return batch
 
 

@@ -17,12 +17,13 @@ from training.canvas import ASPECTS, GEOMETRY, NUM_TILES
 from training.compose import MOVING, most_shapes
 from training.curriculum import Curriculum
 from training.forward import Passage, Prefix, embed_prefix, run_language
+from training.guides import copy_loss, look_loss, some_tokens, stamp_loss
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
 from training.language_data import clips_batch, language_batch
 from training.questions import TYPES
 from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
-from training.sequence_labels import NO_SIGN, SEEN
+from training.sequence_labels import SEEN, SIGNS
 
 _NUM_PLACES = NUM_TILES * GEOMETRY.num_base
 """Patches of all tiles of a picture."""
@@ -31,7 +32,6 @@ _CHECK_FRAMES = (1, 2, 4, 8)
 _CHECK_CLIPS = 6
 _WEIGHT_DECAY = 0.05
 _AVERAGE = 0.995
-_NUM_ROWS = 128
 
 
 @dataclass(kw_only=True)
@@ -53,8 +53,10 @@ class LanguageStage:
     type_weights: Mapping[str, float] = field(default_factory=dict)
     module: nn.Module = field(init=False)
     average: AveragedModel = field(init=False)
+    _signs: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        self._signs = torch.tensor(self.tokenizer.convert_tokens_to_ids([*SIGNS]))
         attention.register()
         self.model.model.language_model.set_attn_implementation(attention.NAME)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGE))
@@ -88,18 +90,23 @@ class LanguageStage:
         losses = F.cross_entropy(logits.float(), labels[labels != IGNORE], reduction="none")
         weights = self._weights(batch)
         answers = (losses * weights).sum() / weights.sum()
-        dense, figures = self.heads(*_dense(prefix, passage.probed, batch))
+        states, shown = _dense(prefix, passage.probed, batch)
+        dense, figures = self.heads(states, shown)
+        read, told = self.heads.read_stamps(states, shown["stamp"])
+        figures |= told
         right = _right(logits, labels)
         asked = batch["types"] >= 0
         figures["answers"] = answers.detach()
         figures["right"] = right[asked].float().mean()
         figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
         figures |= _by_type(right, batch["types"])
-        look = _look_loss(prefix, passage.looks, batch)
+        look = look_loss(prefix, passage.looks, batch)
         figures["look"] = look.detach()
-        stamp = _stamp_loss(prefix, passage.seen_from, batch["stamp"])
+        stamp = stamp_loss(prefix, passage.seen_from, batch["stamp"])
         figures["stamp_look"] = stamp.detach()
-        guided = self.look_weight * look + batch["stamp_look_weight"] * stamp
+        copied = copy_loss(self.model, prefix, passage.looked_at, batch["stamp"], self._signs)
+        figures["copied"] = copied.detach()
+        guided = self.look_weight * look + batch["stamp_weight"] * (stamp + read + copied)
         return answers + batch["dense_weight"] * dense + guided, figures
 
     def _weights(self, batch: Tensors) -> torch.Tensor:
@@ -143,7 +150,7 @@ class LanguageStage:
         prefix = embed_prefix(model, batch["tiles"], geometry, batch["segments"])
         middle = len(model.model.language_model.layers) // 2
         timed = bool((batch["stamp"] != IGNORE).all())
-        rows = _some_tokens(prefix) if timed else torch.empty(0, dtype=torch.int64)
+        rows = some_tokens(prefix) if timed else torch.empty(0, dtype=torch.int64)
         passage = run_language(model, prefix, batch["ids"], middle, rows)
         return prefix, model.lm_head(passage.hidden[batch["labels"] != IGNORE]), passage
 
@@ -160,57 +167,6 @@ def _by_type(right: torch.Tensor, types: torch.Tensor) -> Labels:
     """Return the share of each type's questions that are answered right."""
     present = [index for index in range(len(TYPES)) if bool((types == index).any())]
     return {f"right/{TYPES[index]}": right[types == index].float().mean() for index in present}
-
-
-def _look_loss(prefix: Prefix, looks: torch.Tensor, batch: Tensors) -> torch.Tensor:
-    """Return how little half of the heads look at what is sought, while an answer is said.
-
-    The mean of -log(attention on the tokens that show the answer's item), over the characters of
-    answers that are looked up: written in the picture, or the time of what is in it.
-    """
-    shown = batch["item"].flatten(2)[:, prefix.frame, prefix.token]  # (clips, prefix)
-    is_sought = shown[:, None, None] == batch["sought"][..., None]
-    found = is_sought & (batch["reads"][:, :, prefix.frame] & (prefix.token >= 0))[:, :, None]
-    rows = (batch["sought"] != IGNORE) & found.any(-1)
-    if not bool(rows.any()):
-        return looks.sum() * 0.0
-    half = looks[:, : looks.shape[1] // 2].permute(0, 2, 3, 1, 4)
-    mass = (half[rows].float() * found[rows][:, None]).sum(-1)  # (answer tokens, heads)
-    return -(mass + 1e-4).log().mean()
-
-
-def _some_tokens(prefix: Prefix) -> torch.Tensor:
-    """Return the places (n) of evenly spread picture tokens, all or about ``_NUM_ROWS``."""
-    (on_picture,) = (prefix.token >= 0).nonzero(as_tuple=True)
-    return on_picture[:: max(1, len(on_picture) // _NUM_ROWS)]
-
-
-def _stamp_loss(prefix: Prefix, weights: torch.Tensor, stamp: torch.Tensor) -> torch.Tensor:
-    """Return how little some picture tokens look at their own frame's timestamp, a head a sign.
-
-    Args:
-        prefix: The prompt's.
-        weights: (clips, heads, n, prefix length), of the tokens of ``_some_tokens``.
-        stamp: (frames, 5) signs, all ``IGNORE`` without timestamps.
-    """
-    if not weights.shape[2]:
-        return weights.sum() * 0.0
-    places = _sign_places(prefix, stamp)[prefix.frame[_some_tokens(prefix)]].T  # (5, n)
-    heads = torch.arange(len(places)) % weights.shape[1]
-    index = places.clamp(min=0).expand(len(weights), -1, -1)[..., None]
-    mass = weights[:, heads].float().gather(-1, index)[..., 0]
-    return -(mass + 1e-4).log()[:, places >= 0].mean()
-
-
-def _sign_places(prefix: Prefix, stamp: torch.Tensor) -> torch.Tensor:
-    """Return where in the prefix each frame's timestamp has its signs (frames, 5), -1 for none.
-
-    They stand before the picture, with one token behind them.
-    """
-    number = torch.arange(stamp.shape[1])
-    lengths = (stamp != NO_SIGN).sum(1, keepdim=True)
-    first = (prefix.frame == torch.arange(len(stamp))[:, None]).int().argmax(1, keepdim=True)
-    return torch.where(number < lengths, first - 1 - lengths + number, -1)
 
 
 def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.Tensor, Labels]:

@@ -13,7 +13,7 @@ from training.scene import Clip
 
 WRITTEN = ("number", "code", "first", "last")
 """Types whose answer is written in the picture."""
-NAMED = ("color", "shape", "side", "height", "motion", "when")
+NAMED = ("color", "shape", "side", "height", "motion", "when", "order")
 """Types whose answer is that of one shape, seen wherever the shape is."""
 
 
@@ -24,7 +24,7 @@ def reads_of(question: Question, clip: Clip, moments: Sequence[float]) -> NDArra
     first, or last.
     """
     found = np.zeros(len(moments), dtype=bool)
-    if question.scene is None or question.type not in (*WRITTEN, *NAMED, *TIMED):
+    if question.type not in (*WRITTEN, *NAMED, *TIMED):
         return found
     shown = [clip.scenes[question.scene].shows(moment) for moment in moments]
     if question.type not in TIMED:
@@ -61,7 +61,7 @@ def seen_in(
         moments: Of the sampled frames.
         times: The same in seconds, as the prompt tells them.
     """
-    if question.type not in TIMED or question.scene is None:
+    if question.type not in TIMED:
         return question
     shown = [
         time

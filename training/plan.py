@@ -16,8 +16,8 @@ DEFAULT_MIXTURES: tuple[tuple[int, dict[int, float]], ...] = (
     (2200, {1: 0.1, 2: 0.15, 3: 0.14, 4: 0.18, 6: 0.12, 8: 0.12, 16: 0.11, 32: 0.06, 64: 0.02}),
 )
 DEFAULT_TYPE_WEIGHTS = {
-    "count": 4.0, "code": 2.0, "motion": 2.0, "when": 3.0, "first": 2.0, "last": 2.0,
-    "appear": 2.0, "leave": 2.0,
+    "count": 4.0, "code": 2.0, "motion": 2.0, "when": 3.0, "order": 2.0, "first": 2.0, "last": 2.0,
+    "appear": 4.0, "leave": 4.0,
 }  # fmt: skip
 
 
@@ -42,17 +42,17 @@ class Plan:
     vision_decay: int = 1400
     vision_peak: float = 1.5e-3
     vision_batch: int = 32
-    language_steps: int = 4600
-    language_decay: int = 2200
+    language_steps: int = 4000
+    language_decay: int = 2000
     language_peak: float = 1.1e-3
     tokens_per_batch: int = 6000
     plate_chance: float = 0.9
     code_chance: float = 0.3
     text_share: float = 0.3
-    timed_share: float = 0.5
-    look_weight: float = 0.5
+    timed_share: float = 0.7
+    look_weight: float = 1.0
     dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 0.5), (1700, 1.0), (2300, 0.3))
-    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (1700, 0.3), (2300, 1.0))
+    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (700, 0.5), (1500, 1.0))
     type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 

@@ -30,8 +30,8 @@ _FEWEST_TIMED = 4
 class Question:
     """A question, its answer, and when in the clip the answer is to be seen (fractions).
 
-    ``scene`` is the number of the scene that shows the answer, None where it takes several,
-    ``item`` that of the shape which the question names, None where it names none. A number within
+    ``scene`` is the number of the scene that shows the answer, ``item`` that of the shape in it
+    which the answer is about, None where it is about none. A number within
     ``tolerance`` of the answer is right too.
     """
 
@@ -40,7 +40,7 @@ class Question:
     answer: str
     start: float
     end: float
-    scene: int | None = None
+    scene: int
     item: int | None = None
     tolerance: float = 0.0
 
@@ -174,7 +174,7 @@ def _motion(clip: Clip) -> Iterator[Question]:
 
 def _order(clip: Clip) -> Iterator[Question]:
     named = _named_by_color(clip)
-    for index, (_, _, early, one) in enumerate(named):
+    for index, (number, item, early, one) in enumerate(named):
         for _, _, late, other in named[index + 1 :]:
             if early is late:
                 continue
@@ -182,8 +182,9 @@ def _order(clip: Clip) -> Iterator[Question]:
             first, second = sorted((one.color, other.color))
             text = f"which came first, the {first} or the {second} object?"
             yield Question(
-                type="order", text=text, answer=one.color, start=early.start, end=late.end
-            )
+                type="order", text=text, answer=one.color, start=early.start, end=late.end,
+                scene=number, item=item,
+            )  # fmt: skip
 
 
 def _when(clip: Clip) -> Iterator[Question]:

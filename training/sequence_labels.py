@@ -12,9 +12,10 @@ from training.scene import Clip
 
 SEEN = ("item", "motion", "number_rank", "character", "x", "y")
 NUM_RANKS = 4
-_SIGNS = (*DIGITS, ".", "")
-STAMP_SIGNS = len(_SIGNS)
-NO_SIGN = _SIGNS.index("")
+SIGNS = (*DIGITS, ".")
+NO_SIGN = len(SIGNS)
+"""Behind a timestamp that is shorter than others."""
+STAMP_SIGNS = len(SIGNS) + 1
 STAMP_LENGTH = 5
 """Characters of a timestamp up to 999.9 seconds; a shorter one ends in nothing."""
 
@@ -52,5 +53,9 @@ def stamp_labels(times: Sequence[float] | None, num_frames: int) -> NDArray[np.i
         return np.full((num_frames, STAMP_LENGTH), IGNORE)
     texts = [f"{time:.1f}" for time in times]
     return np.array(
-        [[_SIGNS.index(text[place : place + 1]) for place in range(STAMP_LENGTH)] for text in texts]
+        [[_sign(text[place : place + 1]) for place in range(STAMP_LENGTH)] for text in texts]
     )
+
+
+def _sign(character: str) -> int:
+    return SIGNS.index(character) if character else NO_SIGN

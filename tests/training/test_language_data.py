@@ -9,9 +9,9 @@ from training.curriculum import Curriculum
 from training.draw import FIRST_ID, SECOND_ID
 from training.forward import Prefix
 from training.glyphs import CHARACTERS
+from training.guides import look_loss, time_loss
 from training.labels import IGNORE
 from training.language_data import aspects_of, clips_batch, language_batch
-from training.language_stage import _look_loss
 from training.looks import NAMED, WRITTEN
 from training.questions import TIMED, TYPES
 from training.sequence_labels import STAMP_SIGNS
@@ -93,12 +93,32 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
     right = right / right.sum(-1, keepdim=True).clamp(min=1)
 
     def loss(weights: torch.Tensor) -> float:
-        return float(_look_loss(prefix, weights[:, None].expand(-1, 4, -1, -1, -1), batch))
+        return float(look_loss(prefix, weights[:, None].expand(-1, 4, -1, -1, -1), batch))
 
     assert {FIRST_ID, SECOND_ID} <= set(batch["sought"].unique().tolist())
     assert abs(loss(right)) < 1e-3
     assert loss(torch.zeros_like(right)) > 9
     assert 0.5 < loss(right / 2) < 0.8
+
+
+def test_each_sign_of_a_time_is_told_by_a_head_of_its_own() -> None:
+    prefix = Prefix(
+        embeds=torch.empty(0), frame=torch.tensor([-1, 0, 0, 1]), token=torch.tensor([-1, 0, -1, 0])
+    )
+    found = torch.tensor([[False, False, False, True]] * 3)
+    number = torch.tensor([0, 1, 2])
+    right = torch.zeros(3, 6, 4)
+    right[1, 0, 3] = right[2, 1, 3] = 1.0
+    assert abs(float(time_loss(right, found, number, prefix))) < 1e-3
+    right[0] = torch.rand(6, 4)  # of the space before the first sign: it is no head's
+    assert abs(float(time_loss(right, found, number, prefix))) < 1e-3
+    other, early, swapped = right.clone(), right.clone(), right.clone()
+    other[1, 3, 1] = 0.5
+    early[2, 1] = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    swapped[1:] = right[1:].flip(0)
+    assert 0.05 < float(time_loss(other, found, number, prefix)) < 0.1
+    assert float(time_loss(early, found, number, prefix)) > 4
+    assert float(time_loss(swapped, found, number, prefix)) > 9
 
 
 def test_prompts_with_timestamps_have_times_to_tell() -> None:

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -6,11 +8,12 @@ from training import attention
 from training.canvas import ASPECTS, geometry_of
 from training.compose import MOVING
 from training.forward import Prefix, embed_prefix, run_language, token_order
+from training.guides import copy_loss, sign_places, some_tokens, stamp_loss
 from training.language_data import clips_batch
-from training.language_stage import _sign_places, _some_tokens, _stamp_loss
 from training.model import build_model, to_pixel_values
 from training.prompts import Prompts, prompts_of
 from training.scene import COLORS, DIRECTIONS, SHAPES
+from training.sequence_labels import NO_SIGN, SIGNS
 from training.words import build_processor, single_token
 from workers.vision.normalize import Normalization, normalize
 
@@ -73,7 +76,7 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
     model.model.language_model.set_attn_implementation(attention.NAME)
     with torch.no_grad():
         prefix = embed_prefix(model, batch["tiles"], geometry_of(aspect), batch["segments"])
-        rows = _some_tokens(prefix)
+        rows = some_tokens(prefix)
         passage = run_language(model, prefix, batch["ids"], 1, rows)
     length, seen = prefix.embeds.shape[1], passage.seen_from
     torch.testing.assert_close(seen.sum(-1), torch.ones(seen.shape[:-1]))
@@ -106,18 +109,45 @@ def test_a_picture_s_tokens_are_to_look_at_its_own_timestamp() -> None:
         embeds=torch.empty(0), frame=torch.from_numpy(frame), token=torch.from_numpy(token)
     )
     stamp = torch.from_numpy(arrays["stamp"])
-    places = _sign_places(prefix, stamp)
+    places = sign_places(prefix, stamp)
     found = [tokenizer.decode(ids[row[row >= 0].numpy()]) for row in places]
     told = ["".join("0123456789."[sign : sign + 1] for sign in signs) for signs in stamp.tolist()]
     assert found == told
 
-    rows = _some_tokens(prefix)
+    rows = some_tokens(prefix)
     weights = torch.zeros(1, 6, len(rows), len(ids))
     for head in range(5):
         weights[0, head, torch.arange(len(rows)), places[prefix.frame[rows], head]] = 1.0
-    assert abs(float(_stamp_loss(prefix, weights, stamp))) < 1e-3
-    assert 0.6 < float(_stamp_loss(prefix, weights / 2, stamp)) < 0.8
-    assert float(_stamp_loss(prefix, weights.roll(1, 1), stamp)) > 5
+    assert abs(float(stamp_loss(prefix, weights, stamp))) < 1e-3
+    assert 0.6 < float(stamp_loss(prefix, weights / 2, stamp)) < 0.8
+    assert float(stamp_loss(prefix, weights.roll(1, 1), stamp)) > 5
+
+
+def test_a_sign_that_a_head_brings_along_is_the_one_that_would_be_said() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_processor().tokenizer
+    model = build_model(
+        tokenizer, hidden_size=192, vision_size=32, num_layers=2, num_vision_layers=2
+    )
+    language, (layer, _) = model.model.language_model, model.model.language_model.layers
+    prefix = Prefix(
+        embeds=torch.empty(0), frame=torch.tensor([-1, 0, 0, 1]), token=torch.tensor([-1, 0, 1, 0])
+    )
+    stamp = torch.tensor([[3, 10, 5, NO_SIGN, NO_SIGN], [1, 2, 10, 5, NO_SIGN]])
+    signs = torch.tensor(tokenizer.convert_tokens_to_ids([*SIGNS]))
+    states = torch.randn(2, 3, 192)
+    losses = []
+    with torch.no_grad():
+        for clip, row, head in product(range(2), range(3), range(5)):
+            sign = int(stamp[(0, 0, 1)[row], head])
+            if sign != NO_SIGN:
+                own = slice(32 * head, 32 * head + 32)
+                value = layer.self_attn.v_proj(layer.input_layernorm(states[clip, row]))[own]
+                brought = layer.self_attn.o_proj.weight[:, own] @ value
+                said = model.lm_head(language.norm(brought)).log_softmax(0)
+                losses.append(-said[signs[sign]])
+        expected = torch.stack(losses).mean()
+        torch.testing.assert_close(copy_loss(model, prefix, states, stamp, signs), expected)
 
 
 def test_every_answer_word_is_one_token() -> None:
