@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/python -m training.demo
 
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -m 'not slow'
+	$(VENV)/bin/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -m slow
