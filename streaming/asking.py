@@ -20,7 +20,7 @@ from streaming.served import entry_options
 from workers.checkpoint import EMBEDDED
 from workers.disk.store import open_store
 from workers.errors import ContextError, InputError
-from workers.run.jobs import Progress
+from workers.run.clip_job import Progress
 from workers.video.entry_source import EntrySource
 from workers.video.source import Source, open_source
 

@@ -17,9 +17,9 @@ from workers.disk.store import TokenStore
 from workers.errors import StreamError, VideoDecodeError
 from workers.llm.answer import MOST_TOGETHER, GeneratedAnswer, SamplingOptions
 from workers.process import peak_memory_bytes
+from workers.run.clip_job import Progress
 from workers.run.clips import EncodedClip, Visual
 from workers.run.engine import Engine
-from workers.run.jobs import Progress
 from workers.video.entry_source import EntrySource
 
 T = TypeVar("T")

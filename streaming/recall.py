@@ -13,9 +13,9 @@ from workers.disk.manifest import Manifest
 from workers.disk.requests import LoadRequest, OpenRequest, SaveRequest
 from workers.disk.store import TokenStore
 from workers.errors import VideoOpenError
+from workers.run.clip_job import Progress
 from workers.run.clips import EncodedClip
 from workers.run.engine import Engine
-from workers.run.jobs import Progress
 from workers.version import version_with
 from workers.video.content import check_unchanged, content_digest
 from workers.video.entry_source import EntrySource

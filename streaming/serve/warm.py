@@ -11,8 +11,8 @@ from streaming.serve.failures import RequestError
 from streaming.serve.patience import Patience
 from streaming.serve.warm_clip import WarmClip
 from workers.errors import StreamError
+from workers.run.clip_job import Progress
 from workers.run.clips import EncodedClip
-from workers.run.jobs import Progress
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -42,8 +42,8 @@ from workers.errors import (
 from workers.llm.answer import SamplingOptions
 from workers.messages import AllocateRequest, EncodeRequest, Note, ReadRequest
 from workers.process import ModelOptions
+from workers.run.clip_job import Progress
 from workers.run.engine import Engine
-from workers.run.jobs import Progress
 from workers.stages import EncodeStage, GenerateStage, ReadStage, Result, Stage
 from workers.video.images import open_images
 

@@ -21,8 +21,10 @@ from workers.messages import (
     ShortenRequest,
     SourceRequest,
 )
+from workers.run.call_job import CallJob
+from workers.run.clip_job import ClipJob, Progress
 from workers.run.clips import EncodedClip, Visual
-from workers.run.jobs import MAX_DEATHS, CallJob, ClipJob, Progress
+from workers.run.job import MAX_DEATHS
 from workers.run.meter import Meter
 from workers.run.queue import Unit
 from workers.run.schedule import Schedule

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workers.run.jobs import Job
+    from workers.run.job import Job
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -18,7 +18,9 @@ from typing import Any
 
 from workers.errors import StreamError, WorkerError
 from workers.messages import Note
-from workers.run.jobs import CallJob, ClipJob, Job, KindAndUnit
+from workers.run.call_job import CallJob
+from workers.run.clip_job import ClipJob
+from workers.run.job import Job, KindAndUnit
 from workers.run.meter import Meter, NoMeter, readings
 from workers.run.queue import Unit, UnitQueue
 from workers.run.worker import InputLostError, Worker, WorkerDiedError

@@ -11,7 +11,7 @@ from streaming.serve.failures import RequestError
 from streaming.serve.patience import ClientLeftError, Patience
 from streaming.serve.warm import WarmClips
 from workers.errors import VideoDecodeError
-from workers.run.jobs import Progress
+from workers.run.clip_job import Progress
 
 
 def clips(**bounds: Any) -> WarmClips:

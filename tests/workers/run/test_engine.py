@@ -23,9 +23,10 @@ from tests.workers.run.fake_workers import (
 from workers.errors import ModelError, VideoDecodeError, WorkerError
 from workers.llm.answer import GeneratedAnswer, SamplingOptions
 from workers.messages import Clip
+from workers.run.clip_job import Progress
 from workers.run.clips import EncodedClip, Visual
 from workers.run.engine import Engine
-from workers.run.jobs import MAX_DEATHS, Progress
+from workers.run.job import MAX_DEATHS
 from workers.run.meter import COUNTERS, GAUGES, Meter
 from workers.run.schedule import CHUNKS_PER_ENCODER
 from workers.run.worker import (

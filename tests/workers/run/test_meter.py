@@ -5,7 +5,7 @@ import pytest
 
 from pruner import FrameLayout
 from workers.messages import AllocateRequest, EncodeRequest, Note, ReadNews
-from workers.run.jobs import CallJob
+from workers.run.call_job import CallJob
 from workers.run.meter import COUNTERS, ClientMeter, readings
 from workers.run.queue import Unit
 from workers.visual import KeptFrame

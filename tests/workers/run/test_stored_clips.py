@@ -16,7 +16,7 @@ from workers.errors import EntryError, WorkerError
 from workers.messages import AllocateRequest, Clip, EncodeRequest, Note
 from workers.run.clips import EncodedClip
 from workers.run.engine import Engine
-from workers.run.jobs import MAX_DEATHS
+from workers.run.job import MAX_DEATHS
 from workers.run.worker import InputLostError, Results, WorkerDiedError
 
 STORE = TokenStore(folder="/nowhere", limit_bytes=0)

@@ -1,35 +1,19 @@
-"""What is going on for one caller: a clip on its way through the workers, or one call.
-
-A job turns results into the next units and into events for the caller who waits. Its methods are
-called by the engine, one at a time.
-"""
+"""A clip on its way through decoders and encoders."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from workers.messages import Clip, EncodeNews, EncodeRequest, Note, ReadNews, ReadRequest
+from workers.run.job import MAX_DEATHS, Job, KindAndUnit
 from workers.run.queue import Unit
-from workers.run.worker import CHUNKS_AHEAD, WorkerDiedError
+from workers.run.worker import CHUNKS_AHEAD
 from workers.vision.anchors import anchor_of
 
-MAX_DEATHS = 4
-"""Deaths of workers on one frame, or on one call, after which it is given up.
-
-Not all are its fault, where machines are short of memory or someone kills: with three, one innocent
-frame was given up in a hundred random kills (measured). The last two are on the frame alone.
-"""
 _MAX_DEATHS_TOGETHER = 1
 """Deaths after which a chunk is tried again whole."""
-_END = object()
-
-KindAndUnit = tuple[str, Unit]
-"""The kind of worker that is to do it, and what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,102 +22,6 @@ class Progress:
 
     num_read: int = 0
     num_encoded: int = 0
-
-
-class Job:
-    """What the engine knows of any job: events for the caller, and whether it has ended."""
-
-    kind = "clip"
-    """What it is: a clip, or the kind of worker that is called."""
-
-    def __init__(self) -> None:
-        self._events: SimpleQueue[Any] = SimpleQueue()
-        self.ended = False
-        self.seconds: Counter[str] = Counter()
-
-    def events(self) -> Iterator[Any]:
-        """Yield what happens, for the caller, until the job ends; raises what ended it."""
-        while True:
-            event = self._events.get()
-            if event is _END:
-                return
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-
-    def tell(self, event: Any) -> None:
-        """Put an event for the caller."""
-        self._events.put(event)
-
-    def end(self, error: BaseException | None = None) -> None:
-        """End the job; what still runs for it is stopped at its next result."""
-        if not self.ended:
-            self.ended = True
-            self._events.put(_END if error is None else error)
-
-    def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
-        """Take a result; return what is to be done next, as (kind of worker, unit)."""
-        raise NotImplementedError
-
-    def finish(self, unit: Unit) -> None:
-        """Hear that a unit has yielded all its results."""
-
-    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
-        """Return what is to be done in place of a unit whose worker died, and of what."""
-        raise NotImplementedError
-
-    def after_loss(self, unit: Unit) -> list[KindAndUnit]:
-        """Return what is to be done in place of a unit that lost an input, [] to end the job."""
-        return []
-
-
-class CallJob(Job):
-    """One unit whose results are the caller's events: (handle, note).
-
-    Args:
-        kind: of worker.
-        what: is done, for errors.
-        max_overruns: deaths after which it is given up if the last was for time or memory: then it
-            is the unit's fault beyond doubt.
-    """
-
-    def __init__(self, kind: str, what: str, max_overruns: int = MAX_DEATHS) -> None:
-        super().__init__()
-        self.kind = kind
-        self.what = what
-        self._max_overruns = max_overruns
-        self._seen = self._position = 0
-
-    def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
-        """Hand a result to the caller; of a text that is said again only what is new."""
-        self.seconds.update(note.seconds)
-        news = note.news
-        if isinstance(news, str):
-            fresh = news[max(0, self._seen - self._position) :]
-            self._position += len(news)
-            self._seen = max(self._seen, self._position)
-            if fresh:
-                self.tell((handle, fresh))
-        else:
-            unit.done = True
-            self.tell((handle, news))
-        return []
-
-    def is_given_up(self, deaths: int, reason: str) -> bool:
-        """Return whether so many workers have died of it, the last for this reason."""
-        is_overrun = reason != WorkerDiedError.reason
-        return deaths >= (self._max_overruns if is_overrun else MAX_DEATHS)
-
-    def finish(self, unit: Unit) -> None:
-        """End with the unit."""
-        self.end()
-
-    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
-        """Try again; an answer is said again from its beginning."""
-        self._position = 0
-        if unit.company is not None:
-            unit.company.worker = None
-        return [(self.kind, unit.again(deaths=unit.deaths + 1))]
 
 
 class ClipJob(Job):
