@@ -160,7 +160,8 @@ def _clip(weights: Sequence[nn.Parameter]) -> torch.Tensor:
     keeps all others from learning: times were not learnt in 4,000 steps, and then in 500.
     """
     norms = [nn.utils.clip_grad_norm_([weight], _LARGEST) for weight in weights]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    total: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
 
 
 def _restore(stage: TrainingStage, optimizer: torch.optim.Optimizer, path: Path) -> int:
