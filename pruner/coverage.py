@@ -108,7 +108,9 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     """
     runs = _runs(candidates.counts)
     prior = snap(_PRIOR * _ranks(candidates))
-    most = sum(candidates.counts) if any(candidates.frame_costs) else budget
+    # Of several runs it is not known how much of the budget each gets where frames cost something.
+    is_known = len(runs) == 1 or not any(candidates.frame_costs)
+    most = budget if is_known else sum(candidates.counts) + sum(candidates.frame_costs)
     costs = _of_frames(candidates, _frame_costs(candidates))
     frames = _of_frames(candidates, range(len(candidates.counts)))
     sequences = [
@@ -189,25 +191,32 @@ def _greedy(
     costs: Tensor,
     most: int,
 ) -> tuple[Tensor, Tensor]:
-    """The greedy choice of at most so many: places (k,) in turn, and what each is worth, int32.
+    """The greedy choice until so much is paid: places (k,) in turn, and what each is worth, int32.
 
-    Where frames cost something, a token is worth no more than the least before it: those that
-    waited for the first of their frame come right behind it.
+    What the rest of it does not pay for is in the sequence all the same. Where frames cost
+    something, a token is worth no more than the least before it: those that waited for the first of
+    their frame come right behind it.
     """
     _, owners, counts = frames.unique_consecutive(return_inverse=True, return_counts=True)
     places_of = torch.arange(len(frames)).split(counts.tolist())
     slots = pad_sequence(places_of, batch_first=True, padding_value=len(frames)).to(frames.device)
     costs = costs[slots[:, 0]]
+    prices = (costs + 1).tolist()
     covered, everything = torch.zeros_like(weights), torch.ones_like(weights)  # max over S, (m,)
     rows = torch.arange(len(weights), device=weights.device)
     gains = prior + _loss(similarity, weights, rows, covered, everything)
     taken = torch.zeros_like(gains, dtype=torch.bool)
-    places, best = [], []
-    for _ in range(min(most, len(gains))):
+    places: list[int] = []
+    best: list[int] = []
+    while most > 0 and len(places) < len(gains):
         keys = _worth(gains, slots, costs).masked_fill_(taken, -1)
         place = int(keys.argmax())
         taken[place] = True
-        costs[owners[place]] = 0
+        owner = int(owners[place])
+        costs[owner] = 0
+        if prices[owner] <= most:
+            most -= int(prices[owner])
+            prices[owner] = 1
         places.append(place)
         best.append(int(keys[place]))
         after = torch.maximum(covered, similarity[:, place])
