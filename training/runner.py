@@ -157,7 +157,7 @@ def _clip(weights: Sequence[nn.Parameter]) -> torch.Tensor:
     """Bound every weight's gradient by itself; return the norm of all of them together before.
 
     Clipped together they are scaled by the largest, and a rare loss that is large in a few weights
-    keeps all others from learning: times were not learnt in 4,000 steps, and then in 500.
+    keeps all others from learning.
     """
     norms = [nn.utils.clip_grad_norm_([weight], _LARGEST) for weight in weights]
     total: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
