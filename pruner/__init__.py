@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pruner.baselines import random_order, uniform_order
     from pruner.budget import filling_order, water_fill
+    from pruner.choosing import choose, choose_candidates, rank
     from pruner.evs import evs_scores
     from pruner.gather import gather_tokens
     from pruner.graph import cross_scores, propagate
     from pruner.layout import FrameLayout, frame_layout
-    from pruner.methods import METHODS, Method, choose, choose_candidates, rank
+    from pruner.method import Method
+    from pruner.methods import METHODS
     from pruner.newlines import newlines_last
     from pruner.nodes import Nodes, make_nodes
     from pruner.novelty import Novelty
@@ -68,11 +70,13 @@ __all__ = [
 _HOMES = {
     "pruner.baselines": ("random_order", "uniform_order"),
     "pruner.budget": ("filling_order", "water_fill"),
+    "pruner.choosing": ("choose", "choose_candidates", "rank"),
     "pruner.evs": ("evs_scores",),
     "pruner.gather": ("gather_tokens",),
     "pruner.graph": ("cross_scores", "propagate"),
     "pruner.layout": ("FrameLayout", "frame_layout"),
-    "pruner.methods": ("METHODS", "Method", "choose", "choose_candidates", "rank"),
+    "pruner.method": ("Method",),
+    "pruner.methods": ("METHODS",),
     "pruner.newlines": ("newlines_last",),
     "pruner.nodes": ("Nodes", "make_nodes"),
     "pruner.novelty": ("Novelty",),

@@ -9,12 +9,13 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from pruner.method import Method
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from torch import Tensor
 
-    from pruner.methods import Method
     from pruner.ranking import Ranking
 
 GROUP = "mr_stream.pruners"
@@ -101,8 +102,6 @@ def _names_group(file: Path) -> bool:
 
 def _checked(entry: EntryPoint, method: object) -> Method:
     """Return what an entry point names, if it is a method of its name that can be called."""
-    from pruner.methods import Method
-
     if not isinstance(method, Method):
         raise TypeError(f"{entry.value} is no pruner.Method")
     if method.name != entry.name:

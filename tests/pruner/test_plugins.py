@@ -129,7 +129,7 @@ BASE, GRID = torch.ones(2, 4, 3), torch.ones(2, 2, 5, 3)
 def added(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("backward = made_up:GOOD", "twice = made_up:TWICE")
     install(folder, *names, "much = made_up:MUCH", "turned = made_up:TURNED")
-    monkeypatch.setattr("pruner.methods.METHODS", MethodTable([OWN]))
+    monkeypatch.setattr("pruner.choosing.METHODS", MethodTable([OWN]))
 
 
 @pytest.mark.usefixtures("added")
