@@ -20,7 +20,15 @@ from workers.llm.layer_pruning import LayerPruning, some_layers
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
 from workers.llm.quantized import quantize
-from workers.llm.rows import EACH_ITS_OWN, Reading, Row, RowCache, attend_by_row, make_readings
+from workers.llm.rows import (
+    EACH_ITS_OWN,
+    MOST_QUERIES,
+    Reading,
+    Row,
+    RowCache,
+    attend_by_row,
+    make_readings,
+)
 from workers.llm.saying import Saying, end_tokens, read_controls, say
 from workers.visual import VisualSequence
 
@@ -189,13 +197,14 @@ class Decoder:
     ) -> torch.Tensor:
         counts = [len(text) for text in texts]
         readings = make_readings(rows, [row.length for row in rows], counts)
+        is_plain = len(rows) == 1 and not filling and counts[0] <= MOST_QUERIES
         first = int(prefix.positions[-1]) + 1
         tokens = [token for text in texts for token in text]
         places = [first + i for each in readings for i in range(each.start, each.length)]
         inputs = {
             "input_ids": torch.tensor([tokens + [0] * filling], device=self._device),
             "position_ids": torch.tensor([places + [0] * filling], device=self._device),
-            "attention_mask": None if len(rows) == 1 and not filling else EACH_ITS_OWN,
+            "attention_mask": None if is_plain else EACH_ITS_OWN,
             "past_key_values": prefix.cache,
             "use_cache": True,
         }

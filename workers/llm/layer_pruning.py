@@ -69,7 +69,7 @@ class LayerPruning:
     ) -> Iterator[None]:
         """Choose for rows that read their first tokens in the pass through the layers below K."""
         watched = [
-            each if row.length else replace(each, observe=partial(self._choose, row))
+            each if row.length else replace(each, observe=self._chooser(row, each.num_tokens))
             for row, each in zip(rows, readings, strict=True)
         ]
         with cache.reading(readings, {self.layer - 1: watched}):
@@ -111,18 +111,24 @@ class LayerPruning:
             "attention_mask": EACH_ITS_OWN,
         }
 
-    def _choose(
-        self,
-        row: Row,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        mask: torch.Tensor | None,
-        scaling: float,
-    ) -> None:
-        place = (row.num_question or query.shape[2]) - 1
-        seen = None if mask is None else mask[0, :, place : place + 1]
-        attention = _attention(query[0, :, place], key[0], seen, scaling)
-        row.kept = self._choice(attention[:, : len(self._is_visual)])
+    def _chooser(self, row: Row, num_tokens: int) -> Callable[..., None]:
+        """Return what chooses once it is told of the query that a row chooses by."""
+        place = (row.num_question or num_tokens) - 1
+
+        def choose(
+            start: int,
+            queries: torch.Tensor,
+            keys: torch.Tensor,
+            mask: torch.Tensor | None,
+            scaling: float,
+        ) -> None:
+            own = place - start
+            if 0 <= own < queries.shape[2]:
+                seen = None if mask is None else mask[0, :, own : own + 1]
+                attention = _attention(queries[0, :, own], keys[0], seen, scaling)
+                row.kept = self._choice(attention[:, : len(self._is_visual)])
+
+        return choose
 
     def _places(self, row: Row, length: int) -> torch.Tensor:
         """Return where a row's tokens of layers from K on stand in the whole sequence (length,)."""

@@ -7,7 +7,7 @@ would see alone. So there is no padding, and no mask by which a row could tell w
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -20,6 +20,8 @@ from transformers.masking_utils import sdpa_mask
 ATTENTION = "sdpa_row_by_row"
 EACH_ITS_OWN = torch.empty(1, 1, 0, 0)
 """An attention mask that has each row attend to what comes before it."""
+MOST_QUERIES = 1024
+"""Tokens of a row that attend under one mask, which has as many rows."""
 _STEP = 64
 """Tokens by which buffers grow."""
 
@@ -43,9 +45,10 @@ class Row:
 class Reading:
     """Tokens that a row is to read next: ``num_tokens`` from place ``first`` of the pass on.
 
-    Behind the prefix the row holds ``start`` tokens before them. ``observe`` is told the queries
-    (1, heads, num_tokens, size), the keys that they see, the mask and the scaling. ``places``
-    (length,) are where the row's tokens stand in its whole sequence, if that has gaps.
+    Behind the prefix the row holds ``start`` tokens before them. ``observe`` is told the start of
+    some of them, their queries (1, heads, tokens, size), the keys that they see, the mask and the
+    scaling. ``places`` (length,) are where the row's tokens stand in its whole sequence, if that
+    has gaps.
     """
 
     slot: int
@@ -64,6 +67,18 @@ class Reading:
     def length(self) -> int:
         """Tokens of the row once they are read."""
         return self.start + self.num_tokens
+
+    def parts(self, num_tokens: int) -> list["Reading"]:
+        """Cut it into readings of so many tokens, one after another."""
+        return [
+            replace(
+                self,
+                first=self.first + skipped,
+                start=self.start + skipped,
+                num_tokens=min(num_tokens, self.num_tokens - skipped),
+            )
+            for skipped in range(0, self.num_tokens, num_tokens)
+        ]
 
 
 def make_readings(
@@ -232,16 +247,26 @@ def _attend(
     _, heads, length, size = query.shape
     output = query.new_zeros(1, length, heads, size)
     for reading, row_key, row_value in key:
-        mask = attention_mask
-        if mask is not None and not mask.numel():
-            mask = _causal_mask(reading, row_key, options.get("sliding_window"))
-        row_query = query[:, :, reading.first : reading.end]
-        if reading.observe is not None:
-            reading.observe(row_query, row_key, mask, options["scaling"])
-        output[:, reading.first : reading.end], _ = sdpa_attention_forward(
-            module, row_query, row_key, row_value, mask, **options
-        )
+        window = options.get("sliding_window")
+        for part in _parts(reading, row_key.shape[2], window):
+            seen = slice(row_key.shape[2] - reading.length + part.length)
+            keys, values = row_key[:, :, seen], row_value[:, :, seen]
+            mask = attention_mask
+            if mask is not None and not mask.numel():
+                mask = _causal_mask(part, keys, window)
+            queries = query[:, :, part.first : part.end]
+            if part.observe is not None:
+                part.observe(part.start, queries, keys, mask, options["scaling"])
+            output[:, part.first : part.end], _ = sdpa_attention_forward(
+                module, queries, keys, values, mask, **options
+            )
     return output, None
+
+
+def _parts(reading: Reading, length: int, window: int | None) -> list[Reading]:
+    """Cut a reading up where the mask over its row's keys of that length would be large."""
+    needs_none = window is None and reading.num_tokens == length
+    return [reading] if needs_none else reading.parts(MOST_QUERIES)
 
 
 def _causal_mask(reading: Reading, key: torch.Tensor, window: int | None) -> torch.Tensor | None:
@@ -250,8 +275,10 @@ def _causal_mask(reading: Reading, key: torch.Tensor, window: int | None) -> tor
     None where that is all of them, or what SDPA makes of it for as many queries as keys.
     """
     num_tokens, length = reading.num_tokens, key.shape[2]
-    if window is not None and reading.places is not None:
-        distance = reading.places[-num_tokens:, None] - reading.places[None]
+    if window is not None:
+        given = reading.places
+        places = torch.arange(length, device=key.device) if given is None else given[:length]
+        distance = places[-num_tokens:, None] - places[None]
         return ((distance >= 0) & (distance < window))[None, None]
     if num_tokens in (1, length):
         return None
