@@ -1,7 +1,8 @@
 """What the form of an answer may be, refused before any worker is asked."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from workers.errors import InputError
@@ -49,5 +50,16 @@ def schema_of(response_format: Any) -> str | None:
     if not isinstance(schema, dict):
         raise InputError("response_format.json_schema.schema must be an object")
     text = json.dumps(schema)
-    read_schema(text)
+    with named_response_format():
+        read_schema(text)
     return text
+
+
+@contextmanager
+def named_response_format() -> Iterator[None]:
+    """Have what is wrong with a schema name the field in which it was given."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error).replace("--json-schema", "response_format", 1)
+        raise InputError(text) from None

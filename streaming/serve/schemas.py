@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from streaming.form import check_form, schema_of
+from streaming.form import check_form, named_response_format, schema_of
 from streaming.serve.failures import bad_request
 from workers.errors import InputError
 from workers.llm.answer import SamplingOptions
@@ -29,7 +29,7 @@ def check_served_form(sampling: SamplingOptions, choices: Sequence[str]) -> None
     Raises:
         RequestError: says why.
     """
-    with _told():
+    with _told(), named_response_format():
         check_form(sampling, choices)
 
 
@@ -39,5 +39,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        text = str(error).replace("--json-schema", "response_format", 1)
-        raise bad_request(text, "response_format") from None
+        raise bad_request(str(error), "response_format") from None

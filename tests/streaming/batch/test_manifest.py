@@ -148,6 +148,9 @@ TEXT = {"type": "text", "text": "Q"}
 CLIP = {"type": "video_url", "video_url": {"url": "a.mp4"}}
 
 
+OUTWARD = {"type": "json_schema", "json_schema": {"schema": {"$ref": "other.json"}}}
+
+
 def message(*parts: Any) -> list[Any]:
     return [{"role": "user", "content": list(parts)}]
 
@@ -160,6 +163,10 @@ def message(*parts: Any) -> list[Any]:
         (request(n=2), "'n' must be 1"),
         (request(logprobs=True), "body.logprobs is not taken"),
         (request(response_format={"type": "xml"}), "must be of type text, json_object or json_sch"),
+        (
+            request(response_format=OUTWARD),
+            "response_format: $ref 'other.json' leads out of the sch",
+        ),
         (request(mr_stream=[1]), "body.mr_stream must be an object of options"),
         (request(mr_stream={"x": 1}), "unknown column 'x'"),
         (request(messages=[]), "body.messages must be one user message"),
