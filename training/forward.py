@@ -9,9 +9,6 @@ from training.model import vision_features
 from workers.vision.geometry import FrameGeometry
 from workers.vision.grid import assemble_grid
 
-_STAMP_LAYER = 2
-"""The first one can tell a timestamp's characters apart by their place in it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prefix:
@@ -80,11 +77,12 @@ class Passage:
     looks: torch.Tensor
     """Attention of the last layer but one, questions to the prefix: (clips, heads, questions,
     length, prefix length)."""
+    time_looks: torch.Tensor
+    """The same of the last layer."""
     looked_at: torch.Tensor
-    """``rows`` of the prefix, as the last layer but one gets them: (clips, rows, hidden)."""
+    """``rows`` of the prefix, as the last layer gets them: (clips, rows, hidden)."""
     seen_from: torch.Tensor
-    """Attention of the second layer, ``rows`` to the prefix: (clips, heads, rows, prefix length).
-    """
+    """Attention half way up, ``rows`` to the prefix: (clips, heads, rows, prefix length)."""
 
 
 def run_language(
@@ -100,7 +98,8 @@ def run_language(
         model: The model, its attention set to ``shared_prefix``.
         prefix: What every question sees.
         ids: Questions with answers (clips, questions, length).
-        probe_layer: How many layers the probed states have passed.
+        probe_layer: How many layers the probed states have passed, half of them: one more than
+            those whose attention ``--question-aware`` and FastV go by.
         rows: (n), tokens of the prefix of which attention is wanted; none for nothing of it.
     """
     language = model.model.language_model
@@ -114,14 +113,15 @@ def run_language(
     looks: list[torch.Tensor] = []
     seen_from: list[torch.Tensor] = []
     looked_at = hidden[:, rows]
+    num_layers = len(language.layers)
     for number, layer in enumerate(language.layers, start=1):
-        if number == len(language.layers) - 1:
+        if number == num_layers:
             looked_at = hidden[:, rows]
         hidden = layer(
             hidden, attention_mask=None, position_embeddings=rotary, position_ids=positions,
             prefix_length=prefix_length, num_questions=num_questions,
-            looks=looks if number == len(language.layers) - 1 else None, rows=rows,
-            seen_from=seen_from if number == _STAMP_LAYER else None,
+            looks=looks if number >= num_layers - 1 else None, rows=rows,
+            seen_from=seen_from if number == probe_layer else None,
         )  # fmt: skip
         if number == probe_layer:
             probed = hidden[:, :prefix_length]
@@ -131,6 +131,7 @@ def run_language(
         hidden=hidden.unflatten(1, shape),
         probed=probed,
         looks=looks[0].unflatten(2, shape),
+        time_looks=looks[1].unflatten(2, shape),
         looked_at=looked_at,
         seen_from=seen_from[0],
     )

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 from transformers import LlavaNextForConditionalGeneration
 
-from training.forward import Prefix
+from training.forward import Passage, Prefix
 from training.labels import IGNORE
 from training.questions import TIMED, TYPES
 from training.sequence_labels import NO_SIGN
@@ -21,18 +21,17 @@ _LEAST = 1e-4
 """Added to a weight before its logarithm is taken."""
 
 
-def look_loss(
-    prefix: Prefix, looks: torch.Tensor, batch: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+def look_loss(prefix: Prefix, passage: Passage, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return how little heads look at what is sought, while an answer that is looked up is said.
 
-    Half of the heads are to look at the tokens that show the item of an answer: the mean of
-    -log(weight on them) over the answers' characters. In a time each sign has a head of its own,
-    see ``time_loss``.
+    Half of the heads of the last layer but one are to look at the tokens that show the item of an
+    answer: the mean of -log(weight on them) over the answers' characters. In a time each sign has a
+    head of its own, in the last layer, see ``time_loss``: there a head that brings signs brings
+    nothing else.
 
     Args:
         prefix: The prompt's.
-        looks: Weights (clips, heads, questions, length, prefix length) of questions.
+        passage: Its ``looks`` and ``time_looks``.
         batch: ``item``, ``sought``, ``reads``, ``types`` and ``labels``, as ``clips_batch`` says.
     """
     shown = batch["item"].flatten(2)[:, prefix.frame, prefix.token]  # (clips, prefix)
@@ -41,14 +40,14 @@ def look_loss(
     rows = (batch["sought"] != IGNORE) & found.any(-1)
     is_time = torch.isin(batch["types"], torch.tensor([TYPES.index(name) for name in TIMED]))
     number = (batch["labels"] != IGNORE).long().cumsum(-1) - 1
-    by_row = looks.permute(0, 2, 3, 1, 4)
+    looks, times = (each.permute(0, 2, 3, 1, 4) for each in (passage.looks, passage.time_looks))
     loss = looks.sum() * 0.0
     timed, others = rows & is_time[..., None], rows & ~is_time[..., None]
     if bool(others.any()):
-        half = by_row[others][:, : looks.shape[1] // 2].float()
+        half = looks[others][:, : looks.shape[3] // 2].float()
         loss = loss - _log((half * found[others][:, None]).sum(-1)).mean()
     if bool(timed.any()):
-        loss = loss + time_loss(by_row[timed].float(), found[timed], number[timed], prefix)
+        loss = loss + time_loss(times[timed].float(), found[timed], number[timed], prefix)
     return loss
 
 
@@ -82,8 +81,8 @@ def copy_loss(
 ) -> torch.Tensor:
     """Return how badly the head of each sign would say it of a picture token that it looks at.
 
-    The cross entropy of what the last layer but one brings from there alone, read out as at the
-    end: so what answers of a few questions teach is taught by every token.
+    The cross entropy of what the last layer brings from there alone, read out as at the end: so
+    what answers of a few questions teach is taught by every token.
 
     Args:
         model: The model.
@@ -95,7 +94,7 @@ def copy_loss(
     if not states.shape[1]:
         return states.sum() * 0.0
     language = model.model.language_model
-    layer, heads = language.layers[-2], language.config.num_attention_heads
+    layer, heads = language.layers[-1], language.config.num_attention_heads
     told = stamp[prefix.frame[some_tokens(prefix)], :heads]  # (n, 5)
     values = layer.self_attn.v_proj(layer.input_layernorm(states)).unflatten(-1, (heads, -1))
     output = layer.self_attn.o_proj.weight.unflatten(1, (heads, -1)).to(values.dtype)

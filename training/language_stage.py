@@ -100,7 +100,7 @@ class LanguageStage:
         figures["right"] = right[asked].float().mean()
         figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
         figures |= _by_type(right, batch["types"])
-        look = look_loss(prefix, passage.looks, batch)
+        look = look_loss(prefix, passage, batch)
         figures["look"] = look.detach()
         stamp = stamp_loss(prefix, passage.seen_from, batch["stamp"])
         figures["stamp_look"] = stamp.detach()

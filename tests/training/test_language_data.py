@@ -7,7 +7,7 @@ from training.canvas import ASPECTS, geometry_of
 from training.compose import MOVING
 from training.curriculum import Curriculum
 from training.draw import FIRST_ID, SECOND_ID
-from training.forward import Prefix
+from training.forward import Passage, Prefix
 from training.glyphs import CHARACTERS
 from training.guides import look_loss, time_loss
 from training.labels import IGNORE
@@ -21,6 +21,7 @@ TEXT = replace(
     MOVING, max_shapes=2, plate_chance=1.0, code_chance=0.0, min_scenes=2, back_and_forth=0.0
 )
 TOKENIZER = build_processor().tokenizer
+NOTHING = torch.empty(0)
 
 
 def batch_of_text(seed: int, *, timed: bool = False) -> dict[str, np.ndarray]:
@@ -80,7 +81,8 @@ def test_what_a_question_names_is_seen_where_it_is_sought() -> None:
 
 
 def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
-    batch = {name: torch.from_numpy(value) for name, value in batch_of_text(1).items()}
+    arrays = batch_of_text(1, timed=True)
+    batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
     num_frames = batch["reads"].shape[-1]
     prefix = Prefix(
         embeds=torch.empty(0),
@@ -91,14 +93,23 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
     sought &= batch["reads"].repeat_interleave(320, dim=2)[:, :, None]
     right = torch.cat([torch.zeros(*sought.shape[:-1], 1), sought.float()], dim=-1)
     right = right / right.sum(-1, keepdim=True).clamp(min=1)
+    number = (batch["labels"] != IGNORE).cumsum(-1) - 1
+    own_head = (torch.arange(6)[:, None, None] == number[:, None] - 1)[..., None]  # of each sign
+    of_times = right[:, None] * own_head
 
-    def loss(weights: torch.Tensor) -> float:
-        return float(look_loss(prefix, weights[:, None].expand(-1, 4, -1, -1, -1), batch))
+    def loss(looks: torch.Tensor, times: torch.Tensor) -> float:
+        passage = Passage(
+            hidden=NOTHING, probed=NOTHING, looks=looks[:, None].expand(-1, 6, -1, -1, -1),
+            time_looks=times, looked_at=NOTHING, seen_from=NOTHING,
+        )  # fmt: skip
+        return float(look_loss(prefix, passage, batch))
 
     assert {FIRST_ID, SECOND_ID} <= set(batch["sought"].unique().tolist())
-    assert abs(loss(right)) < 1e-3
-    assert loss(torch.zeros_like(right)) > 9
-    assert 0.5 < loss(right / 2) < 0.8
+    assert np.isin(arrays["types"], [TYPES.index(name) for name in TIMED]).any()
+    assert abs(loss(right, of_times)) < 1e-3
+    assert loss(torch.zeros_like(right), of_times) > 9
+    assert loss(right, torch.zeros_like(of_times)) > 9
+    assert 0.5 < loss(right / 2, of_times) < 0.8
 
 
 def test_each_sign_of_a_time_is_told_by_a_head_of_its_own() -> None:

@@ -129,7 +129,7 @@ def test_a_sign_that_a_head_brings_along_is_the_one_that_would_be_said() -> None
     model = build_model(
         tokenizer, hidden_size=192, vision_size=32, num_layers=2, num_vision_layers=2
     )
-    language, (layer, _) = model.model.language_model, model.model.language_model.layers
+    language, (_, layer) = model.model.language_model, model.model.language_model.layers
     prefix = Prefix(
         embeds=torch.empty(0), frame=torch.tensor([-1, 0, 0, 1]), token=torch.tensor([-1, 0, 1, 0])
     )
