@@ -21,7 +21,9 @@ _LEAST = 1e-4
 """Added to a weight before its logarithm is taken."""
 
 
-def look_loss(prefix: Prefix, passage: Passage, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def look_loss(
+    prefix: Prefix, passage: Passage, batch: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how little heads look at what is sought, while an answer that is looked up is said.
 
     Half of the heads of the last layer but one are to look at the tokens that show the item of an
@@ -33,6 +35,9 @@ def look_loss(prefix: Prefix, passage: Passage, batch: Mapping[str, torch.Tensor
         prefix: The prompt's.
         passage: Its ``looks`` and ``time_looks``.
         batch: ``item``, ``sought``, ``reads``, ``types`` and ``labels``, as ``clips_batch`` says.
+
+    Returns:
+        That of all answers but times, and that of times.
     """
     shown = batch["item"].flatten(2)[:, prefix.frame, prefix.token]  # (clips, prefix)
     is_sought = shown[:, None, None] == batch["sought"][..., None]
@@ -41,14 +46,14 @@ def look_loss(prefix: Prefix, passage: Passage, batch: Mapping[str, torch.Tensor
     is_time = torch.isin(batch["types"], torch.tensor([TYPES.index(name) for name in TIMED]))
     number = (batch["labels"] != IGNORE).long().cumsum(-1) - 1
     looks, times = (each.permute(0, 2, 3, 1, 4) for each in (passage.looks, passage.time_looks))
-    loss = looks.sum() * 0.0
+    loss, time = looks.sum() * 0.0, times.sum() * 0.0
     timed, others = rows & is_time[..., None], rows & ~is_time[..., None]
     if bool(others.any()):
         half = looks[others][:, : looks.shape[3] // 2].float()
-        loss = loss - _log((half * found[others][:, None]).sum(-1)).mean()
+        loss = -_log((half * found[others][:, None]).sum(-1)).mean()
     if bool(timed.any()):
-        loss = loss + time_loss(times[timed].float(), found[timed], number[timed], prefix)
-    return loss
+        time = time_loss(times[timed].float(), found[timed], number[timed], prefix)
+    return loss, time
 
 
 def time_loss(

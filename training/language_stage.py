@@ -100,13 +100,14 @@ class LanguageStage:
         figures["right"] = right[asked].float().mean()
         figures["frames"] = torch.tensor(float(batch["tiles"].shape[1]))
         figures |= _by_type(right, batch["types"])
-        look = look_loss(prefix, passage, batch)
-        figures["look"] = look.detach()
+        look, time_look = look_loss(prefix, passage, batch)
+        figures |= {"look": look.detach(), "time_look": time_look.detach()}
         stamp = stamp_loss(prefix, passage.seen_from, batch["stamp"])
         figures["stamp_look"] = stamp.detach()
         copied = copy_loss(self.model, prefix, passage.looked_at, batch["stamp"], self._signs)
         figures["copied"] = copied.detach()
-        guided = self.look_weight * look + batch["stamp_weight"] * (stamp + read + copied)
+        times = stamp + read + copied + time_look
+        guided = self.look_weight * look + batch["stamp_weight"] * times
         return answers + batch["dense_weight"] * dense + guided, figures
 
     def _weights(self, batch: Tensors) -> torch.Tensor:

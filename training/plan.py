@@ -30,7 +30,7 @@ class Plan:
     type of question, 1 where nothing is said; ``plate_chance`` and ``code_chance`` are
     ``Recipe``'s; ``text_share``, ``timed_share``, ``dense_weights``, ``stamp_weights`` and
     ``mixtures`` are ``Curriculum``'s. ``look_weight`` is that of looking where an answer is to be
-    found.
+    found; that of times is ``stamp_weights``.
     """
 
     seed: int = 0
@@ -42,7 +42,7 @@ class Plan:
     vision_decay: int = 1400
     vision_peak: float = 1.5e-3
     vision_batch: int = 32
-    language_steps: int = 4200
+    language_steps: int = 4000
     language_decay: int = 2200
     language_peak: float = 1.1e-3
     tokens_per_batch: int = 6000
@@ -52,7 +52,7 @@ class Plan:
     timed_share: float = 0.7
     look_weight: float = 1.0
     dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 0.5), (1700, 1.0), (2300, 0.3))
-    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (1000, 0.3), (1600, 0.6))
+    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (1600, 0.5), (2000, 1.0))
     type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 

@@ -97,19 +97,22 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
     own_head = (torch.arange(6)[:, None, None] == number[:, None] - 1)[..., None]  # of each sign
     of_times = right[:, None] * own_head
 
-    def loss(looks: torch.Tensor, times: torch.Tensor) -> float:
+    def losses(looks: torch.Tensor, times: torch.Tensor) -> list[float]:
         passage = Passage(
             hidden=NOTHING, probed=NOTHING, looks=looks[:, None].expand(-1, 6, -1, -1, -1),
             time_looks=times, looked_at=NOTHING, seen_from=NOTHING,
         )  # fmt: skip
-        return float(look_loss(prefix, passage, batch))
+        return [float(loss) for loss in look_loss(prefix, passage, batch)]
 
     assert {FIRST_ID, SECOND_ID} <= set(batch["sought"].unique().tolist())
     assert np.isin(arrays["types"], [TYPES.index(name) for name in TIMED]).any()
-    assert abs(loss(right, of_times)) < 1e-3
-    assert loss(torch.zeros_like(right), of_times) > 9
-    assert loss(right, torch.zeros_like(of_times)) > 9
-    assert 0.5 < loss(right / 2, of_times) < 0.8
+    nothing, none_of_times = torch.zeros_like(right), torch.zeros_like(of_times)
+    assert max(map(abs, losses(right, of_times))) < 1e-3
+    assert losses(nothing, of_times)[0] > 9
+    assert abs(losses(nothing, of_times)[1]) < 1e-3
+    assert abs(losses(right, none_of_times)[0]) < 1e-3
+    assert losses(right, none_of_times)[1] > 9
+    assert 0.5 < losses(right / 2, of_times)[0] < 0.8
 
 
 def test_each_sign_of_a_time_is_told_by_a_head_of_its_own() -> None:
