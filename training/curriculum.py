@@ -11,8 +11,9 @@ class Curriculum:
     """What clips are like and how much they are asked, from each step on.
 
     ``mixtures`` are the chances of every number of frames, ``dense_weights`` how much the questions
-    to tokens half way up count beside the answers, ``stamp_weights`` how much it counts that
-    picture tokens look at their frame's timestamp, and that it can be read off them half way up.
+    to tokens half way up count beside the answers, ``stamp_weights`` how much all that
+    guides times does: that picture tokens look at their frame's timestamp, that it can be read off
+    them half way up and said by the last layer's heads, and where these look.
 
     ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
     scenes or more. ``timed_share`` of all have timestamps in their prompts.
