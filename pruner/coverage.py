@@ -112,9 +112,9 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     is_known = len(runs) == 1 or not any(candidates.frame_costs)
     most = budget if is_known else sum(candidates.counts) + sum(candidates.frame_costs)
     costs = _of_frames(candidates, _frame_costs(candidates))
-    frames = _of_frames(candidates, range(len(candidates.counts)))
+    times = _of_frames(candidates, candidates.frame_indices)
     sequences = [
-        _greedy(*_similarities(candidates, run), prior[run], frames[run], costs[run], most)
+        _greedy(*_similarities(candidates, run), prior[run], times[run], costs[run], most)
         for run in runs
     ]
     places = torch.cat([own + run.start for (own, _), run in zip(sequences, runs, strict=True)])
@@ -154,7 +154,7 @@ def _similarities(candidates: Candidates, run: slice) -> tuple[Tensor, Tensor]:
     """Similarities (m, m) of some candidates and their weights (m,) float64."""
     units = make_nodes(candidates.features[None, run]).units[0]
     times = _of_frames(candidates, candidates.frame_indices)[run].to(units)
-    near = (1 - (times[:, None] - times).abs() / _FRAMES).clamp_min_(0)
+    near = (times[:, None] - times).abs_().div_(-_FRAMES).add_(1).clamp_min_(0)
     alike = snap((units @ units.T).clamp_(0, 1)).pow_(_POWER)  # 1 for a token that comes twice
     similarity = snap(alike.mul_(near))
     density = similarity.sum(dim=0, dtype=torch.float64).clamp_min_(1)  # 0 of a zero vector
@@ -187,7 +187,7 @@ def _greedy(
     similarity: Tensor,
     weights: Tensor,
     prior: Tensor,
-    frames: Tensor,
+    times: Tensor,
     costs: Tensor,
     most: int,
 ) -> tuple[Tensor, Tensor]:
@@ -196,33 +196,46 @@ def _greedy(
     What the rest of it does not pay for is in the sequence all the same. Where frames cost
     something, a token is worth no more than the least before it: those that waited for the first of
     their frame come right behind it.
+
+    Each choice changes gains only of tokens similar to one that is similar to the chosen one: they
+    are less than twice 8 frames from it.
     """
-    _, owners, counts = frames.unique_consecutive(return_inverse=True, return_counts=True)
-    places_of = torch.arange(len(frames)).split(counts.tolist())
-    slots = pad_sequence(places_of, batch_first=True, padding_value=len(frames)).to(frames.device)
+    _, owners, counts = times.unique_consecutive(return_inverse=True, return_counts=True)
+    places_of = torch.arange(len(times)).split(counts.tolist())
+    slots = pad_sequence(places_of, batch_first=True, padding_value=len(times)).to(times.device)
+    firsts = torch.searchsorted(times, times - 2 * _FRAMES, right=True).tolist()
+    ends = torch.searchsorted(times, times + 2 * _FRAMES).tolist()
+    owners = owners.tolist()
     costs = costs[slots[:, 0]]
     prices = (costs + 1).tolist()
-    covered, everything = torch.zeros_like(weights), torch.ones_like(weights)  # max over S, (m,)
+    covered = similarity.new_zeros(len(weights))  # max over S, (m,)
     rows = torch.arange(len(weights), device=weights.device)
-    gains = prior + _loss(similarity, weights, rows, covered, everything)
-    taken = torch.zeros_like(gains, dtype=torch.bool)
+    gains = prior + _loss(similarity, weights, rows, covered, covered + 1)
+    keys = _worth(gains, slots, costs)
+    taken = torch.zeros_like(keys, dtype=torch.bool)
     places: list[int] = []
     best: list[int] = []
     while most > 0 and len(places) < len(gains):
-        keys = _worth(gains, slots, costs).masked_fill_(taken, -1)
         place = int(keys.argmax())
         taken[place] = True
-        owner = int(owners[place])
+        owner = owners[place]
         costs[owner] = 0
         if prices[owner] <= most:
             most -= int(prices[owner])
             prices[owner] = 1
         places.append(place)
         best.append(int(keys[place]))
-        after = torch.maximum(covered, similarity[:, place])
-        better = (after > covered).nonzero().flatten()  # only they change gains
-        gains -= _loss(similarity, weights, better, covered, after)
-        covered = after
+        near = slice(firsts[place], ends[place])
+        frames = slice(owners[near.start], owners[near.stop - 1] + 1)
+        before = covered[near]
+        after = torch.maximum(before, similarity[place, near])
+        better = (after > before).nonzero().flatten()  # only they change gains
+        gains[near] -= _loss(similarity[near, near], weights[near], better, before, after)
+        covered[near] = after
+        num_near = near.stop - near.start
+        own = (slots[frames] - near.start).clamp_max(num_near)
+        keys[near] = _worth(gains[near], own, costs[frames])
+        keys.masked_fill_(taken, -1)
     least = torch.tensor(best, dtype=torch.int32).cummin(dim=0).values
     return torch.tensor(places, dtype=torch.int64), least
 
@@ -259,7 +272,6 @@ def _loss(
     """
     loss = torch.zeros_like(weights)
     for some in rows.split(_ROWS):
-        own = similarity[some]
-        more = (own - before[some, None]).clamp_min_(0)
-        loss += weights[some] @ more.sub_((own - after[some, None]).clamp_min_(0))
+        least, most = before[some, None], after[some, None]
+        loss += weights[some] @ similarity[some].clamp_(least, most).sub_(least).double()
     return loss

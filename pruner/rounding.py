@@ -25,7 +25,7 @@ def snap(x: Tensor, bits: int = TIE_BITS) -> Tensor:
     Returns:
         A new tensor of the same shape and dtype.
     """
-    snapped: Tensor = (x * 2**bits).round() / 2**bits
+    snapped: Tensor = (x * 2**bits).round_().div_(2**bits)
     return snapped
 
 
