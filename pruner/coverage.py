@@ -7,15 +7,15 @@ from dataclasses import replace
 from itertools import accumulate
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 
+from pruner.greedy import choose_greedily
 from pruner.layout import FrameLayout, frame_layout
 from pruner.mr_pruner import rank_mr_pruner
 from pruner.newlines import newlines_last
 from pruner.nodes import make_nodes
 from pruner.ranking import Candidates, Ranking, Task
-from pruner.rounding import significant_bits, snap
+from pruner.rounding import snap
 
 _POWER = 4
 """Of the cosine: 0.84 covers half, 0.5 next to nothing."""
@@ -25,8 +25,6 @@ _PRIOR = 0.1
 """What the first of a ranking has ahead of the last: a tenth of a thing of the grid."""
 _MOST_TOGETHER = 4096
 """Candidates whose similarities are held at a time: 64 MiB."""
-_ROWS = 256
-"""Of them, rows that are worked on together."""
 
 
 def rank_coverage(base: Tensor, grid: Tensor, task: Task) -> Ranking:
@@ -114,7 +112,14 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     costs = _of_frames(candidates, _frame_costs(candidates))
     times = _of_frames(candidates, candidates.frame_indices)
     sequences = [
-        _greedy(*_similarities(candidates, run), prior[run], times[run], costs[run], most)
+        choose_greedily(
+            *_similarities(candidates, run),
+            prior=prior[run],
+            times=times[run],
+            reach=_FRAMES,
+            costs=costs[run],
+            most=most,
+        )
         for run in runs
     ]
     places = torch.cat([own + run.start for (own, _), run in zip(sequences, runs, strict=True)])
@@ -181,97 +186,3 @@ def _ranks(candidates: Candidates) -> Tensor:
     """How early each candidate stands in its ranking, r (n,) float64."""
     ranks = [torch.arange(k, 0, -1, dtype=torch.float64) / k for k in candidates.counts]
     return torch.cat(ranks).to(candidates.features.device)
-
-
-def _greedy(
-    similarity: Tensor,
-    weights: Tensor,
-    prior: Tensor,
-    times: Tensor,
-    costs: Tensor,
-    most: int,
-) -> tuple[Tensor, Tensor]:
-    """The greedy choice until so much is paid: places (k,) in turn, and what each is worth, int32.
-
-    What the rest of it does not pay for is in the sequence all the same. Where frames cost
-    something, a token is worth no more than the least before it: those that waited for the first of
-    their frame come right behind it.
-
-    Each choice changes gains only of tokens similar to one that is similar to the chosen one: they
-    are less than twice 8 frames from it.
-    """
-    _, owners, counts = times.unique_consecutive(return_inverse=True, return_counts=True)
-    places_of = torch.arange(len(times)).split(counts.tolist())
-    slots = pad_sequence(places_of, batch_first=True, padding_value=len(times)).to(times.device)
-    firsts = torch.searchsorted(times, times - 2 * _FRAMES, right=True).tolist()
-    ends = torch.searchsorted(times, times + 2 * _FRAMES).tolist()
-    owners = owners.tolist()
-    costs = costs[slots[:, 0]]
-    prices = (costs + 1).tolist()
-    covered = similarity.new_zeros(len(weights))  # max over S, (m,)
-    rows = torch.arange(len(weights), device=weights.device)
-    gains = prior + _loss(similarity, weights, rows, covered, covered + 1)
-    keys = _worth(gains, slots, costs)
-    taken = torch.zeros_like(keys, dtype=torch.bool)
-    places: list[int] = []
-    best: list[int] = []
-    while most > 0 and len(places) < len(gains):
-        place = int(keys.argmax())
-        taken[place] = True
-        owner = owners[place]
-        costs[owner] = 0
-        if prices[owner] <= most:
-            most -= int(prices[owner])
-            prices[owner] = 1
-        places.append(place)
-        best.append(int(keys[place]))
-        near = slice(firsts[place], ends[place])
-        frames = slice(owners[near.start], owners[near.stop - 1] + 1)
-        before = covered[near]
-        after = torch.maximum(before, similarity[place, near])
-        better = (after > before).nonzero().flatten()  # only they change gains
-        gains[near] -= _loss(similarity[near, near], weights[near], better, before, after)
-        covered[near] = after
-        num_near = near.stop - near.start
-        own = (slots[frames] - near.start).clamp_max(num_near)
-        keys[near] = _worth(gains[near], own, costs[frames])
-        keys.masked_fill_(taken, -1)
-    least = torch.tensor(best, dtype=torch.int32).cummin(dim=0).values
-    return torch.tensor(places, dtype=torch.int64), least
-
-
-def _worth(gains: Tensor, slots: Tensor, costs: Tensor) -> Tensor:
-    """What tokens add by what they cost, on 15 significant bits: (m,) int32, -1 where they wait.
-
-    Args:
-        gains: (m,) float64.
-        slots: (F, k), the places of each frame's tokens, m beyond the last.
-        costs: (F,) float64, what is still to be paid for a frame.
-    """
-    keys = significant_bits(gains)
-    waiting = costs > 0
-    if not waiting.any():
-        return keys
-    own = slots[waiting]
-    sums = nn.functional.pad(gains, (0, 1))[own].sort(dim=1, descending=True).values.cumsum(dim=1)
-    sizes = torch.arange(1, own.shape[1] + 1, device=own.device)
-    means = sums / (sizes + costs[waiting, None])
-    padded = nn.functional.pad(keys, (0, 1), value=-1)
-    first = own.gather(1, padded[own].argmax(dim=1, keepdim=True))[:, 0]
-    padded[own] = -1
-    padded[first] = significant_bits(means.amax(dim=1))
-    return padded[:-1]
-
-
-def _loss(
-    similarity: Tensor, weights: Tensor, rows: Tensor, before: Tensor, after: Tensor
-) -> Tensor:
-    """What tokens would add less once rows are covered by `after` and not `before`, (m,) float64.
-
-    sum_i w_i (max(0, s_ij - before_i) - max(0, s_ij - after_i)) over the rows.
-    """
-    loss = torch.zeros_like(weights)
-    for some in rows.split(_ROWS):
-        least, most = before[some, None], after[some, None]
-        loss += weights[some] @ similarity[some].clamp_(least, most).sub_(least).double()
-    return loss

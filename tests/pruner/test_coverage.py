@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruner import Candidates, FrameLayout, Task, newlines_last, rank
+from pruner import Candidates, FrameLayout, Task, greedy, newlines_last, rank
 from pruner import coverage as module
 from pruner.coverage import cover
 from tests.pruner import loop_reference
@@ -102,7 +102,7 @@ def test_long_clips_are_covered_run_by_run(most: int, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_blocks_of_rows_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = cover(mixed(), 20)
-    monkeypatch.setattr(module, "_ROWS", rows)
+    monkeypatch.setattr(greedy, "_ROWS", rows)
     assert torch.equal(cover(mixed(), 20), expected)
 
 
