@@ -20,15 +20,9 @@ from workers.llm.layer_pruning import LayerPruning, some_layers
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
 from workers.llm.quantized import quantize
-from workers.llm.rows import (
-    EACH_ITS_OWN,
-    MOST_QUERIES,
-    Reading,
-    Row,
-    RowCache,
-    attend_by_row,
-    make_readings,
-)
+from workers.llm.row_attention import EACH_ITS_OWN, MOST_QUERIES, attend_by_row
+from workers.llm.row_cache import RowCache
+from workers.llm.rows import Reading, Row, make_readings
 from workers.llm.saying import Saying, end_tokens, read_controls, say
 from workers.visual import VisualSequence
 

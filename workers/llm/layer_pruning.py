@@ -11,7 +11,9 @@ from torch import nn
 
 from pruner.fastv import fastv
 from pruner.question_aware import question_aware
-from workers.llm.rows import EACH_ITS_OWN, Reading, Row, RowCache, make_readings
+from workers.llm.row_attention import EACH_ITS_OWN
+from workers.llm.row_cache import RowCache
+from workers.llm.rows import Reading, Row, make_readings
 from workers.visual import VisualSequence
 
 

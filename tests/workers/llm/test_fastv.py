@@ -25,7 +25,8 @@ from workers.arrays import pack
 from workers.llm.answer import SamplingOptions
 from workers.llm.decoder import Decoder
 from workers.llm.prompt import Prompt
-from workers.llm.rows import ATTENTION, Row
+from workers.llm.row_attention import ATTENTION
+from workers.llm.rows import Row
 from workers.visual import VisualSequence
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -79,7 +80,7 @@ def key_lengths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return sdpa_attention_forward(module, query, key, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("workers.llm.rows.sdpa_attention_forward", attend)
+        patch.setattr("workers.llm.row_attention.sdpa_attention_forward", attend)
         yield lengths
 
 

@@ -45,7 +45,7 @@ def heights(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             found.append(mask.shape[2])
         return sdpa_attention_forward(module, query, key, value, mask, **options)
 
-    monkeypatch.setattr("workers.llm.rows.sdpa_attention_forward", attend)
+    monkeypatch.setattr("workers.llm.row_attention.sdpa_attention_forward", attend)
     return found
 
 
@@ -64,7 +64,7 @@ def test_reading_under_small_masks_changes_nothing(
     whole, kept = read(asker, shown, texts)
     assert max(heights) > MOST
     heights.clear()
-    for module in ("rows", "decoder"):
+    for module in ("row_attention", "decoder"):
         monkeypatch.setattr(f"workers.llm.{module}.MOST_QUERIES", MOST)
     parts, kept_of_parts = read(asker, shown, texts)
     assert 0 < max(heights) <= MOST
