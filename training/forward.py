@@ -79,8 +79,12 @@ class Passage:
     length, prefix length)."""
     time_looks: torch.Tensor
     """The same of the last layer."""
+    rows: torch.Tensor
+    """Tokens of the prefix (n) of which there is more."""
     looked_at: torch.Tensor
-    """``rows`` of the prefix, as the last layer gets them: (clips, rows, hidden)."""
+    """``rows``, as the last layer gets them: (clips, rows, hidden)."""
+    size: torch.Tensor
+    """Root mean square of the questions' states behind the last layer: a number, no gradient."""
     seen_from: torch.Tensor
     """Attention half way up, ``rows`` to the prefix: (clips, heads, rows, prefix length)."""
 
@@ -125,13 +129,16 @@ def run_language(
         )  # fmt: skip
         if number == probe_layer:
             probed = hidden[:, :prefix_length]
-    hidden = language.norm(hidden[:, prefix_length:])
+    asked_states = hidden[:, prefix_length:]
+    hidden = language.norm(asked_states)
     shape = (num_questions, length)
     return Passage(
         hidden=hidden.unflatten(1, shape),
         probed=probed,
         looks=looks[0].unflatten(2, shape),
         time_looks=looks[1].unflatten(2, shape),
+        rows=rows,
         looked_at=looked_at,
+        size=asked_states.detach().float().square().mean().sqrt(),
         seen_from=seen_from[0],
     )

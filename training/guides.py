@@ -16,7 +16,7 @@ from training.labels import IGNORE
 from training.questions import TIMED, TYPES
 from training.sequence_labels import NO_SIGN
 
-_NUM_ROWS = 128
+_NUM_ROWS = 96
 _LEAST = 1e-4
 """Added to a weight before its logarithm is taken."""
 
@@ -80,54 +80,70 @@ def time_loss(
 def copy_loss(
     model: LlavaNextForConditionalGeneration,
     prefix: Prefix,
-    states: torch.Tensor,
+    passage: Passage,
     stamp: torch.Tensor,
     signs: torch.Tensor,
 ) -> torch.Tensor:
     """Return how badly the head of each sign would say it of a picture token that it looks at.
 
     The cross entropy of what the last layer brings from there alone, read out as at the end: so
-    what answers of a few questions teach is taught by every token.
+    what answers of a few questions teach is taught by every token. It is divided by the size of
+    what it is added to in answers, so that it has to be heard there: divided by its own, it was
+    right alone and a tenth of the rest.
 
     Args:
         model: The model.
         prefix: The prompt's.
-        states: (clips, n, hidden) of the tokens of ``some_tokens``, as that layer gets them.
+        passage: Its ``rows``, ``looked_at`` and ``size``.
         stamp: (frames, 5) signs.
         signs: Ids of the signs that there are, without the one that is nothing.
     """
+    states = passage.looked_at
     if not states.shape[1]:
         return states.sum() * 0.0
     language = model.model.language_model
     layer, heads = language.layers[-1], language.config.num_attention_heads
-    told = stamp[prefix.frame[some_tokens(prefix)], :heads]  # (n, 5)
+    told = stamp[prefix.frame[passage.rows], :heads]  # (n, 5)
     values = layer.self_attn.v_proj(layer.input_layernorm(states)).unflatten(-1, (heads, -1))
     output = layer.self_attn.o_proj.weight.unflatten(1, (heads, -1)).to(values.dtype)
     of_heads = slice(told.shape[1])
     said = torch.einsum("cnhd,ehd->cnhe", values[:, :, of_heads], output[:, of_heads])
-    logits = model.lm_head(language.norm(said)).float()
+    logits = model.lm_head(language.norm.weight * said / passage.size).float()
     known = told != NO_SIGN
     wanted = signs[told[known]].expand(len(states), -1)
     return F.cross_entropy(logits[:, known].flatten(0, 1), wanted.flatten())
 
 
-def some_tokens(prefix: Prefix) -> torch.Tensor:
-    """Return the places (n) of evenly spread picture tokens, all or about ``_NUM_ROWS``."""
-    (on_picture,) = (prefix.token >= 0).nonzero(as_tuple=True)
-    return on_picture[:: max(1, len(on_picture) // _NUM_ROWS)]
+def some_tokens(prefix: Prefix, item: torch.Tensor) -> torch.Tensor:
+    """Return the places (n) of picture tokens spread evenly, and of some that show an item.
+
+    Args:
+        prefix: The prompt's.
+        item: (clips, frames, tokens) what each token shows, below 0 for nothing.
+    """
+    on_picture = prefix.token >= 0
+    shows = (item.flatten(2)[:, prefix.frame, prefix.token] >= 0).any(0) & on_picture
+    some: torch.Tensor = torch.cat([_spread(on_picture), _spread(shows)]).unique()
+    return some
 
 
-def stamp_loss(prefix: Prefix, weights: torch.Tensor, stamp: torch.Tensor) -> torch.Tensor:
+def _spread(chosen: torch.Tensor) -> torch.Tensor:
+    (places,) = chosen.nonzero(as_tuple=True)
+    return places[:: max(1, len(places) // _NUM_ROWS)]
+
+
+def stamp_loss(prefix: Prefix, passage: Passage, stamp: torch.Tensor) -> torch.Tensor:
     """Return how little some picture tokens look at their own frame's timestamp, a head a sign.
 
     Args:
         prefix: The prompt's.
-        weights: (clips, heads, n, prefix length), of the tokens of ``some_tokens``.
+        passage: Its ``rows`` and ``seen_from``.
         stamp: (frames, 5) signs, all ``IGNORE`` without timestamps.
     """
+    weights = passage.seen_from
     if not weights.shape[2]:
         return weights.sum() * 0.0
-    places = sign_places(prefix, stamp)[prefix.frame[some_tokens(prefix)]].T  # (5, n)
+    places = sign_places(prefix, stamp)[prefix.frame[passage.rows]].T  # (5, n)
     heads = torch.arange(len(places)) % weights.shape[1]
     index = places.clamp(min=0).expand(len(weights), -1, -1)[..., None]
     mass = weights[:, heads].float().gather(-1, index)[..., 0]

@@ -102,9 +102,9 @@ class LanguageStage:
         figures |= _by_type(right, batch["types"])
         look, time_look = look_loss(prefix, passage, batch)
         figures |= {"look": look.detach(), "time_look": time_look.detach()}
-        stamp = stamp_loss(prefix, passage.seen_from, batch["stamp"])
+        stamp = stamp_loss(prefix, passage, batch["stamp"])
         figures["stamp_look"] = stamp.detach()
-        copied = copy_loss(self.model, prefix, passage.looked_at, batch["stamp"], self._signs)
+        copied = copy_loss(self.model, prefix, passage, batch["stamp"], self._signs)
         figures["copied"] = copied.detach()
         times = stamp + read + copied + time_look
         guided = self.look_weight * look + batch["stamp_weight"] * times
@@ -151,7 +151,7 @@ class LanguageStage:
         prefix = embed_prefix(model, batch["tiles"], geometry, batch["segments"])
         middle = len(model.model.language_model.layers) // 2
         timed = bool((batch["stamp"] != IGNORE).all())
-        rows = some_tokens(prefix) if timed else torch.empty(0, dtype=torch.int64)
+        rows = some_tokens(prefix, batch["item"]) if timed else torch.empty(0, dtype=torch.int64)
         passage = run_language(model, prefix, batch["ids"], middle, rows)
         return prefix, model.lm_head(passage.hidden[batch["labels"] != IGNORE]), passage
 

@@ -1,3 +1,4 @@
+from dataclasses import fields
 from itertools import product
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from training import attention
 from training.canvas import ASPECTS, geometry_of
 from training.compose import MOVING
-from training.forward import Prefix, embed_prefix, run_language, token_order
+from training.forward import Passage, Prefix, embed_prefix, run_language, token_order
 from training.guides import copy_loss, sign_places, some_tokens, stamp_loss
 from training.language_data import clips_batch
 from training.model import build_model, to_pixel_values
@@ -59,6 +60,11 @@ def test_timestamps_stand_before_their_pictures() -> None:
     assert len(stamp) == len("\n[120.0") + 1
 
 
+def passage_of(rows: torch.Tensor, **known: torch.Tensor) -> Passage:
+    names = {field.name for field in fields(Passage)} - {"rows", *known}
+    return Passage(rows=rows, **known, **dict.fromkeys(names, torch.empty(0)))
+
+
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
@@ -76,7 +82,7 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
     model.model.language_model.set_attn_implementation(attention.NAME)
     with torch.no_grad():
         prefix = embed_prefix(model, batch["tiles"], geometry_of(aspect), batch["segments"])
-        rows = some_tokens(prefix)
+        rows = some_tokens(prefix, batch["item"])
         passage = run_language(model, prefix, batch["ids"], 1, rows)
     length, seen = prefix.embeds.shape[1], passage.seen_from
     torch.testing.assert_close(seen.sum(-1), torch.ones(seen.shape[:-1]))
@@ -114,13 +120,22 @@ def test_a_picture_s_tokens_are_to_look_at_its_own_timestamp() -> None:
     told = ["".join("0123456789."[sign : sign + 1] for sign in signs) for signs in stamp.tolist()]
     assert found == told
 
-    rows = some_tokens(prefix)
+    item = torch.from_numpy(arrays["item"])
+    rows = some_tokens(prefix, item)
+    shown = item.flatten(2)[0, prefix.frame[rows], prefix.token[rows]]
+    assert {0, 1, 2} == set(prefix.frame[rows].tolist())
+    assert (prefix.token[rows] >= 0).all()
+    assert 0.2 < float((shown >= 0).float().mean()) < 0.8  # of both, not by their areas
     weights = torch.zeros(1, 6, len(rows), len(ids))
     for head in range(5):
         weights[0, head, torch.arange(len(rows)), places[prefix.frame[rows], head]] = 1.0
-    assert abs(float(stamp_loss(prefix, weights, stamp))) < 1e-3
-    assert 0.6 < float(stamp_loss(prefix, weights / 2, stamp)) < 0.8
-    assert float(stamp_loss(prefix, weights.roll(1, 1), stamp)) > 5
+    losses = [
+        float(stamp_loss(prefix, passage_of(rows, seen_from=each), stamp))
+        for each in (weights, weights / 2, weights.roll(1, 1))
+    ]
+    assert abs(losses[0]) < 1e-3
+    assert 0.6 < losses[1] < 0.8
+    assert losses[2] > 5
 
 
 def test_a_sign_that_a_head_brings_along_is_the_one_that_would_be_said() -> None:
@@ -144,10 +159,12 @@ def test_a_sign_that_a_head_brings_along_is_the_one_that_would_be_said() -> None
                 own = slice(32 * head, 32 * head + 32)
                 value = layer.self_attn.v_proj(layer.input_layernorm(states[clip, row]))[own]
                 brought = layer.self_attn.o_proj.weight[:, own] @ value
-                said = model.lm_head(language.norm(brought)).log_softmax(0)
+                heard = language.norm.weight * brought / 3  # beside what is of size 3
+                said = model.lm_head(heard).log_softmax(0)
                 losses.append(-said[signs[sign]])
         expected = torch.stack(losses).mean()
-        torch.testing.assert_close(copy_loss(model, prefix, states, stamp, signs), expected)
+        passage = passage_of(torch.tensor([1, 2, 3]), looked_at=states, size=torch.tensor(3.0))
+        torch.testing.assert_close(copy_loss(model, prefix, passage, stamp, signs), expected)
 
 
 def test_every_answer_word_is_one_token() -> None:
