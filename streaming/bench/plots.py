@@ -100,7 +100,13 @@ def _latency(figure: Any, points: Sequence[Point]) -> None:
     for axes, title in zip((left, middle, right), titles, strict=True):
         axes.set(title=title, xlabel="frames", xscale="log", yscale="log")
         axes.grid(alpha=0.3)
-    left.legend(frameon=False, fontsize=8)
+    _legend(figure, left)
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    """Name the lines of all panels, which are those of one, above them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
 
 
 def _with_quartiles(
@@ -138,10 +144,10 @@ def _clients(figure: Any, outcome: Outcome) -> None:
         style = {"marker": _MARKERS[number % len(_MARKERS)], "label": name}
         left.plot(clients, [load.questions_per_second for load in loads], **style)
         right.plot(clients, [load.seconds_p95 for load in loads], **style)
+    numbers = sorted({load.num_clients for _, load in outcome.loads})
     for axes, title in ((left, "questions a second"), (right, "95th percentile of seconds")):
-        axes.set(title=title, xlabel="clients at once", xscale="log")
-        axes.set_ylim(bottom=0)
-        axes.set_xticks(clients, [str(number) for number in clients])
-        axes.minorticks_off()
+        axes.set(title=title, xlabel="clients at once", xscale="log", yscale="log")
+        axes.set_xticks(numbers, [str(number) for number in numbers])
+        axes.xaxis.minorticks_off()
         axes.grid(alpha=0.3)
-    left.legend(frameon=False, fontsize=8)
+    _legend(figure, left)
