@@ -4,8 +4,6 @@ One *unit* is one pixel of the high-resolution canvas (112 x 112: a 2x2 grid of 
 Clips are drawn in units times a whole scale, so every clip size below fits the grid exactly.
 """
 
-from dataclasses import replace
-
 from workers.vision.geometry import FrameGeometry, TileGeometry
 
 GEOMETRY = TileGeometry(
@@ -13,8 +11,6 @@ GEOMETRY = TileGeometry(
     patch_size=7,
     pinpoints=((56, 112), (112, 56), (112, 112), (168, 56), (56, 168)),
 )
-COARSE = replace(GEOMETRY, patch_size=14)
-"""That of the checkpoint which knows the plain ground: its plates lie inside one such patch."""
 NUM_TILES = 5
 """Tiles of every picture: the base and four of the canvas."""
 
@@ -28,15 +24,15 @@ ASPECTS = {
 """Width and height of a clip in units."""
 
 
-def geometry_of(aspect: str, tiles: TileGeometry = GEOMETRY) -> FrameGeometry:
+def geometry_of(aspect: str) -> FrameGeometry:
     """Return how pictures of a named aspect ratio are cut; the same at every scale."""
     width, height = ASPECTS[aspect]
-    return tiles.frame(height, width)
+    return GEOMETRY.frame(height, width)
 
 
-def patches_of(aspect: str, tiles: TileGeometry = GEOMETRY) -> tuple[range, range]:
+def patches_of(aspect: str) -> tuple[range, range]:
     """Return the canvas' rows and columns of patches that have tokens and lie in the picture."""
-    geometry, size = geometry_of(aspect, tiles), tiles.patch_size
+    geometry, size = geometry_of(aspect), GEOMETRY.patch_size
     target, resized = geometry.target, geometry.resized
     inside = []
     for length, side, pad, number in zip(

@@ -26,7 +26,7 @@ class Recipe:
 
     ``camera_chance`` is that of a camera that moves, ``back_and_forth`` that of scenes that come
     back. ``backgrounds`` are kinds of ``training.background`` or files, ``spacings`` the seconds
-    between two sampled frames. ``compact_plates`` are those which the present checkpoint reads.
+    between two sampled frames.
     """
 
     max_shapes: int = 4
@@ -35,20 +35,10 @@ class Recipe:
     mover_chance: float = 0.6
     min_scenes: int = 1
     max_scenes: int = 4
-    camera_chance: float = 0.0
-    back_and_forth: float = 0.0
-    backgrounds: tuple[str, ...] = MUTED
-    spacings: tuple[float, ...] = (0.5, 1.0)
-    compact_plates: bool = True
-
-
-PLAIN = Recipe()
-MOVING = Recipe(
-    camera_chance=0.5, back_and_forth=0.4, backgrounds=(*MUTED, *SCENERY),
-    spacings=(0.25, 0.5, 1.0, 2.0, 2.34375, 4.6875, 9.375), compact_plates=False,
-)  # fmt: skip
-GROUNDS = {"plain": PLAIN, "moving": MOVING}
-"""What can be drawn: ``plain`` is what the present checkpoint was trained on."""
+    camera_chance: float = 0.5
+    back_and_forth: float = 0.4
+    backgrounds: tuple[str, ...] = (*MUTED, *SCENERY)
+    spacings: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 2.34375, 4.6875, 9.375)
 
 
 def most_shapes(num_frames: int) -> int:
@@ -102,7 +92,7 @@ def _compose_scene(
 ) -> Scene:
     """Return one scene; ``colors`` is used up, so that colours stay telling within a clip."""
     taken: list[Box] = []
-    plate = place_plate(generator, aspect, text, compact=recipe.compact_plates) if text else None
+    plate = place_plate(generator, aspect, text) if text else None
     if plate:
         taken.append((plate.x, plate.y, plate.x + plate.width, plate.y + HEIGHT))
     still = sum(end - start for start, end in shots) < 2
@@ -126,7 +116,7 @@ def _compose_scene(
 
 
 def _camera(generator: np.random.Generator, aspect: str, recipe: Recipe) -> Camera | None:
-    if not recipe.camera_chance or generator.random() >= recipe.camera_chance:
+    if generator.random() >= recipe.camera_chance:
         return None
     width, height = ASPECTS[aspect]
     return compose_camera(generator, (width / 2, height / 2))

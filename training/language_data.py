@@ -8,14 +8,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from training.canvas import ASPECTS, geometry_of
-from training.compose import (
-    LONGEST_SECONDS,
-    MOVING,
-    Recipe,
-    compose_clip,
-    draw_duration,
-    most_shapes,
-)
+from training.compose import LONGEST_SECONDS, Recipe, compose_clip, draw_duration, most_shapes
 from training.curriculum import Curriculum
 from training.degrade import degrade
 from training.draw import frame_moments, frames_of
@@ -59,12 +52,12 @@ def language_batch(
     num_questions = most_questions(num_frames)
     asked = num_questions * _ASKED
     num_clips = max(1, min(32, curriculum.tokens_per_batch // (prefix + asked)))
-    recipe = replace(
-        MOVING, max_shapes=most_shapes(num_frames), plate_chance=curriculum.plate_chance,
+    recipe = Recipe(
+        max_shapes=most_shapes(num_frames), plate_chance=curriculum.plate_chance,
         code_chance=curriculum.code_chance,
     )  # fmt: skip
     if num_frames > 1 and generator.random() < curriculum.text_share:
-        recipe = replace(MOVING, max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
+        recipe = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
     timed = bool(generator.random() < curriculum.timed_share)
     batch = clips_batch(
         tokenizer, generator, num_clips, num_frames, aspect, num_questions, recipe, timed=timed

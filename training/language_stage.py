@@ -1,7 +1,7 @@
 """Second stage: the language model learns to answer, always from the full prompt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerF
 
 from training import attention
 from training.canvas import ASPECTS, GEOMETRY, NUM_TILES
-from training.compose import MOVING, most_shapes
+from training.compose import Recipe, most_shapes
 from training.curriculum import Curriculum
 from training.forward import Passage, Prefix, embed_prefix, run_language
 from training.guides import copy_loss, look_loss, some_tokens, stamp_loss
@@ -130,7 +130,7 @@ class LanguageStage:
                 generator = np.random.default_rng([_CHECK_SEED, num_frames, number])
                 arrays = clips_batch(
                     self.tokenizer, generator, _CHECK_CLIPS, num_frames, aspect, 16,
-                    replace(MOVING, max_shapes=most_shapes(num_frames)), timed=bool(number % 2),
+                    Recipe(max_shapes=most_shapes(num_frames)), timed=bool(number % 2),
                 )  # fmt: skip
                 batch = to_tensors(arrays)
                 _, logits, _ = self._forward(self.average.module, batch)

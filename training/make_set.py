@@ -1,7 +1,7 @@
 """python -m training.make_set --output clips --seed 7: draws H.264 clips with questions.
 
-``--ground moving`` draws what the next checkpoint is trained on, ``--backgrounds DIR`` the same
-before pictures of your own.
+They are what the embedded checkpoint was trained on, with ``--backgrounds DIR`` before pictures of
+your own.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from training.canvas import ASPECTS
-from training.compose import GROUNDS, compose_clip, most_shapes
+from training.compose import Recipe, compose_clip, most_shapes
 from training.draw import draw_frame, frame_moments
 from training.language_data import aspects_of, choose
 from training.photographs import find_photographs
@@ -26,8 +26,8 @@ from workers.errors import InputError
 PICTURES_PER_FRAME = 4
 """Pictures in the file per frame that is meant to be sampled."""
 SCALE = 4
-NUM_FRAMES = (1, 2, 4, 8, 16, 32)
-"""Lengths of clips if no others are asked for; on the moving ground up to 256 make sense."""
+NUM_FRAMES = (1, 2, 4, 8, 16, 32, 64)
+"""Lengths of clips if no others are asked for: those that training knows. Up to 256 make sense."""
 
 
 def write_clip(clip: Clip, path: Path, *, scale: int = SCALE, crf: int = 20) -> None:
@@ -42,8 +42,9 @@ def write_clip(clip: Clip, path: Path, *, scale: int = SCALE, crf: int = 20) -> 
     num_pictures = clip.num_frames * PICTURES_PER_FRAME
     rate = Fraction(num_pictures) / Fraction(clip.duration_seconds)
     width, height = ASPECTS[clip.aspect]
-    # One thread, so that the file's bytes depend on the clip alone.
-    options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+    # So that the file's bytes depend on the clip alone: with x264's macroblock tree two runs give
+    # two files (seen with PyAV 18).
+    options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width * scale, height * scale, "yuv420p"
@@ -60,13 +61,12 @@ def draw_set(
     num_frames: Sequence[int] = NUM_FRAMES,
     num_questions: int = 10,
     *,
-    ground: str = "plain",
     photographs: Sequence[str] = (),
 ) -> Path:
     """Write clips of every aspect ratio and length, and ``questions.jsonl``; return its path.
 
-    On the moving ground clips of 32 frames and more are wide or tall, as in training, and times
-    are asked for; their answers take prompts with timestamps.
+    Clips of 32 frames and more are wide or tall, as in training. Times are asked for too; their
+    answers take prompts with timestamps.
 
     Args:
         output: Folder, made if need be.
@@ -74,18 +74,11 @@ def draw_set(
         clips_per_kind: How many of every length and aspect ratio.
         num_frames: Lengths.
         num_questions: The most about one clip.
-        ground: One of ``GROUNDS``.
-        photographs: Files whose pictures are the backgrounds; those of the ground if there is none.
+        photographs: Files whose pictures are the backgrounds; drawn ones if there is none.
     """
     output.mkdir(parents=True, exist_ok=True)
-    plain, recipe = ground == "plain", GROUNDS[ground]
-    if photographs:
-        recipe = replace(recipe, backgrounds=tuple(photographs))
-    kinds = [
-        (frames, aspect)
-        for frames in num_frames
-        for aspect in (ASPECTS if plain else aspects_of(frames))
-    ]
+    recipe = Recipe(backgrounds=tuple(photographs)) if photographs else Recipe()
+    kinds = [(frames, aspect) for frames in num_frames for aspect in aspects_of(frames)]
     lines: list[dict[str, object]] = []
     for kind, (frames, aspect) in enumerate(kinds):
         for number in range(clips_per_kind):
@@ -94,7 +87,7 @@ def draw_set(
             clip = compose_clip(generator, aspect, frames, chosen)
             name = f"f{frames:02d}-{aspect.replace(':', 'x')}-{number:03d}.mp4"
             write_clip(clip, output / name)
-            questions = choose(generator, questions_of(clip, timed=not plain), num_questions)
+            questions = choose(generator, questions_of(clip, timed=True), num_questions)
             lines.extend(_line(clip, name, question) for question in questions)
     path = output / "questions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -117,7 +110,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--clips-per-kind", type=int, default=4)
-    parser.add_argument("--ground", choices=GROUNDS, default="plain")
     parser.add_argument("--num-frames", type=int, nargs="+", default=list(NUM_FRAMES))
     parser.add_argument(
         "--backgrounds", type=Path, metavar="DIR", help="a folder of videos or pictures"
@@ -129,7 +121,7 @@ def main() -> None:
         parser.error(str(error))
     draw_set(
         options.output, options.seed, options.clips_per_kind, options.num_frames,
-        ground=options.ground, photographs=photographs,
+        photographs=photographs,
     )  # fmt: skip
 
 

@@ -3,17 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from training.canvas import COARSE, GEOMETRY, geometry_of, patches_of
+from training.canvas import GEOMETRY, geometry_of, patches_of
 from training.glyphs import GLYPH_HEIGHT, GLYPH_WIDTH, glyph
 from training.scene import Plate
 
 HEIGHT = 7
-_COMPACT_WIDTH = 9
 
 
-def place_plate(
-    generator: np.random.Generator, aspect: str, text: str, *, compact: bool = False
-) -> Plate:
+def place_plate(generator: np.random.Generator, aspect: str, text: str) -> Plate:
     """Return a plate of which each character lies inside a patch of its own.
 
     Keeping characters off the patch borders makes them easier to read, and the model card says so.
@@ -22,19 +19,12 @@ def place_plate(
         generator: Where to, and where in their patches the characters are.
         aspect: Of the clip.
         text: Two characters.
-        compact: Close together instead, inside one patch of the ``COARSE`` geometry.
     """
-    tiles = COARSE if compact else GEOMETRY
-    rows, columns = patches_of(aspect, tiles)
+    rows, columns = patches_of(aspect)
     above, left = geometry_of(aspect).padding
-    size = tiles.patch_size
-    last = columns.stop if compact else columns.stop - 1
-    x = int(generator.integers(columns.start, last)) * size - left
+    size = GEOMETRY.patch_size
+    x = int(generator.integers(columns.start, columns.stop - 1)) * size - left
     y = int(generator.integers(rows.start, rows.stop)) * size - above
-    if compact:
-        x += int(generator.integers(0, size - _COMPACT_WIDTH + 1))
-        y += int(generator.integers(0, size - HEIGHT + 1))
-        return Plate(text=text, x=x, y=y, width=_COMPACT_WIDTH, columns=(1, 5), row=1)
     first = int(generator.integers(1, size - GLYPH_WIDTH))
     row = int(generator.integers(0, size - GLYPH_HEIGHT + 1))
     return Plate(text=text, x=x, y=y, width=2 * size, columns=(first, first + size), row=row)

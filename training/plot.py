@@ -8,7 +8,7 @@ from pathlib import Path
 Curve = list[tuple[float, float]]
 _COLORS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b",
-    "#e377c2", "#7f7f7f", "#bcbd22", "#17becf", "#393b79", "#637939", "#000000",
+    "#e377c2", "#7f7f7f", "#bcbd22", "#17becf", "#393b79", "#637939", "#000000", "#e7ba52",
 )  # fmt: skip
 _WIDTH, _HEIGHT, _MARGIN, _LEGEND = 640, 240, 44, 150
 _WINDOW = 20

@@ -26,7 +26,7 @@ def compose_shots(
     """
     if num_frames == 1:
         return [[(0, 1)]]
-    if back_and_forth and num_frames > 2 and generator.random() < back_and_forth:
+    if num_frames > 2 and generator.random() < back_and_forth:
         return _back_and_forth(generator, num_frames, num_scenes)
     return [[shot] for shot in _one_after_another(generator, num_frames, num_scenes)]
 

@@ -1,12 +1,10 @@
 """Batches of single labelled pictures for the vision stage; each a pure function of its number."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from training.canvas import ASPECTS, geometry_of
-from training.compose import MOVING, compose_clip
+from training.compose import Recipe, compose_clip
 from training.degrade import degrade
 from training.draw import draw_frame
 from training.labels import TokenLabels, label_tokens
@@ -14,8 +12,8 @@ from workers.vision.tiles import cut_tiles
 
 Batch = dict[str, NDArray[np.generic]]
 LABELS = tuple(TokenLabels.__dataclass_fields__)
-_SPARSE = replace(MOVING, plate_chance=0.6)
-_DENSE = replace(MOVING, plate_chance=1.0, max_shapes=5)
+_SPARSE = Recipe(plate_chance=0.6)
+_DENSE = Recipe(plate_chance=1.0, max_shapes=5)
 
 
 def vision_batch(seed: int, step: int, num_pictures: int) -> Batch:

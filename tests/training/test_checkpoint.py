@@ -54,7 +54,7 @@ def test_the_processor_comes_back_with_template_and_tiles(folder: Path) -> None:
 
 
 def test_answering_a_set_counts_every_question_once(folder: Path, tmp_path: Path) -> None:
-    questions = draw_set(tmp_path, 1, 1, num_frames=(4,), num_questions=1, ground="moving")
+    questions = draw_set(tmp_path, 1, 1, num_frames=(4,), num_questions=1)
     answerer = Answerer(folder)
     asked = len(questions.read_text().splitlines())
     for view in VIEWS:

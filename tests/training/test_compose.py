@@ -3,21 +3,21 @@ from functools import cache
 import numpy as np
 import pytest
 
-from training.canvas import ASPECTS, COARSE, GEOMETRY, geometry_of
-from training.compose import GROUNDS, MOVING, PLAIN, Recipe, compose_clip
+from training.canvas import ASPECTS, GEOMETRY, geometry_of
+from training.compose import Recipe, compose_clip
 from training.draw import FIRST_ID, draw_frame, draw_map, frame_moments
 from training.glyphs import CHARACTERS, glyph
 from training.looks import seen_in
 from training.questions import COUNTS, Question, questions_of
-from training.scene import Clip, Scene
+from training.scene import Clip
 
 KINDS = [(aspect, frames) for aspect in ASPECTS for frames in (1, 2, 5)]
 
 
 @cache
-def clips(aspect: str, num_frames: int, count: int = 12, recipe: Recipe = MOVING) -> list[Clip]:
+def clips(aspect: str, num_frames: int, count: int = 12) -> list[Clip]:
     return [
-        compose_clip(np.random.default_rng([11, number]), aspect, num_frames, recipe)
+        compose_clip(np.random.default_rng([11, number]), aspect, num_frames, Recipe())
         for number in range(count)
     ]
 
@@ -83,19 +83,15 @@ def test_shapes_are_seen_whole_and_apart(aspect: str, num_frames: int) -> None:
                     assert max(abs(x - x2), abs(y - y2)) >= r + r2 - 1
 
 
-def plates(aspect: str, recipe: Recipe) -> list[Scene]:
-    return [scene for clip in clips(aspect, 5, 12, recipe) for scene in clip.scenes if scene.plate]
-
-
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_each_character_of_a_plate_lies_inside_one_patch_that_survives_unpadding(
     aspect: str,
 ) -> None:
     geometry, (above, left) = geometry_of(aspect), geometry_of(aspect).padding
     first = [(16 - number) // 2 for number in (geometry.rows, geometry.columns)]
-    for scene in plates(aspect, MOVING):
-        plate = scene.plate
-        assert plate is not None
+    plates = [scene.plate for clip in clips(aspect, 5) for scene in clip.scenes if scene.plate]
+    assert plates
+    for plate in plates:
         rows = {(plate.y + above + plate.row + at) // GEOMETRY.patch_size for at in (0, 4)}
         columns = [
             {(plate.x + left + column + at) // GEOMETRY.patch_size for at in (0, 2)}
@@ -110,22 +106,13 @@ def test_each_character_of_a_plate_lies_inside_one_patch_that_survives_unpadding
         assert 0 <= plate.y <= ASPECTS[aspect][1] - 7
 
 
-@pytest.mark.parametrize("aspect", ASPECTS)
-def test_plates_of_the_plain_ground_lie_inside_one_coarse_patch(aspect: str) -> None:
-    above, left = geometry_of(aspect, COARSE).padding
-    for scene in plates(aspect, PLAIN):
-        plate = scene.plate
-        assert plate is not None
-        assert (plate.x + left) // 14 == (plate.x + left + 8) // 14
-        assert (plate.y + above) // 14 == (plate.y + above + 6) // 14
-
-
-def test_the_plain_ground_draws_what_the_checkpoint_was_measured_on() -> None:
-    clip = compose_clip(np.random.default_rng([2026, 3, 0, 0]), "16:9", 8, Recipe(max_shapes=3))
-    assert draw_frame(clip, 0.4).sum() == 10_947_972
-    answers = [question.answer for question in questions_of(clip)]
-    assert answers[:5] == ["cyan", "green", "square", "square", "square"]
-    assert answers[5:9] == ["star", "cross", "93", "L6"]
+def test_clips_are_drawn_as_those_that_the_checkpoint_was_measured_on() -> None:
+    clip = compose_clip(np.random.default_rng([31, 3, 0, 0]), "16:9", 8, Recipe(max_shapes=3))
+    # Scenery, seen by a moving camera, in scenes that are cut back and forth; and a plate.
+    assert draw_frame(clip, 0.4).sum() == pytest.approx(5_846_328, rel=1e-5)
+    answers = [question.answer for question in questions_of(clip, timed=True)]
+    assert answers[:6] == ["white", "cross", "star", "cross", "97", "left"]
+    assert answers[6:] == ["left", "up", "up", "purple", "purple", "14.1", "2.3", "2.3"]
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
@@ -245,7 +232,7 @@ def test_times_are_those_of_the_first_and_last_frames_that_show_it(phase: float)
 def test_scenes_come_back_and_the_moving_go_on_where_they_were() -> None:
     returning = [
         (clip, scene)
-        for clip in clips("4:3", 12, 40, GROUNDS["moving"])
+        for clip in clips("4:3", 12, 40)
         for scene in clip.scenes
         if len(scene.shots) > 1
     ]

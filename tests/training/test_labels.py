@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.canvas import ASPECTS, geometry_of
-from training.compose import MOVING, compose_clip
+from training.compose import Recipe, compose_clip
 from training.draw import FIRST_ID, SECOND_ID, draw_frame, frame_moments
 from training.glyphs import CHARACTERS
 from training.labels import (
@@ -21,7 +21,7 @@ from workers.vision.tiles import cut_tiles
 
 
 def clip(aspect: str, num_frames: int, seed: int = 0) -> Clip:
-    return compose_clip(np.random.default_rng(seed), aspect, num_frames, MOVING)
+    return compose_clip(np.random.default_rng(seed), aspect, num_frames, Recipe())
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)

@@ -7,7 +7,7 @@ import torch
 
 from training import attention
 from training.canvas import ASPECTS, geometry_of
-from training.compose import MOVING
+from training.compose import Recipe
 from training.forward import Passage, Prefix, embed_prefix, run_language, token_order
 from training.guides import copy_loss, sign_places, some_tokens, stamp_loss
 from training.language_data import clips_batch
@@ -76,7 +76,7 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
         tokenizer, hidden_size=64, vision_size=32, num_layers=2, num_vision_layers=2
     ).eval()
     generator = np.random.default_rng(0)
-    arrays = clips_batch(tokenizer, generator, 2, 2, aspect, 4, MOVING, timed=timed)
+    arrays = clips_batch(tokenizer, generator, 2, 2, aspect, 4, Recipe(), timed=timed)
     batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
     attention.register()
     model.model.language_model.set_attn_implementation(attention.NAME)
@@ -103,7 +103,9 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
 
 def test_a_picture_s_tokens_are_to_look_at_its_own_timestamp() -> None:
     tokenizer = build_processor().tokenizer
-    arrays = clips_batch(tokenizer, np.random.default_rng(2), 1, 3, "square", 4, MOVING, timed=True)
+    arrays = clips_batch(
+        tokenizer, np.random.default_rng(2), 1, 3, "square", 4, Recipe(), timed=True
+    )
     order = token_order(geometry_of("square"))
     parts = [(row[row >= 0], number) for number, row in enumerate(arrays["segments"])]
     ids = np.concatenate([np.r_[row, np.full(len(order), -1)] for row, _ in parts])

@@ -64,7 +64,7 @@ def test_a_missing_clip_is_named(benched: Run) -> None:
 @pytest.mark.slow
 def test_a_bench_from_end_to_end(benched: Run, tmp_path: Path) -> None:
     result = benched(
-        "--frames", "2", "4", "--repeats", "2", "--clients", "1", "2", "--budget", "60"
+        "--frames", "2", "4", "--repeats", "2", "--clients", "1", "2", "--budget", "250"
     )
     assert result.status == 0, result.err
     assert result.out == (tmp_path / "out" / "bench.md").read_text()
@@ -73,7 +73,7 @@ def test_a_bench_from_end_to_end(benched: Run, tmp_path: Path) -> None:
     systems = ["mr-stream", "fewer-frames", "transformers"]
     assert points == [(system, frames) for frames in (2, 4) for system in systems]
     assert all(len(point["trials"]) == 2 for point in values["points"])
-    assert [point["tokens_entering"] for point in values["points"][3:]] == [60, 52, 208]
+    assert [point["tokens_entering"] for point in values["points"][3:]] == [250, 234, 936]
     pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert pictures == ["clients.png", "latency.png", "stages.png"]
     assert [times["method"] for times in values["pruners"]] == ["mr_pruner"]

@@ -118,7 +118,7 @@ def test_stdin_is_read_too(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = iter(["What is it?\n", "why " * 9000 + "\n", "Why?\n", ""])
+    lines = iter(["What is it?\n", "why " * 25_000 + "\n", "Why?\n", ""])
     monkeypatch.setattr("sys.stdin.readline", lambda: next(lines))
     ended = run(capsys, uploaded, "--interactive", "--json", "--server", server.url)
     assert ended.status == 0

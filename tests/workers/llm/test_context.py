@@ -42,10 +42,10 @@ def test_the_option_for_visual_tokens_is_the_one_in_use() -> None:
 def test_a_typed_question_is_checked_like_the_first() -> None:
     template = ChatTemplate.load(locate(EMBEDDED))
     question = "what color is the triangle?"
-    num_visual, answer = 3_000, 8
+    num_visual, answer = 62_000, 8
     check_context(template.build(question, [""] * 100), num_visual, answer, template.context_length)
-    late = template.build(f"{question} " * 400, [""] * 100)
-    with pytest.raises(ContextError, match=rf"^{len(late.question)} .* holds 4096: .* shorter by"):
+    late = template.build(f"{question} " * 1000, [""] * 100)
+    with pytest.raises(ContextError, match=rf"^{len(late.question)} .* holds 65536: .* shorter by"):
         check_context(late, num_visual, answer, template.context_length)
 
 

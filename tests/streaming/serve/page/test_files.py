@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from streaming.serve.static import page_routes
 from tests.streaming.serve.page.conftest import EXAMPLE, FOLDER
-from training.demo import choose_clip
+from training.demo import SEED, choose_clip
 from training.draw import draw_frame, frame_moments
 from training.make_set import PICTURES_PER_FRAME, SCALE
 from training.questions import questions_of
@@ -51,7 +51,7 @@ def test_nothing_comes_from_elsewhere_and_no_code_or_style_is_inline() -> None:
 
 
 def test_the_example_is_the_clip_of_the_demo_and_its_questions_have_answers() -> None:
-    clip, _ = choose_clip(seed=20)
+    clip, _ = choose_clip(SEED)
     with av.open(str(EXAMPLE)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(pictures) == clip.num_frames * PICTURES_PER_FRAME
