@@ -328,6 +328,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "frames without end": ({"mr_stream": {"fps": 99999}}, 422, "at most 16 frames"),
     "all tokens": ({"mr_stream": {"pruner": "none", "budget": 5}}, 400, "leave out mr_stream.b"),
     "a window outside": ({"mr_stream": {"start": 50}}, 400, "mr_stream.start"),
+    "no room": ({"messages": [about("ID", "€" * 30_000)]}, 400, "context holds 65536"),
     "a book": ({"messages": [about("ID", "why " * 50_000)]}, 400, "has 200000 letters"),
     "too long an answer": ({"max_tokens": 1025}, 400, "at most 1024"),
     "a keyword": (by_schema({"not": {}}), 400, 'response_format: Unimplemented keys: ["not"]'),

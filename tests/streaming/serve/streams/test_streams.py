@@ -181,7 +181,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a larger budget": ({"mr_stream": {"budget": 128}}, "lower mr_stream.budget"),
     "a longer answer": ({"mr_stream": {"max_new_tokens": 2000}}, "must be at most 1024 here"),
     "another method": ({"mr_stream": {"pruner": "vidcom2"}}, "mr_stream.pruner vidcom2 looks at"),
-    "a long question": ({"questions": ["why " * 8000]}, "the model's context leaves"),
+    "a long question": ({"questions": ["€" * 30_000]}, "the model's context leaves"),
     "a book": ({"questions": ["?", "why " * 50_000]}, "the text has 200000 letters"),
     "an unknown name": ({"mr_stream": {"ffps": 1}}, "did you mean fps?"),
 }
