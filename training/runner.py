@@ -106,6 +106,9 @@ def run_stage(stage: TrainingStage, folder: Path, pace: Pace) -> bool:
 
     Returns:
         Whether the stage is finished, rather than stopped by ``pace.stop_after``.
+
+    Raises:
+        FloatingPointError: a gradient is not finite; nothing of that step is kept.
     """
     optimizer = torch.optim.AdamW(stage.groups(), betas=(0.9, 0.98), lr=stage.learning_rate.peak)
     state_path, log_path = folder / f"{stage.name}.pt", folder / f"{stage.name}.jsonl"
@@ -127,6 +130,8 @@ def run_stage(stage: TrainingStage, folder: Path, pace: Pace) -> bool:
         loss.backward()
         trained = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = _clip(trained)
+        if not bool(norm.isfinite()):
+            raise FloatingPointError(f"{stage.name}: the gradient is {float(norm)} at step {step}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         stage.after_step()

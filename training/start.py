@@ -77,8 +77,9 @@ def match_words(
     """Centre and scale the projected features, and point the words at what they name.
 
     A word's input vector becomes the mean feature of the tokens that show it, its output vector
-    the direction in which the vision stage's head finds it. The mean between tokens with and
-    without something on them is taken off all features, through the projector's bias.
+    the direction in which the vision stage's head finds it; one that none shows keeps a drawn input
+    vector. The mean between tokens with and without something on them is taken off all features,
+    through the projector's bias.
     """
     batch = to_tensors(vision_batch(seed, 2 * 10**6, 256))
     labels = {name: batch[name] for name in LABELS}
@@ -102,9 +103,11 @@ def match_words(
         overall = features[known].mean(0)
         for number, word in enumerate(words):
             token = single_token(tokenizer, word)
-            mean = features[known & (label == number)].mean(0) - overall
+            shows = known & (label == number)
+            if bool(shows.any()):
+                mean = features[shows].mean(0) - overall
+                embed[token] = 0.5 * embed[token] + NORM * mean / mean.norm()
             found = getattr(heads, name).weight[number] - getattr(heads, name).weight.mean(0)
-            embed[token] = 0.5 * embed[token] + NORM * mean / mean.norm()
             head[token] = found / found.norm() * 1.0
     for name, (low, high) in {"x": ("left", "right"), "y": ("top", "bottom")}.items():
         weight = getattr(heads, name).weight
