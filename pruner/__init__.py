@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pruner.ranking import Candidates, Ranking, Task
     from pruner.scores import Scores, score_frames
     from pruner.settings import Settings
+    from pruner.standing import prefix_sizes, stand_ins, token_sizes
     from pruner.tome import Matching, match_tokens, merge_tokens
     from pruner.vidcom2 import vidcom2_scores, vidcom2_shares
 
@@ -55,12 +56,15 @@ __all__ = [
     "merge_tokens",
     "newlines_last",
     "plan_order",
+    "prefix_sizes",
     "propagate",
     "prune_packed",
     "random_order",
     "rank",
     "rank_tokens",
     "score_frames",
+    "stand_ins",
+    "token_sizes",
     "uniform_order",
     "vidcom2_scores",
     "vidcom2_shares",
@@ -85,6 +89,7 @@ _HOMES = {
     "pruner.ranking": ("Candidates", "Ranking", "Task"),
     "pruner.scores": ("Scores", "score_frames"),
     "pruner.settings": ("Settings",),
+    "pruner.standing": ("prefix_sizes", "stand_ins", "token_sizes"),
     "pruner.tome": ("Matching", "match_tokens", "merge_tokens"),
     "pruner.vidcom2": ("vidcom2_scores", "vidcom2_shares"),
 }

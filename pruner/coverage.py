@@ -16,11 +16,8 @@ from pruner.newlines import newlines_last
 from pruner.nodes import make_nodes
 from pruner.ranking import Candidates, Ranking, Task
 from pruner.rounding import snap
+from pruner.standing import REACH, standing
 
-_POWER = 4
-"""Of the cosine: 0.84 covers half, 0.5 next to nothing."""
-_FRAMES = 8
-"""From so many frames apart on, tokens do not stand for each other."""
 _PRIOR = 0.1
 """What the first of a ranking has ahead of the last: a tenth of a thing of the grid."""
 _MOST_TOGETHER = 4096
@@ -116,7 +113,7 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
             *_similarities(candidates, run),
             prior=prior[run],
             times=times[run],
-            reach=_FRAMES,
+            reach=REACH,
             costs=costs[run],
             most=most,
         )
@@ -158,10 +155,8 @@ def _runs(counts: Sequence[int]) -> list[slice]:
 def _similarities(candidates: Candidates, run: slice) -> tuple[Tensor, Tensor]:
     """Similarities (m, m) of some candidates and their weights (m,) float64."""
     units = make_nodes(candidates.features[None, run]).units[0]
-    times = _of_frames(candidates, candidates.frame_indices)[run].to(units)
-    near = (times[:, None] - times).abs_().div_(-_FRAMES).add_(1).clamp_min_(0)
-    alike = snap((units @ units.T).clamp_(0, 1)).pow_(_POWER)  # 1 for a token that comes twice
-    similarity = snap(alike.mul_(near))
+    times = _of_frames(candidates, candidates.frame_indices)[run]
+    similarity = standing(units, times, units, times)
     density = similarity.sum(dim=0, dtype=torch.float64).clamp_min_(1)  # 0 of a zero vector
     return similarity, snap(_areas(candidates)[run] / density)
 

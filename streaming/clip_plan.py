@@ -63,6 +63,7 @@ class ClipPlan:
             num_entering=self.num_entering,
             question_aware=options.budget.question_aware,
             reserve=options.budget.reserve,
+            proportional=options.is_proportional,
             pruning=self.pruning,
             max_keep=self.max_keep,
             shares=options.budget.shares,

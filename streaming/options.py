@@ -138,6 +138,11 @@ class BudgetOptions:
     reserve: float = option(
         0.3, "part of the budget kept whatever is asked, with --question-aware", least=0, most=1
     )
+    attention: Literal["auto", "plain", "proportional"] = option(
+        "auto",
+        "of the language model to kept tokens: each weighs as one, or as many as it stands for "
+        "(auto: proportional with coverage and --question-aware, where the model can)",
+    )
     timestamps: bool = option(False, "put each frame's time before it, paid from the budget")
     position_ids: Literal["auto", "original", "compact"] = option(
         "auto",
@@ -240,6 +245,14 @@ class Options:
                 f"{self.pruning.pruner} ranks nothing: choose one of {names}"
             )
 
+    @property
+    def is_proportional(self) -> bool:
+        """Whether kept tokens weigh as many as they stand for."""
+        if self.budget.attention != "auto":
+            return self.budget.attention == "proportional"
+        stands = METHODS[self.pruning.pruner].scope == "bank" or self.budget.question_aware
+        return stands and backend_of(self.model).token_sizes
+
 
 def _check_backend(options: Options) -> None:
     """Refuse what the language model behind the options cannot do."""
@@ -251,6 +264,11 @@ def _check_backend(options: Options) -> None:
         raise InputError(
             f"{name} leaves tokens out between two layers, which {backend.option} "
             "cannot: leave out one of the two"
+        )
+    if options.budget.attention == "proportional" and not backend.token_sizes:
+        raise InputError(
+            f"--attention proportional: {backend.option} attends to each token as to one: leave it "
+            "out"
         )
     if options.budget.position_ids == "original" and not backend.positions:
         raise InputError(

@@ -91,6 +91,11 @@ def check_pruning(
     for name, value in flat(options).items():
         if name in _ranking_options(pruning, held) and value != flat(made)[name]:
             raise _conflict(source, name, value, flat(made)[name])
+    if pruning.stand_ins and not held.stand_ins:
+        raise InputError(
+            f"{display_name(source.path)}: does not tell which tokens stand for others; use "
+            "--attention plain, or ask the video"
+        )
     if not _covers(held, pruning):
         raise InputError(_too_much(source, options, manifest, make))
 

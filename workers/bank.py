@@ -10,7 +10,7 @@ from pruner import METHODS, FrameLayout, Novelty, filling_order
 from workers.arrays import Float64Array, Int64Array
 from workers.frame_text import FrameText
 from workers.frames import RankedFrames
-from workers.keeping import Kept, features_of, keep, keep_some
+from workers.keeping import Kept, features_of, keep, keep_some, sizes_of
 from workers.sequence import join_frames
 from workers.visual import Allocation, KeptFrame, VisualSequence
 
@@ -54,6 +54,9 @@ class TokenBank:
         Coverage and methods that choose in the clip may leave a frame without any token. It is then
         not in the sequence, and its timestamp is not paid for.
 
+        Where asked for, each token that enters the model gets the number of those held that it
+        stands for.
+
         Returns:
             The sequence for the language model, of what enters it, and the record of all frames,
             both in source order.
@@ -72,6 +75,7 @@ class TokenBank:
         entering = allocation.num_entering if aware else allocation.budget
         kept = keep(bank._frames, allocation.method, entering, weights, text)
         later = bank._pruned_later(kept, allocation, allocation.budget - text.total, weights)
+        sizes = sizes_of(bank._frames, kept) if allocation.proportional else None
         records = bank._records(kept, allocation, text, novelty)
         visual = join_frames(
             [features for features, _ in kept],
@@ -79,6 +83,7 @@ class TokenBank:
             dtype=self._frames[0].dtype,
             compact_positions=allocation.compact_positions,
             later=later,
+            sizes=sizes,
         )
         return visual, records
 

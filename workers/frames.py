@@ -115,7 +115,8 @@ class Pruning:
     ``method`` is a name in :data:`pruner.methods.METHODS`. ``num_keep`` is a frame's nominal share
     of the budget, 0 for methods that do not ask; ``max_keep`` the most it may be handed and
     therefore what it sends on. ``seed`` is that of random choices; ``newlines_last``
-    ranks newlines behind all other tokens.
+    ranks newlines behind all other tokens; ``stand_ins`` has it found out which token stands for
+    each other.
     """
 
     method: str
@@ -123,6 +124,7 @@ class Pruning:
     max_keep: int
     seed: int = 0
     newlines_last: bool = False
+    stand_ins: bool = False
     settings: Settings = field(default_factory=Settings)
 
 
@@ -133,7 +135,8 @@ class RankedFrames:
     ``counts[i]`` tokens belong to frame ``frame_indices[i]`` of layout ``layouts[i]``; their flat
     indices and features (sum of counts, hidden) stand one frame after another in ``order`` and
     ``features``, the latter as ``dtype``, bfloat16 as ``uint16``. ``informativeness[i]`` is the
-    mean norm of (base, grid).
+    mean norm of (base, grid). ``stand_ins``, where asked for, are of every token of each frame, in
+    the order of its ranking, those among them that are not here: see :func:`pruner.stand_ins`.
     """
 
     clip_id: str
@@ -145,6 +148,7 @@ class RankedFrames:
     features: NDArray[Any]
     dtype: str
     informativeness: Float64Array
+    stand_ins: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         num_tokens = int(self.counts.sum())
@@ -166,6 +170,10 @@ class RankedFrames:
         """Return some of the frames."""
         places = np.arange(len(self))[rows]
         tokens = _rows_of(self.counts, places)
+        stand_ins = self.stand_ins
+        if stand_ins is not None:
+            lengths = np.array([layout.num_tokens for layout in self.layouts], np.int64)
+            stand_ins = stand_ins[_rows_of(lengths, places)]
         return replace(
             self,
             frame_indices=self.frame_indices[places],
@@ -175,6 +183,7 @@ class RankedFrames:
             order=self.order[tokens],
             features=self.features[tokens],
             informativeness=self.informativeness[places],
+            stand_ins=stand_ins,
         )
 
     def shortened(self, most: int) -> "RankedFrames":

@@ -6,7 +6,15 @@ from functools import partial
 import numpy as np
 import torch
 
-from pruner import METHODS, Candidates, choose, choose_candidates, water_fill
+from pruner import (
+    METHODS,
+    Candidates,
+    choose,
+    choose_candidates,
+    prefix_sizes,
+    token_sizes,
+    water_fill,
+)
 from workers.arrays import Float64Array, Int64Array, unpack
 from workers.errors import InputError
 from workers.frame_text import BoolArray, FrameText
@@ -59,6 +67,36 @@ def keep_some(kept: Sequence[Kept]) -> BoolArray:
 def features_of(frame: RankedFrames, places: Int64Array) -> torch.Tensor:
     """Copy the features at these places of one frame's ranking."""
     return unpack(frame.features[places], frame.dtype)
+
+
+def sizes_of(frames: Frames, kept: Sequence[Kept]) -> Int64Array:
+    """Return how many tokens of all frames each kept one stands for, one frame's behind another's.
+
+    Tokens that were not sent on count for one of their frame that was (:func:`pruner.stand_ins`),
+    and this for a kept one of any frame (:func:`pruner.token_sizes`).
+    """
+    ranks = [frame.order.argsort() for frame in frames]  # source order
+    counts = [len(own) for own in ranks]
+    starts = np.cumsum(counts) - counts
+    places = [
+        start + np.searchsorted(frame.order[own], indices)
+        for start, own, frame, (_, indices) in zip(starts, ranks, frames, kept, strict=True)
+    ]
+    times = np.repeat([int(frame.frame_indices[0]) for frame in frames], counts)
+    sizes = token_sizes(
+        torch.cat([features_of(*each) for each in zip(frames, ranks, strict=True)]),
+        torch.from_numpy(times),
+        torch.from_numpy(np.concatenate(places)),
+        torch.cat([_sizes(*each) for each in zip(frames, ranks, strict=True)]),
+    )
+    return np.asarray(sizes.numpy())
+
+
+def _sizes(frame: RankedFrames, ranks: Int64Array) -> torch.Tensor:
+    """Return how many tokens of a frame those at some places of its ranking stand for."""
+    if frame.stand_ins is None:
+        return torch.ones(len(ranks), dtype=torch.int64)
+    return prefix_sizes(torch.tensor(frame.stand_ins), len(frame.order))[ranks]
 
 
 def _choose_candidates(frames: Frames, name: str, budget: int, text: FrameText) -> list[Kept]:

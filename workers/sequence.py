@@ -18,6 +18,7 @@ def join_frames(
     dtype: str,
     compact_positions: bool,
     later: Mapping[str, Any],
+    sizes: Int64Array | None = None,
 ) -> VisualSequence:
     """Return the sequence of those frames that keep any token.
 
@@ -27,6 +28,7 @@ def join_frames(
         dtype: of the features.
         compact_positions: see :class:`VisualSequence`.
         later: fields of it that tell how it is pruned inside the language model, if it is.
+        sizes: of all tokens, if they have any.
     """
     shown = [frame for frame in frames if len(frame.keep_indices)]
     content: dict[str, Any] = {
@@ -39,6 +41,8 @@ def join_frames(
         "compact_positions": compact_positions,
         **later,
     }
+    if sizes is not None:
+        content["sizes"] = sizes
     return VisualSequence(visual_id=_digest(content), dtype=dtype, **content)
 
 

@@ -23,7 +23,8 @@ class Allocation:
     what each frame weighs beside all else, in source order, empty where all weigh alike. If
     ``question_aware``, ``num_entering`` tokens, timestamps included, are shared out instead of the
     budget, which each question spends inside the language model, a ``reserve`` of it whatever is
-    asked. For ``compact_positions`` see :class:`VisualSequence`; ``fastv_layer`` is its
+    asked. If ``proportional``, what is kept has the sizes that it stands for. For
+    ``compact_positions`` see :class:`VisualSequence`; ``fastv_layer`` is its
     ``prune_layer``, where there is one.
     """
 
@@ -41,6 +42,7 @@ class Allocation:
     question_aware: bool = False
     num_entering: int = 0
     reserve: float = 0.0
+    proportional: bool = False
     fastv_layer: int = 2
 
 
@@ -86,7 +88,8 @@ class VisualSequence:
     ``prune_layer`` on ``num_keep`` visual tokens of the whole clip (at most: all of them) go on,
     chosen anew for each question; all do if None. ``priority`` (tokens,) is the place of each in
     the order in which they are kept whatever is asked, and the first ``num_reserved`` of them are;
-    without it FastV chooses.
+    without it FastV chooses. ``sizes`` (tokens,) is how many tokens of the clip each stands for: it
+    weighs so much in the language model's attention. Without it each weighs as one.
     """
 
     visual_id: str
@@ -102,6 +105,7 @@ class VisualSequence:
     num_keep: int = 0
     priority: Int64Array | None = None
     num_reserved: int = 0
+    sizes: Int64Array | None = None
 
     def __post_init__(self) -> None:
         num_tokens = int(self.counts.sum())

@@ -121,6 +121,7 @@ OPTIONS = [
     "--precision=keyframe",
     "--no-novelty", "--timestamps", "--newlines=last", "--high-resolution=none", "--resize=fast",
     "--shares=informative", "--position-ids=compact", "--fps=5", "--question-aware",
+    "--attention=proportional",
     *(f"--pruner={name}" for name in METHODS if name not in ("none", "fastv")),
 ]  # fmt: skip
 

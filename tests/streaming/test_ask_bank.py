@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.clips import draw_clip
 from tests.streaming.test_ask_errors import check_failure
 from tests.test_imports import loaded_by
 from tests.workers.disk.entries import damage
+from workers.disk.entry import read_entry, write_entry
 
 QUESTION = "What color is the cat?"
 FRAMES = ["--num-frames", "4", "--max-new-tokens", "5"]
@@ -93,7 +95,7 @@ def test_an_entry_is_asked_without_its_video(run: Any, keep: Any, bank: str, pru
 def test_an_entry_is_asked_with_the_options_it_was_made_with(run: Any, keep: Any) -> None:
     options = [
         "--pruner=random", "--seed=5", "--start=0.4", "--newlines=last", "--timestamps",
-        "--no-novelty", "--high-resolution=none", "--keep-ratio=0.5",
+        "--no-novelty", "--high-resolution=none", "--attention=proportional", "--keep-ratio=0.5",
     ]  # fmt: skip
     entry, made = keep(*options)
     settings = [entry, QUESTION, "--json", "--max-new-tokens", "5"]
@@ -145,6 +147,29 @@ def test_what_an_entry_cannot_be_asked_is_one_line(
 ) -> None:
     entry, _ = keep("--budget", "60", "--headroom", "2")
     check_failure(run(entry, QUESTION, *given), 2, re.escape(message.replace("ENTRY", entry)))
+
+
+def test_an_entry_is_asked_as_it_was_not_before(run: Any, keep: Any, clip: str) -> None:
+    entry, _ = keep("--budget", "60")
+    for extra in ("--attention=proportional", "--question-aware"):
+        settings = [QUESTION, "--json", "--max-new-tokens", "5", "--budget", "60", extra]
+        (answer,) = run(entry, *settings).objects
+        (expected,) = run(clip, *settings, *FRAMES).objects
+        for name in ("answer", "frames", "num_visual_tokens", "num_entering_tokens"):
+            assert answer[name] == expected[name]
+
+
+def test_an_entry_that_knows_no_stand_ins_is_asked_plainly(run: Any, keep: Any) -> None:
+    entry, _ = keep("--budget", "60")
+    held = read_entry(entry, clip_id="")
+    manifest = replace(held.manifest, pruning=replace(held.manifest.pruning, stand_ins=False))
+    os.remove(entry)
+    older = replace(held, manifest=manifest, ranked=replace(held.ranked, stand_ins=None))
+    write_entry(Path(entry), older)
+    told = f"{re.escape(entry)}: does not tell which tokens stand for others; use --attention plain"
+    check_failure(run(entry, QUESTION, "--question-aware"), 2, told)
+    settings = ["--json", "--max-new-tokens", "1"]
+    assert run(entry, QUESTION, *settings, "--question-aware", "--attention=plain").objects
 
 
 def test_more_headroom_than_an_entry_has_is_one_line(run: Any, keep: Any) -> None:

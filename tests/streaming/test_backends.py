@@ -99,6 +99,7 @@ URL = "http://127.0.0.1:9"
     [
         ({"llm_server": URL, "pruner": "fastv"}, "--pruner fastv leaves tokens out"),
         ({"llm_server": URL, "question_aware": True}, "--question-aware leaves tokens out"),
+        ({"llm_server": URL, "attention": "proportional"}, "--attention proportional: --llm-ser"),
         ({"llm_server": URL, "position_ids": "original"}, "numbers tokens without gaps"),
         ({"llm_server": URL, "llm_weights": "int8"}, "--llm-server holds the weights"),
         ({"llm_key_file": "key"}, "--llm-key-file is that of --llm-server"),

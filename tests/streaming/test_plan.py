@@ -615,6 +615,37 @@ def test_no_ranking_of_a_whole_frame_is_shipped_twice() -> None:
         assert each.allocation(times).max_keep == alone.allocation(times).max_keep
 
 
+def test_a_ranking_is_shared_with_what_asks_which_tokens_stand_for_others() -> None:
+    plans = merged({"keep_ratio": 0.1}, {"keep_ratio": 0.1, "attention": "proportional"})
+    (pruning,) = plans[0].clip.prunings
+    assert pruning.stand_ins
+    assert [each.allocation([0.0]).proportional for each in plans] == [False, True]
+    alone = plan_clip(make_sampled(10), changed(keep_ratio=0.1), QUESTIONS)
+    assert not pruning_of(alone).stand_ins
+    whole = plan_clip(make_sampled(10), changed(pruner="evs", attention="proportional"), ["?"])
+    assert not pruning_of(whole).stand_ins  # sends every token
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, False),
+        ({"pruner": "coverage"}, True),
+        ({"question_aware": True}, True),
+        ({"pruner": "coverage", "attention": "plain"}, False),
+        ({"pruner": "uniform", "attention": "proportional"}, True),
+        ({"pruner": "coverage", "llm_server": "http://localhost:1"}, False),
+    ],
+)
+def test_what_is_chosen_to_stand_for_the_rest_weighs_as_much(
+    values: dict[str, Any], expected: bool
+) -> None:
+    plan = plan_clip(make_sampled(10), changed(budget=60, **values), QUESTIONS)
+    assert plan.allocation([0.0] * 10).proportional is expected
+    assert pruning_of(plan).stand_ins is expected
+    assert pruning_of(plan).max_keep == 24
+
+
 def replace_most(pruning: Pruning) -> Pruning:
     return replace(pruning, max_keep=0)
 

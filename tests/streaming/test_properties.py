@@ -51,6 +51,7 @@ def test_the_cap_holds_and_kept_tokens_stand_in_order(
             "pruner": method,
             "timestamps": timestamps,
             "novelty": data.draw(st.booleans(), "novelty"),
+            "attention": data.draw(st.sampled_from(["auto", "plain", "proportional"]), "attention"),
             "newlines": data.draw(st.sampled_from(["row", "last"]), "newlines"),
             "high_resolution": data.draw(
                 st.sampled_from(["all", "gated", "none"]), "high_resolution"
@@ -102,6 +103,10 @@ def check_shown(watched: WatchedClip) -> None:
     prompt = plan.prompt("what is it?", frames)
     assert len(prompt.frame_segments) == len(visual) == len(shown) >= 1
     assert visual.counts.tolist() == [len(frame.keep_indices) for frame in shown]
+    assert (visual.sizes is not None) == plan.options.is_proportional
+    if visual.sizes is not None:
+        assert visual.sizes.min() >= 1
+        assert len(visual.features) <= visual.sizes.sum() <= plan.num_unpruned_tokens
     plain = plan.template.build("what is it?", [""] * len(shown))
     stamps = sum(frame.num_timestamp_tokens for frame in frames)
     assert prompt.num_text_tokens == plain.num_text_tokens + stamps

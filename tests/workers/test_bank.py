@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pruner import Candidates, FrameLayout, water_fill
+from pruner import Candidates, FrameLayout, prefix_sizes, stand_ins, water_fill
 from pruner.coverage import cover
+from tests.pruner.test_standing import slow_sizes
 from workers.arrays import pack, unpack
 from workers.bank import TokenBank
 from workers.errors import InputError
@@ -269,6 +270,11 @@ def test_a_bank_holds_each_frame_of_one_clip_once(ranked: list[RankedFrames]) ->
 
 def test_messages_are_sliced_without_copies() -> None:
     ranked = make_ranked([4, 5, 6], count=9)
+    found = np.arange(3 * NUM_TOKENS, dtype=np.int32)
+    third = replace(ranked, stand_ins=found)[2:]
+    assert third.stand_ins is not None
+    assert third.stand_ins.tolist() == found[2 * NUM_TOKENS :].tolist()
+    assert np.shares_memory(third.stand_ins, found)
     part = ranked[1:3]
     assert part.frame_indices.tolist() == [5, 6]
     assert part.features.base is not None
@@ -349,6 +355,68 @@ def test_coverage_depends_on_neither_order_nor_grouping_nor_what_else_is_held() 
     cut = [make_ranked([i], layout=SMALL if i == 2 else LAYOUT, count=12) for i in range(6)]
     chosen.append(allocate(cut, 40, method="coverage")[0])
     assert len({visual.visual_id for visual in chosen}) == 1
+
+
+def found_out(ranked: RankedFrames) -> RankedFrames:
+    """Whole frames of one layout, with the tokens that stand for each of theirs."""
+    features = unpack(ranked.features, ranked.dtype).split(ranked.counts.tolist())
+    return replace(ranked, stand_ins=np.concatenate([stand_ins(f).numpy() for f in features]))
+
+
+PROPORTIONAL: dict[str, object] = {"proportional": True, "novelty": True}
+
+
+@pytest.mark.parametrize("method", ["mr_pruner", "coverage"])
+def test_kept_tokens_stand_for_all_of_the_clip(method: str) -> None:
+    ranked = found_out(make_ranked(range(5)))  # all features point much the same way
+    for most in (7, 20, NUM_TOKENS):
+        visual, _ = allocate([ranked], 30, method=method, max_keep=most, **PROPORTIONAL)
+        assert visual.sizes is not None
+        assert len(visual.sizes) == len(visual.features) == 30
+        assert visual.sizes.sum() == 5 * NUM_TOKENS
+    assert allocate([ranked], 30, method=method)[0].sizes is None
+
+
+def test_sizes_stand_beside_the_tokens_that_they_are_of() -> None:
+    ranked = found_out(make_ranked([0, 1, 20]))
+    visual, _ = allocate([ranked], 10, max_keep=9, proportional=True)
+    found = []
+    for number, frame in enumerate((ranked[:1], ranked[1:2], ranked[2:])):
+        assert frame.stand_ins is not None
+        held = prefix_sizes(torch.from_numpy(frame.stand_ins), 9).tolist()
+        found += [(number, flat, held[rank]) for rank, flat in enumerate(frame.order[:9].tolist())]
+    found.sort()  # in the order of the clip
+    shown = np.repeat([0, 1, 2], visual.counts).tolist()
+    pairs = set(zip(shown, visual.keep_indices.tolist(), strict=True))
+    kept = [place for place, each in enumerate(found) if each[:2] in pairs]
+    features = torch.tensor([(20 if n == 2 else n, flat, 1.0) for n, flat, _ in found])
+    times = torch.tensor([20 if n == 2 else n for n, _, _ in found])
+    expected = slow_sizes(features, times, kept, [size for *_, size in found])
+    assert visual.sizes is not None
+    assert visual.sizes.tolist() == expected
+
+
+def test_sizes_depend_on_neither_order_nor_grouping_nor_what_else_is_held() -> None:
+    whole = found_out(make_ranked(range(6)))
+    apart = [whole[row : row + 1] for row in range(6)]
+    cut = [each.shortened(12) for each in apart]
+    arrivals = [[whole], apart, apart[::-1], [*apart[3:], *apart[:3]], cut]
+    for method in ("mr_pruner", "coverage"):
+        settings = {"method": method, "max_keep": 12, **PROPORTIONAL}
+        chosen = [allocate(each, 40, **settings)[0] for each in arrivals]
+        assert len({visual.visual_id for visual in chosen}) == 1
+        assert chosen[0].visual_id != allocate([whole], 40, method=method, max_keep=12)[0].visual_id
+
+
+def test_tokens_that_enter_a_model_which_prunes_have_sizes_too() -> None:
+    ranked = [make_ranked(range(4))]
+    entering = {"num_entering": 40, "question_aware": True, "max_keep": 12, **PROPORTIONAL}
+    visual, _ = allocate(ranked, 20, **entering)
+    assert visual.sizes is not None
+    assert len(visual.sizes) == 40 > visual.num_keep
+    visual, _ = allocate(ranked, 20, method="fastv", **PROPORTIONAL)
+    assert visual.sizes is not None
+    assert visual.sizes.tolist() == [1] * 4 * NUM_TOKENS
 
 
 STAMPS = (5, 5, 6, 7, 6, 5, 6, 6)

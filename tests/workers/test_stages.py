@@ -578,16 +578,17 @@ def test_a_lazy_stage_loads_the_vision_half_with_the_first_frames(
     assert len(loaded) == 2
 
 
+@pytest.mark.parametrize("stand_ins", [False, True])
 @pytest.mark.parametrize("most", [1, 5, 9, 1000])
 def test_a_shortened_frame_is_the_frame_ranked_for_less(
-    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry, most: int
+    encoder: EncodeStage, chunks: list[TileChunk], tiles: TileGeometry, most: int, stand_ins: bool
 ) -> None:
-    pruning = Pruning(method="mr_pruner", num_keep=8, max_keep=12)
+    pruning = Pruning(method="mr_pruner", num_keep=8, max_keep=12, stand_ins=stand_ins)
     whole, _ = encode(encoder, chunks[0][:1], tiles, pruning)
     less, _ = encode(encoder, chunks[0][:1], tiles, replace(pruning, max_keep=min(most, 12)))
     ((short, note),) = encoder.run(ShortenRequest(max_keep=most), whole)
     assert note.news is None
-    for name in ("frame_indices", "counts", "order", "features", "informativeness"):
+    for name in ("frame_indices", "counts", "order", "features", "informativeness", "stand_ins"):
         np.testing.assert_array_equal(getattr(short[0], name), getattr(less[0], name))
     assert short[0].features.base is None  # what is cut off is not held with it
     assert short[0].order.base is None

@@ -48,11 +48,13 @@ def arrays_of(entry: Entry) -> dict[str, NDArray[Any]]:
     """Return what is stored of an entry beside its manifest, by name."""
     ranked, frames = entry.ranked, sorted(entry.thumbnails)
     pictures = [np.frombuffer(entry.thumbnails[frame], np.uint8) for frame in frames]
+    found = {} if ranked.stand_ins is None else {"stand_ins": ranked.stand_ins}
     return {
         "features": ranked.features,
         "order": ranked.order,
         "counts": ranked.counts,
         "informativeness": ranked.informativeness,
+        **found,
         "thumbnail_frames": np.array(frames, np.int64),
         "thumbnail_bytes": np.array([len(picture) for picture in pictures], np.int64),
         "thumbnails": np.concatenate([np.empty(0, np.uint8), *pictures]),
@@ -113,6 +115,7 @@ def read_entry(path: str, *, clip_id: str) -> Entry:
             layouts=manifest.layouts,
             dtype=dtype,
             **{name: arrays[name] for name in ("features", "order", "counts", "informativeness")},
+            stand_ins=arrays.get("stand_ins"),
         )
         stops = np.cumsum(arrays["thumbnail_bytes"])[:-1]
         pictures = np.split(arrays["thumbnails"], stops)

@@ -126,6 +126,7 @@ def save_entry(
 
 def join_frames(parts: list[RankedFrames]) -> RankedFrames:
     """Return the frames of one clip as one, in source order."""
+    found = [part.stand_ins for part in parts if part.stand_ins is not None]
     joined = RankedFrames(
         clip_id=parts[0].clip_id,
         frame_indices=np.concatenate([part.frame_indices for part in parts]),
@@ -136,6 +137,7 @@ def join_frames(parts: list[RankedFrames]) -> RankedFrames:
         features=np.concatenate([part.features for part in parts]),
         dtype=parts[0].dtype,
         informativeness=np.concatenate([part.informativeness for part in parts]),
+        stand_ins=np.concatenate(found) if found else None,
     )
     return joined[np.argsort(joined.frame_indices)]
 

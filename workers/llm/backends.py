@@ -34,12 +34,14 @@ class Backend:
         function: ``module:name`` of what makes it of ``ModelOptions``.
         positions: whether kept tokens can keep the positions they have in the unpruned sequence.
         layer_pruning: whether tokens can be left out between two of its layers.
+        token_sizes: whether a token can weigh as several in its attention.
     """
 
     option: str
     function: str
     positions: bool
     layer_pruning: bool
+    token_sizes: bool
 
     def load(self, options: ModelOptions) -> LLM:
         """Make the language model; raises ModelError where it cannot be used."""
@@ -55,12 +57,14 @@ BACKENDS = {
         function="workers.llm.model:load_language_model",
         positions=True,
         layer_pruning=True,
+        token_sizes=True,
     ),
     "vllm": Backend(
         option="--llm-server",
         function="workers.llm.vllm:connect",
         positions=False,
         layer_pruning=False,
+        token_sizes=False,
     ),
 }
 

@@ -19,10 +19,11 @@ from workers.llm.choosing import choose
 from workers.llm.layer_pruning import LayerPruning, some_layers
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
+from workers.llm.proportional import SizedTokens
 from workers.llm.quantized import quantize
 from workers.llm.row_attention import EACH_ITS_OWN, MOST_QUERIES, attend_by_row
 from workers.llm.row_cache import RowCache
-from workers.llm.rows import Reading, Row, make_readings
+from workers.llm.rows import Reading, Row, make_readings, read_prefix
 from workers.llm.saying import Saying, end_tokens, read_controls, say
 from workers.visual import VisualSequence
 
@@ -35,11 +36,13 @@ class Prefix:
     """What the model holds of a clip: keys and values up to its last frame, and their positions.
 
     Where it is thinned out inside the model, all layers from some on hold nothing: ``pruning`` has
-    what enters them, of which each question's own choice goes on.
+    what enters them, of which each question's own choice goes on. ``bias`` (length,) is what its
+    tokens weigh in attention, as a logarithm, None where each weighs as one.
     """
 
     cache: RowCache
     positions: Int64Array
+    bias: torch.Tensor | None = None
     pruning: LayerPruning | None = None
 
 
@@ -93,19 +96,24 @@ class Decoder:
         positions = join_positions(prompt, visual)
         is_visual = torch.from_numpy(visual_mask(segments, visual.counts)).to(self._device)
         position_ids = torch.from_numpy(positions)[None].to(self._device)
-        cache = RowCache()
+        sized = None
+        if visual.sizes is not None:
+            sized = SizedTokens(visual, is_visual, self.config.max_position_embeddings)
+        bias = None if sized is None else sized.log_sizes()
+        cache = RowCache(None if bias is None else read_prefix(bias))
         with torch.inference_mode(), some_layers(self._model, slice(layer)):
             hidden = self._model.base_model(
                 inputs_embeds=self._embed(segments, visual, is_visual),
                 position_ids=position_ids,
+                attention_mask=None if bias is None else EACH_ITS_OWN,
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state
         if layer is None:
-            return Prefix(cache=cache, positions=positions)
+            return Prefix(cache=cache, positions=positions, bias=bias)
         cache.add_layers(self.config.num_hidden_layers)
-        pruning = LayerPruning(visual, hidden, position_ids, is_visual)
-        return Prefix(cache=cache, positions=positions, pruning=pruning)
+        pruning = LayerPruning(visual, hidden, position_ids, is_visual, sized)
+        return Prefix(cache=cache, positions=positions, bias=bias, pruning=pruning)
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -190,8 +198,9 @@ class Decoder:
         filling: int = 0,
     ) -> torch.Tensor:
         counts = [len(text) for text in texts]
-        readings = make_readings(rows, [row.length for row in rows], counts)
+        readings = make_readings(rows, [row.length for row in rows], counts, prefix.bias)
         is_plain = len(rows) == 1 and not filling and counts[0] <= MOST_QUERIES
+        is_plain = is_plain and prefix.bias is None
         first = int(prefix.positions[-1]) + 1
         tokens = [token for text in texts for token in text]
         places = [first + i for each in readings for i in range(each.start, each.length)]

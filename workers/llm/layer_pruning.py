@@ -11,6 +11,7 @@ from torch import nn
 
 from pruner.fastv import fastv
 from pruner.question_aware import question_aware
+from workers.llm.proportional import SizedTokens
 from workers.llm.row_attention import EACH_ITS_OWN
 from workers.llm.row_cache import RowCache
 from workers.llm.rows import Reading, Row, make_readings
@@ -23,7 +24,8 @@ class LayerPruning:
     Layers below K read the clip once for all questions: what they make of it depends on none. A
     question reads on from there, and by its attention in layer K - 1 some visual tokens are kept.
     These and all text enter the layers from K on together with the question, and are all of the
-    clip that those layers compute and hold. Tokens keep their positions; tokens that are generated
+    clip that those layers compute and hold. Where tokens have sizes, those kept get those of the
+    others. Tokens keep their positions; tokens that are generated
     later prune nothing more.
 
     As the published code of FastV (ECCV 2024, arXiv 2403.06764) does it, but for what is shared:
@@ -41,6 +43,7 @@ class LayerPruning:
         hidden: (1, length, hidden) what layer K - 1 makes of the clip's text and visual tokens.
         position_ids: (1, length).
         is_visual: (length,) bool.
+        sized: the visual tokens, if they have sizes.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class LayerPruning:
         hidden: torch.Tensor,
         position_ids: torch.Tensor,
         is_visual: torch.Tensor,
+        sized: SizedTokens | None = None,
     ) -> None:
         if visual.prune_layer is None:
             raise ValueError(f"nothing is pruned inside the model: {visual}")
@@ -58,6 +62,7 @@ class LayerPruning:
         self.num_kept = len(is_visual) - num_visual + num_keep
         """Tokens of the clip, text included, that a question holds in layers from K on."""
         self._choice = _choice(visual, is_visual, num_keep)
+        self._sized = sized
         self._hidden, self._position_ids, self._is_visual = hidden, position_ids, is_visual
 
     def visual_places(self, row: Row) -> torch.Tensor:
@@ -85,7 +90,7 @@ class LayerPruning:
             for row, each in zip(rows, readings, strict=True)
         ]
         return [
-            replace(each, places=self._places(row, each.length))
+            replace(each, places=self._places(row, each.length), bias=row.bias)
             for row, each in zip(rows, make_readings(rows, starts, counts), strict=True)
         ]
 
@@ -129,6 +134,7 @@ class LayerPruning:
                 seen = None if mask is None else mask[0, :, own : own + 1]
                 attention = _attention(queries[0, :, own], keys[0], seen, scaling)
                 row.kept = self._choice(attention[:, : len(self._is_visual)])
+                row.bias = self._sized.log_sizes(row.kept) if self._sized else None
 
         return choose
 
@@ -192,11 +198,12 @@ def _attention(
     Args:
         query: (heads, size).
         key: (key heads, length, size).
-        seen: bool, broadcast to (heads, 1, length); all are if None.
+        seen: (1, 1, length), bool or what is added to the logits; all are if None.
         scaling: of the products.
     """
     grouped = query.unflatten(0, (len(key), -1))  # (key heads, group, size)
     logits: torch.Tensor = grouped.float() @ key.float().transpose(-1, -2) * scaling
     if seen is not None:
-        logits = logits.masked_fill(~seen, float("-inf"))
+        is_added = seen.is_floating_point()
+        logits = logits + seen if is_added else logits.masked_fill(~seen, -torch.inf)
     return logits.softmax(dim=-1).flatten(0, 1)

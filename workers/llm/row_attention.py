@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -50,6 +51,8 @@ def _attend(
             mask = attention_mask
             if mask is not None and not mask.numel():
                 mask = _causal_mask(part, keys, window)
+            if part.bias is not None:
+                mask = _biased(mask, part.bias, part.num_tokens, keys)
             queries = query[:, :, part.first : part.end]
             if part.observe is not None:
                 part.observe(part.start, queries, keys, mask, options["scaling"])
@@ -61,7 +64,7 @@ def _attend(
 
 def _parts(reading: Reading, length: int, window: int | None) -> list[Reading]:
     """Cut a reading up where the mask over its row's keys of that length would be large."""
-    needs_none = window is None and reading.num_tokens == length
+    needs_none = window is None and reading.bias is None and reading.num_tokens == length
     return [reading] if needs_none else reading.parts(MOST_QUERIES)
 
 
@@ -80,3 +83,22 @@ def _causal_mask(reading: Reading, key: torch.Tensor, window: int | None) -> tor
         return None
     seen = torch.ones(1, 1, num_tokens, length, dtype=torch.bool, device=key.device)
     return seen.tril(length - num_tokens)
+
+
+def _biased(
+    mask: torch.Tensor | None, bias: torch.Tensor, num_tokens: int, key: torch.Tensor
+) -> torch.Tensor:
+    """Return what is added to logits (1, 1, tokens, length): the bias, -inf where nothing is seen.
+
+    Args:
+        mask: bool (1, 1, tokens, length), None where the last tokens see all before them.
+        bias: of the first keys.
+        num_tokens: that attend, the last.
+        key: (1, heads, length, size), in whose dtype it is returned.
+    """
+    length = key.shape[2]
+    if mask is None:
+        ones = torch.ones(1, 1, num_tokens, length, dtype=torch.bool, device=key.device)
+        mask = ones.tril(length - num_tokens)
+    padded = nn.functional.pad(bias[:length], (0, max(0, length - len(bias))))
+    return padded.to(key.dtype).expand(mask.shape).masked_fill(~mask, float("-inf"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +22,13 @@ class RowCache(Cache):  # type: ignore[misc]
     fails spoils nothing, and may be made again.
 
     Memory: the prefix once, with room for the longest row and up to 64 tokens; every row once.
+
+    Args:
+        prefix: the prefix as a reading, where it attends as a row does.
     """
 
-    def __init__(self) -> None:
-        super().__init__(layer_class_to_replicate=_RowLayer)
+    def __init__(self, prefix: Reading | None = None) -> None:
+        super().__init__(layer_class_to_replicate=partial(_RowLayer, prefix))
 
     def add_layers(self, num_layers: int) -> None:
         """Hold that many layers in all; those that read no prefix hold rows only."""
@@ -57,9 +61,10 @@ class RowCache(Cache):  # type: ignore[misc]
 class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer of a :class:`RowCache`: ``_held`` is the prefix and behind it the row in work."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: Reading | None = None) -> None:
         super().__init__()
         self.readings: Sequence[Reading] = ()
+        self._prefix = prefix
         self._num_prefix = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -78,7 +83,9 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         """
         if not self.readings:
             self.lazy_initialization(key_states, value_states)
-            return key_states, value_states
+            if self._prefix is None:
+                return key_states, value_states
+            return (own := [(self._prefix, key_states, value_states)]), own
         self._store(torch.cat([key_states, value_states]))
         rows = self._rows(self.readings)
         return rows, rows

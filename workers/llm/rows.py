@@ -18,13 +18,15 @@ class Row:
 
     ``kept`` are the places of the prefix (ascending, int64) that layers from some on hold of it,
     None where all do, or before the first reading. They are chosen by what the last of the first
-    ``num_question`` tokens attends to, with 0 the last that is read at first.
+    ``num_question`` tokens attends to, with 0 the last that is read at first. ``bias`` (kept,) is
+    what is added to their logits there, if anything is.
     """
 
     slot: int
     length: int = 0
     num_question: int = 0
     kept: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,7 +36,7 @@ class Reading:
     Behind the prefix the row holds ``start`` tokens before them. ``observe`` is told the start of
     some of them, their queries (1, heads, tokens, size), the keys that they see, the mask and the
     scaling. ``places`` (length,) are where the row's tokens stand in its whole sequence, if that
-    has gaps.
+    has gaps. ``bias`` is what is added to the logits of its first tokens as keys, float32.
     """
 
     slot: int
@@ -43,6 +45,7 @@ class Reading:
     start: int
     observe: Callable[..., None] | None = None
     places: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
 
     @property
     def end(self) -> int:
@@ -68,11 +71,19 @@ class Reading:
 
 
 def make_readings(
-    rows: Sequence[Row], starts: Sequence[int], counts: Sequence[int]
+    rows: Sequence[Row],
+    starts: Sequence[int],
+    counts: Sequence[int],
+    bias: torch.Tensor | None = None,
 ) -> list[Reading]:
     """Return what each row reads in a pass over so many tokens of each, one behind another."""
     ends = accumulate(counts)
     return [
-        Reading(slot=row.slot, first=end - count, num_tokens=count, start=start)
+        Reading(slot=row.slot, first=end - count, num_tokens=count, start=start, bias=bias)
         for row, start, count, end in zip(rows, starts, counts, ends, strict=True)
     ]
+
+
+def read_prefix(bias: torch.Tensor) -> Reading:
+    """Return the prefix as a reading, its tokens weighing by ``bias`` (length,)."""
+    return Reading(slot=0, first=0, num_tokens=len(bias), start=0, bias=bias)

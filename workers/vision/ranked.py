@@ -1,12 +1,13 @@
 """From the features of a chunk's frames to their best tokens in keeping order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pruner import Task, gather_tokens, rank
+from pruner import Task, gather_tokens, rank, stand_ins
 from workers.arrays import pack
 from workers.frames import PictureChunk, Pruning, RankedFrames, TileChunk
 from workers.vision.encoder import FrameFeatures
@@ -27,7 +28,7 @@ def rank_frames(
         pruning: how to rank them, and how many of each frame's tokens to keep at the most.
         dtype: name of the features' dtype.
     """
-    orders, kept, informativeness, layouts, counts = [], [], [], [], []
+    orders, kept, informativeness, layouts, counts, found = [], [], [], [], [], []
     first = 0
     for features in groups:
         frames = chunk.frame_indices[first : first + len(features)].tolist()
@@ -45,6 +46,8 @@ def rank_frames(
         orders.append(pack(order.flatten()))
         kept.append(pack(tokens.flatten(0, 1)))
         informativeness.append(pack(ranking.informativeness))
+        if pruning.stand_ins:
+            found += [pack(each) for each in _stand_ins(features, ranking.order)]
         layouts += [features.layout] * len(frames)
         counts += [order.shape[1]] * len(frames)
     return RankedFrames(
@@ -57,7 +60,16 @@ def rank_frames(
         features=_join(kept),
         dtype=dtype,
         informativeness=_join(informativeness),
+        stand_ins=_join(found) if found else None,
     )
+
+
+def _stand_ins(features: FrameFeatures, order: Tensor) -> Iterator[Tensor]:
+    """Yield the stand-ins (N,) of each frame; a copy of one frame's features at a time."""
+    for row in range(len(order)):
+        frame = slice(row, row + 1)
+        base, grid = features.base[frame], features.grid[frame]
+        yield stand_ins(gather_tokens(base, grid, features.newline, order[frame])[0])
 
 
 def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -52,6 +52,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
         {"fps": 5.0, "pruner": "random", "timestamps": True},
         {"fps": 40.0, "pruner": "gprune", "shares": "informative", "resize": "fast"},
         {"fps": 12.5, "novelty": False, "budget": 21, "high_resolution": "none"},
+        {"fps": 12.5, "attention": "proportional"},
     ],
 )
 def test_the_stream_is_the_file_cut_there(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -22,10 +23,14 @@ from workers.frames import RankedFrames
 ARRAYS = ("frame_indices", "pts_seconds", "counts", "order", "features", "informativeness")
 
 
+@pytest.mark.parametrize("stand_ins", [None, np.arange(3 * LAYOUT.num_tokens, dtype=np.int32)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_an_entry_comes_back_as_it_was(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_an_entry_comes_back_as_it_was(
+    tmp_path: Path, dtype: torch.dtype, stand_ins: NDArray[np.int32] | None
+) -> None:
     thumbnails = {0: b"first", 2: b"the third"}
     entry = make_entry(dtype=dtype, thumbnails=thumbnails)
+    entry = replace(entry, ranked=replace(entry.ranked, stand_ins=stand_ins))
     write_entry(tmp_path / "entry", entry)
     found = read_entry(str(tmp_path / "entry"), clip_id="another clip")
     assert found.thumbnails == thumbnails
@@ -34,6 +39,7 @@ def test_an_entry_comes_back_as_it_was(tmp_path: Path, dtype: torch.dtype) -> No
     for name in ARRAYS:
         held, expected = getattr(found.ranked, name), getattr(entry.ranked, name)
         assert (held.dtype, held.tolist()) == (expected.dtype, expected.tolist())
+    np.testing.assert_equal(found.ranked.stand_ins, stand_ins)
     manifest = read_manifest(str(tmp_path / "entry"))
     assert manifest.to_json() == found.manifest.to_json()
     for each in fields(Manifest)[:8]:

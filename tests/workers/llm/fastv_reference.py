@@ -1,4 +1,4 @@
-"""Pruning inside the model, layer by layer, without a cache, SDPA or hooks: slow and plain."""
+"""The model layer by layer, pruned inside or not, without cache, SDPA or hooks: slow and plain."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.pruner.test_question_aware import slow_choice
+from tests.pruner.test_standing import slow_sizes
 from workers.arrays import unpack
 from workers.llm.prompt import Prompt
 from workers.visual import VisualSequence
@@ -21,19 +22,22 @@ class SlowAnswer:
 
 def slow_answer(net: Any, clip: VisualSequence, prompt: Prompt, max_new_tokens: int) -> SlowAnswer:
     """Answer greedily; every new token takes the whole sequence through all layers again."""
-    assert clip.prune_layer is not None
     embeds, positions, visual = _lay_out(net, clip, prompt)
     places = list(range(len(embeds)))
+    entered = [] if clip.sizes is None else clip.sizes.tolist()
     kept: list[int] = []
     tokens: list[int] = []
     while len(tokens) < max_new_tokens and net.config.eos_token_id not in tokens:
         hidden, at = embeds * getattr(net.config, "embedding_multiplier", 1), places
+        sizes = dict(zip(visual, entered, strict=False))
         for index, layer in enumerate(net.model.layers):
-            hidden, probabilities = _run_layer(layer, hidden, positions[at], at, net.config)
-            if index == clip.prune_layer - 1:
+            own = torch.tensor([sizes.get(place, 1) for place in at])
+            hidden, probabilities = _run_layer(layer, hidden, positions[at], at, own, net.config)
+            if clip.prune_layer is not None and index == clip.prune_layer - 1:
                 kept = kept or _choose(probabilities[:, len(embeds) - 1], visual, clip)
                 at = sorted({*places} - ({*visual} - {*kept}))
                 hidden = hidden[at]
+                sizes = _handed_on(clip, sizes, visual, kept)
         logits = net.lm_head(net.model.norm(hidden[-1]))
         tokens.append(int(logits.argmax()))
         embeds = torch.cat([embeds, net.get_input_embeddings()(torch.tensor(tokens[-1:]))])
@@ -70,8 +74,26 @@ def _choose(attention: Tensor, visual: list[int], clip: VisualSequence) -> list[
     return sorted(sorted(visual, key=lambda place: (-scores[place], place))[: clip.num_keep])
 
 
+def _handed_on(
+    clip: VisualSequence, sizes: dict[int, int], visual: list[int], kept: list[int]
+) -> dict[int, int]:
+    """The sizes of kept tokens once those of the others are theirs."""
+    if not sizes:
+        return {}
+    frames = torch.arange(len(clip.counts)).repeat_interleave(torch.from_numpy(clip.counts))
+    chosen = [visual.index(place) for place in kept]
+    features = unpack(clip.features, clip.dtype)
+    own = slow_sizes(features, frames, chosen, [sizes[place] for place in visual])
+    return dict(zip(kept, own, strict=True))
+
+
 def _run_layer(
-    layer: Any, hidden: Tensor, positions: Tensor, places: list[int], config: Any
+    layer: Any,
+    hidden: Tensor,
+    positions: Tensor,
+    places: list[int],
+    sizes: Tensor,
+    config: Any,
 ) -> tuple[Tensor, Tensor]:
     attention = layer.self_attn
     entered = layer.input_layernorm(hidden)
@@ -89,7 +111,8 @@ def _run_layer(
     distance = torch.tensor(places)[:, None] - torch.tensor(places)[None]
     window = getattr(config, "sliding_window", None) or len(hidden) ** 2
     scores[:, (distance < 0) | (distance >= window)] = -torch.inf
-    probabilities = scores.softmax(dim=-1)
+    shares = sizes * (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    probabilities = shares / shares.sum(dim=-1, keepdim=True)
     mixed = (probabilities @ value[of_head]).transpose(0, 1).flatten(1)
     part = getattr(config, "residual_multiplier", 1)
     hidden = hidden + part * attention.o_proj(mixed)

@@ -65,6 +65,7 @@ def identified(visual: VisualSequence, **changes: Any) -> VisualSequence:
         changed.num_reserved,
     )
     digest.update(b"" if changed.priority is None else changed.priority.tobytes())
+    digest.update(b"" if changed.sizes is None else changed.sizes.tobytes())
     digest.update(repr((changed.counts.tolist(), changed.frame_lengths.tolist(), others)).encode())
     return replace(changed, visual_id=digest.hexdigest())
 
