@@ -1,10 +1,12 @@
-"""Time the choice of coverage among a clip's candidates against the vision tower of its frames.
+"""Time what coverage does with a clip's candidates against the vision tower of its frames.
 
 Run: python -m benchmarks.coverage [--budgets 512 4096] [--frames 32] [--dim 4096] [--repeats 5]
      [--threads N] [--json PATH]
 
-Both sides run in turn: CLIP-L/336 takes one tile, of which a frame has five, and the choice is
-among four times the budget. On shared cores the ratio of processor seconds means most.
+All sides run in turn: CLIP-L/336 takes one tile, of which a frame has five; the choice is among
+four times the budget; then each candidate counts for one that is chosen, as proportional attention
+wants it, and in one frame each of 2,928 tokens for one ranked before it. On shared cores ratios of
+processor seconds mean most.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.pruner_speed import COLUMNS, NUM_BASE, ROWS, TILES, make_tower, timed
-from pruner import Candidates, FrameLayout, choose_candidates
+from pruner import Candidates, FrameLayout, choose_candidates, stand_ins, token_sizes
 from streaming.bench.hardware import describe_hardware
 from workers.process import prepare_process
 
@@ -31,15 +33,18 @@ LAYOUT = FrameLayout(num_base=NUM_BASE, rows=ROWS, columns=COLUMNS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One budget; processor seconds, medians; shares of the tower's by processor, quartiles."""
+    """One budget; processor seconds of all frames, medians; shares of the tower's, quartiles."""
 
     budget: int
     num_candidates: int
     dim: int
     num_frames: int
     choice_seconds: float
+    sizes_seconds: float
+    stand_ins_seconds: float
     tower_seconds: float
-    share_quartiles: list[float]
+    choice_share_quartiles: list[float]
+    whole_share_quartiles: list[float]
 
 
 def make_candidates(budget: int, num_frames: int, dim: int) -> Candidates:
@@ -69,33 +74,51 @@ def measure(
     budget: int, num_frames: int, dim: int, repeats: int, tile: Callable[[], object]
 ) -> Row:
     """Run both sides in turn, warm-up first."""
+    import torch
+
     candidates = make_candidates(budget, num_frames, dim)
-
-    def choose() -> object:
-        return choose_candidates("coverage", candidates, budget)
-
-    tile(), choose()
-    pairs = [(timed(choose, "cpu")[1], timed(tile, "cpu")[1]) for _ in range(repeats)]
-    num_tiles = TILES * num_frames
-    shares = [choice / (num_tiles * tower) for choice, tower in pairs]
-    choice, tower = (statistics.median(side) for side in zip(*pairs, strict=True))
+    times = torch.arange(num_frames).repeat_interleave(torch.tensor(candidates.counts))
+    frame = torch.randn(LAYOUT.num_tokens, dim, generator=torch.Generator().manual_seed(0))
+    chosen = choose_candidates("coverage", candidates, budget)
+    sides: list[Callable[[], object]] = [
+        lambda: choose_candidates("coverage", candidates, budget),
+        lambda: token_sizes(candidates.features, times, chosen, torch.ones_like(times)),
+        lambda: stand_ins(frame),
+        tile,
+    ]
+    for side in sides:
+        side()
+    runs = [[timed(side, "cpu")[1] for side in sides] for _ in range(repeats)]
+    scale = (1, 1, num_frames, TILES * num_frames)
+    runs = [[seconds * each for seconds, each in zip(run, scale, strict=True)] for run in runs]
+    choice, sizes, found, tower = (statistics.median(side) for side in zip(*runs, strict=True))
     return Row(
         budget=budget,
         num_candidates=len(candidates.features),
         dim=dim,
         num_frames=num_frames,
         choice_seconds=choice,
-        tower_seconds=num_tiles * tower,
-        share_quartiles=statistics.quantiles(shares, n=4, method="inclusive"),
+        sizes_seconds=sizes,
+        stand_ins_seconds=found,
+        tower_seconds=tower,
+        choice_share_quartiles=_quartiles([run[0] / run[3] for run in runs]),
+        whole_share_quartiles=_quartiles([sum(run[:3]) / run[3] for run in runs]),
     )
+
+
+def _quartiles(shares: list[float]) -> list[float]:
+    return statistics.quantiles(shares, n=4, method="inclusive")
 
 
 def describe(row: Row) -> str:
     """Return a row of the table."""
-    low, middle, high = (f"{share:.2%}" for share in row.share_quartiles)
+    shares = [
+        "{1:.2%} ({0:.2%}-{2:.2%})".format(*quartiles)
+        for quartiles in (row.choice_share_quartiles, row.whole_share_quartiles)
+    ]
     cells = [f"{row.budget:,}", f"{row.num_candidates:,}", row.num_frames, f"{row.dim:,}",
-             f"{row.choice_seconds:.2f}", f"{row.tower_seconds:.1f}",
-             f"{middle} ({low}-{high})"]  # fmt: skip
+             f"{row.choice_seconds:.2f}", f"{row.sizes_seconds:.2f}",
+             f"{row.stand_ins_seconds:.2f}", f"{row.tower_seconds:.1f}", *shares]  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -116,9 +139,10 @@ def main() -> None:
     tile = make_tower("cpu", num_tiles=1)
     print(f"{describe_hardware()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(
-        "| budget | candidates | frames | D | choice, CPU s | tower, CPU s | share of the tower |"
+        "| budget | candidates | frames | D | choice, CPU s | sizes | stand-ins | tower "
+        "| choice / tower | all three |"
     )
-    print("|---:|---:|---:|---:|---:|---:|---|")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|---|---|")
     rows = []
     for budget in options.budgets:
         rows.append(measure(budget, options.frames, options.dim, options.repeats, tile))

@@ -12,7 +12,7 @@ REACH = 8
 """From so many frames apart on, tokens do not stand for each other."""
 _POWER = 4
 """Of the cosine: 0.84 counts half, 0.5 next to nothing."""
-_ROWS = 1024
+_ROWS = 512
 """Tokens that are compared with others at a time."""
 
 
@@ -53,7 +53,7 @@ def stand_ins(features: Tensor) -> Tensor:
     Raises:
         ValueError: features not finite.
 
-    Cost: O(N^2 D / 2). Memory: O(N D + 1,024 N).
+    Cost: O(N^2 D / 2). Memory: O(N D + 512 N).
     """
     units = _units(features)
     times = units.new_zeros(len(units))
@@ -104,7 +104,7 @@ def token_sizes(features: Tensor, times: Tensor, kept: Tensor, sizes: Tensor) ->
     Raises:
         ValueError: features not finite.
 
-    Cost: O(m D) for each token, with m kept ones within 8 frames. Memory: O(1,024 m) beside the
+    Cost: O(m D) for each token, with m kept ones within 8 frames. Memory: O(512 m) beside the
     features.
     """
     is_left = torch.ones_like(times, dtype=torch.bool)

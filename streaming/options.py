@@ -141,7 +141,7 @@ class BudgetOptions:
     attention: Literal["auto", "plain", "proportional"] = option(
         "auto",
         "of the language model to kept tokens: each weighs as one, or as many as it stands for "
-        "(auto: proportional with coverage and --question-aware, where the model can)",
+        "(auto: proportional with coverage, where the model can)",
     )
     timestamps: bool = option(False, "put each frame's time before it, paid from the budget")
     position_ids: Literal["auto", "original", "compact"] = option(
@@ -250,8 +250,7 @@ class Options:
         """Whether kept tokens weigh as many as they stand for."""
         if self.budget.attention != "auto":
             return self.budget.attention == "proportional"
-        stands = METHODS[self.pruning.pruner].scope == "bank" or self.budget.question_aware
-        return stands and backend_of(self.model).token_sizes
+        return METHODS[self.pruning.pruner].scope == "bank" and backend_of(self.model).token_sizes
 
 
 def _check_backend(options: Options) -> None:

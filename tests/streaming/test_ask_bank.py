@@ -151,8 +151,8 @@ def test_what_an_entry_cannot_be_asked_is_one_line(
 
 def test_an_entry_is_asked_as_it_was_not_before(run: Any, keep: Any, clip: str) -> None:
     entry, _ = keep("--budget", "60")
-    for extra in ("--attention=proportional", "--question-aware"):
-        settings = [QUESTION, "--json", "--max-new-tokens", "5", "--budget", "60", extra]
+    for extra in (["--attention=proportional"], ["--attention=proportional", "--question-aware"]):
+        settings = [QUESTION, "--json", "--max-new-tokens", "5", "--budget", "60", *extra]
         (answer,) = run(entry, *settings).objects
         (expected,) = run(clip, *settings, *FRAMES).objects
         for name in ("answer", "frames", "num_visual_tokens", "num_entering_tokens"):
@@ -167,9 +167,8 @@ def test_an_entry_that_knows_no_stand_ins_is_asked_plainly(run: Any, keep: Any) 
     older = replace(held, manifest=manifest, ranked=replace(held.ranked, stand_ins=None))
     write_entry(Path(entry), older)
     told = f"{re.escape(entry)}: does not tell which tokens stand for others; use --attention plain"
-    check_failure(run(entry, QUESTION, "--question-aware"), 2, told)
-    settings = ["--json", "--max-new-tokens", "1"]
-    assert run(entry, QUESTION, *settings, "--question-aware", "--attention=plain").objects
+    check_failure(run(entry, QUESTION, "--attention=proportional"), 2, told)
+    assert run(entry, QUESTION, "--json", "--max-new-tokens", "1").objects
 
 
 def test_more_headroom_than_an_entry_has_is_one_line(run: Any, keep: Any) -> None:

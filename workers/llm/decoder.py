@@ -199,8 +199,8 @@ class Decoder:
     ) -> torch.Tensor:
         counts = [len(text) for text in texts]
         readings = make_readings(rows, [row.length for row in rows], counts, prefix.bias)
-        is_plain = len(rows) == 1 and not filling and counts[0] <= MOST_QUERIES
-        is_plain = is_plain and prefix.bias is None
+        is_single = len(rows) == 1 and not filling and counts[0] <= MOST_QUERIES
+        is_plain = is_single and prefix.bias is None
         first = int(prefix.positions[-1]) + 1
         tokens = [token for text in texts for token in text]
         places = [first + i for each in readings for i in range(each.start, each.length)]

@@ -24,9 +24,9 @@ class LayerPruning:
     Layers below K read the clip once for all questions: what they make of it depends on none. A
     question reads on from there, and by its attention in layer K - 1 some visual tokens are kept.
     These and all text enter the layers from K on together with the question, and are all of the
-    clip that those layers compute and hold. Where tokens have sizes, those kept get those of the
-    others. Tokens keep their positions; tokens that are generated
-    later prune nothing more.
+    clip that those layers compute and hold. Where tokens have sizes, each is chosen for itself
+    alone, and those kept get the sizes of the others. Tokens keep their positions; tokens that are
+    generated later prune nothing more.
 
     As the published code of FastV (ECCV 2024, arXiv 2403.06764) does it, but for what is shared:
     there every question takes the whole clip through the first layers anew.
@@ -198,12 +198,11 @@ def _attention(
     Args:
         query: (heads, size).
         key: (key heads, length, size).
-        seen: (1, 1, length), bool or what is added to the logits; all are if None.
+        seen: bool, broadcast to (heads, 1, length); all are if None.
         scaling: of the products.
     """
     grouped = query.unflatten(0, (len(key), -1))  # (key heads, group, size)
     logits: torch.Tensor = grouped.float() @ key.float().transpose(-1, -2) * scaling
     if seen is not None:
-        is_added = seen.is_floating_point()
-        logits = logits + seen if is_added else logits.masked_fill(~seen, -torch.inf)
+        logits = logits.masked_fill(~seen, float("-inf"))
     return logits.softmax(dim=-1).flatten(0, 1)

@@ -43,8 +43,8 @@ class SizedTokens:
     def __init__(self, visual: VisualSequence, is_visual: torch.Tensor, context: int) -> None:
         device = is_visual.device
         self._features = unpack(visual.features, visual.dtype).to(device)
-        self._sizes = torch.from_numpy(visual.sizes).to(device)
-        counts = torch.from_numpy(visual.counts)
+        self._sizes = torch.tensor(visual.sizes, device=device)
+        counts = torch.tensor(visual.counts)
         self._times = torch.arange(len(counts)).repeat_interleave(counts).to(device)
         self._is_visual, self._places = is_visual, is_visual.cumsum(0) - 1
         self._context = context

@@ -51,11 +51,11 @@ def _attend(
             mask = attention_mask
             if mask is not None and not mask.numel():
                 mask = _causal_mask(part, keys, window)
-            if part.bias is not None:
-                mask = _biased(mask, part.bias, part.num_tokens, keys)
             queries = query[:, :, part.first : part.end]
             if part.observe is not None:
                 part.observe(part.start, queries, keys, mask, options["scaling"])
+            if part.bias is not None:
+                mask = _biased(mask, part.bias, part.num_tokens, keys)
             output[:, part.first : part.end], _ = sdpa_attention_forward(
                 module, queries, keys, values, mask, **options
             )

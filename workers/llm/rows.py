@@ -34,9 +34,10 @@ class Reading:
     """Tokens that a row is to read next: ``num_tokens`` from place ``first`` of the pass on.
 
     Behind the prefix the row holds ``start`` tokens before them. ``observe`` is told the start of
-    some of them, their queries (1, heads, tokens, size), the keys that they see, the mask and the
-    scaling. ``places`` (length,) are where the row's tokens stand in its whole sequence, if that
-    has gaps. ``bias`` is what is added to the logits of its first tokens as keys, float32.
+    some of them, their queries (1, heads, tokens, size), the keys that they see, the mask without
+    bias and the scaling. ``places`` (length,) are where the row's tokens stand in its whole
+    sequence, if that has gaps. ``bias`` is what is added to the logits of its first tokens as keys,
+    float32.
     """
 
     slot: int

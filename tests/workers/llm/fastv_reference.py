@@ -112,11 +112,12 @@ def _run_layer(
     window = getattr(config, "sliding_window", None) or len(hidden) ** 2
     scores[:, (distance < 0) | (distance >= window)] = -torch.inf
     shares = sizes * (scores - scores.amax(dim=-1, keepdim=True)).exp()
-    probabilities = shares / shares.sum(dim=-1, keepdim=True)
-    mixed = (probabilities @ value[of_head]).transpose(0, 1).flatten(1)
+    weighed = shares / shares.sum(dim=-1, keepdim=True)
+    mixed = (weighed @ value[of_head]).transpose(0, 1).flatten(1)
     part = getattr(config, "residual_multiplier", 1)
     hidden = hidden + part * attention.o_proj(mixed)
-    return hidden + part * layer.mlp(layer.post_attention_layernorm(hidden)), probabilities
+    alone = scores.softmax(dim=-1)  # what each gets for itself, by which tokens are chosen
+    return hidden + part * layer.mlp(layer.post_attention_layernorm(hidden)), alone
 
 
 def _rotate(x: Tensor, positions: Tensor, theta: float) -> Tensor:
