@@ -26,6 +26,7 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from streaming.bench.hardware import describe_hardware
+from streaming.plan import CHUNKS_PER_SEGMENT, FRAMES_PER_CHUNK, MIN_CHUNKS_PER_SEGMENT
 from workers.arrays import Int64Array, UInt8Array
 from workers.video.decode import read_pictures
 from workers.video.index import index_video
@@ -145,14 +146,14 @@ def measure_sampling(
 ) -> list[Row]:
     """Measure every way of reading one sampling of one clip in turns."""
     wanted = sample_frames(index, **_SAMPLINGS[sampling])  # type: ignore[arg-type]
-    whole, halves = _segments(index, wanted, 1), _segments(index, wanted, 2)
+    segments = _segments(index, wanted)
     timer = Timer()
     ways: dict[str, Read] = {
         "plain": lambda: read_plainly(path, index.pts[wanted].tolist()),
-        "one": lambda: [each for part in whole for each in read_segment(part)[0]],
+        "one": lambda: [each for part in segments for each in read_segment(part)[0]],
     }
     for name, pool in pools.items():
-        ways[name] = lambda pool=pool: timer.read_with(pool, halves)  # type: ignore[misc]
+        ways[name] = lambda pool=pool: timer.read_with(pool, segments)  # type: ignore[misc]
     expected = read_plainly(path, index.pts[wanted].tolist())
     runs: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(repeats + 1):
@@ -164,13 +165,12 @@ def measure_sampling(
     return [_row(path.name, sampling, len(wanted), way, runs) for way in ways]
 
 
-def _segments(index: VideoIndex, wanted: Int64Array, least: int) -> list[Segment]:
-    """Cut as a run does, but into ``least`` segments at least: a run does so from 65 frames on."""
-    per_chunk = min(8, -(-len(wanted) // least))
-    most = min(8, -(-len(wanted) // per_chunk // least))
+def _segments(index: VideoIndex, wanted: Int64Array) -> list[Segment]:
+    """Cut as a run does."""
     return cut_segments(
-        "clip", index, wanted, decoder="pyav", frames_per_chunk=per_chunk, max_chunks=most
-    )
+        "clip", index, wanted, decoder="pyav", frames_per_chunk=FRAMES_PER_CHUNK,
+        max_chunks=CHUNKS_PER_SEGMENT, min_chunks=MIN_CHUNKS_PER_SEGMENT,
+    )  # fmt: skip
 
 
 def _row(

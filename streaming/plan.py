@@ -26,12 +26,12 @@ from workers.video.segments import Segment, cut_segments
 from workers.video.source import Source
 from workers.vision.anchors import FRAMES_PER_ANCHOR, chunk_in_group
 
-_FRAMES_PER_CHUNK = 8
+FRAMES_PER_CHUNK = 8
 _CHUNK_BYTES = 64 * 1024**2
-_CHUNKS_PER_SEGMENT = 8
-"""A decoder turns to another clip after so many chunks, and another decoder may go on."""
-_MIN_CHUNKS_PER_SEGMENT = 2
-"""After so many another decoder goes on where it need not decode anything again for that."""
+CHUNKS_PER_SEGMENT = 8
+"""A decoder turns to another clip after so many chunks, or where the next cut costs little."""
+MIN_CHUNKS_PER_SEGMENT = 2
+"""After so many another decoder goes on where it need decode hardly anything again for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ def _clip(
     source, options, frames = sampled.source, settled.options, settled.frames
     height, width = (max(side) for side in zip(*map(source.size_of, frames.tolist()), strict=True))
     gated = options.frames.high_resolution == "gated"
-    wanted = options.run.frames_per_chunk or (FRAMES_PER_ANCHOR if gated else _FRAMES_PER_CHUNK)
+    wanted = options.run.frames_per_chunk or (FRAMES_PER_ANCHOR if gated else FRAMES_PER_CHUNK)
     per_chunk = max(1, min(wanted, _CHUNK_BYTES // (height * width * 3)))
     read = (options.frames.decoder, options.frames.resize, sampled.tiles, gated)
     clip_id = _clip_id(source.identity, frames, prunings, read)
@@ -163,8 +163,8 @@ def _clip(
             frames,
             decoder=options.frames.decoder,
             frames_per_chunk=chunk_in_group(per_chunk) if gated else per_chunk,
-            max_chunks=_CHUNKS_PER_SEGMENT,
-            min_chunks=_MIN_CHUNKS_PER_SEGMENT,
+            max_chunks=CHUNKS_PER_SEGMENT,
+            min_chunks=MIN_CHUNKS_PER_SEGMENT,
         )
     return Clip(
         clip_id=clip_id,

@@ -1,6 +1,6 @@
 """Cutting a clip into segments and chunks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
@@ -57,6 +57,9 @@ class VideoSegment:
         return f"VideoSegment({self.clip_id}, {frames}, {self.decoder})"
 
 
+_MOST_TWICE = 0.1
+"""Of the pictures that a segment decodes, so many may be decoded again for the one behind it."""
+
 Segment = VideoSegment | ImageSegment
 """What ``workers.video.decode.read_pictures`` reads."""
 
@@ -73,10 +76,11 @@ def cut_segments(
 ) -> list[Segment]:
     """Cut the sampled frames of a clip into contiguous segments of at most ``max_chunks`` chunks.
 
-    The segments differ by at most one chunk in length; with ``min_chunks`` they are cut again where
-    that costs nothing, as no picture is decoded for both sides of a cut. A clip that must be read
-    from its beginning, or has one keyframe only, becomes one segment of any length: more would each
-    decode the same pictures again.
+    They differ by at most one chunk in length. With ``min_chunks`` they are cut instead where few
+    pictures are decoded for both sides, a tenth of the segment's at most: as short as that many
+    chunks where it costs least, and longer than ``max_chunks`` where no cut before is so cheap. A
+    clip that must be read from its beginning, or has one keyframe only, becomes one segment of any
+    length: more would each decode the same pictures again.
 
     Args:
         clip_id: name of the clip, which every chunk of pictures bears.
@@ -85,7 +89,7 @@ def cut_segments(
         decoder: name of the back end, see ``workers.video.decode.DECODERS``; images have none.
         frames_per_chunk: frames in each chunk but the last, at least 1.
         max_chunks: at least 1.
-        min_chunks: chunks of a segment from which it may be cut again, None never to do so.
+        min_chunks: chunks of a segment at least, None to cut into even lengths whatever it costs.
 
     Returns:
         Segments in source order; none for no frames.
@@ -93,50 +97,72 @@ def cut_segments(
     Raises:
         InputError: ``frames_per_chunk`` or ``max_chunks`` below 1.
 
-    Cost: O(n + segments * log(pictures)).
+    Cost: O((n + segments) * log(pictures)).
     """
     if frames_per_chunk < 1 or max_chunks < 1:
         raise InputError(
             f"chunks and segments are at least one: {frames_per_chunk = } {max_chunks = }"
         )
-    num_chunks = -(-len(frame_indices) // frames_per_chunk)
-    num_segments = -(-num_chunks // max_chunks)
     if isinstance(source, VideoIndex) and _is_read_from_the_beginning(source):
-        num_segments = min(num_segments, 1)
-    parts = np.arange(num_segments + 1) * num_chunks
-    bounds = (-(-parts // max(num_segments, 1)) * frames_per_chunk).tolist()
-    if min_chunks is not None and num_segments:
-        cheap = _cheap_cuts(source, frame_indices, min_chunks * frames_per_chunk)
-        bounds = _with_cheap(bounds, cheap, min_chunks * frames_per_chunk)
+        bounds = [0, len(frame_indices)] if len(frame_indices) else []
+    elif min_chunks is None:
+        bounds = _even_bounds(len(frame_indices), frames_per_chunk, max_chunks)
+    else:
+        twice, once = _pictures_decoded(source, frame_indices)
+        shortest, longest = min_chunks * frames_per_chunk, max_chunks * frames_per_chunk
+        bounds = _cheap_bounds(twice, once, frames_per_chunk, shortest, longest)
     return [
         _make_segment(clip_id, source, frame_indices[start:end], start, decoder, frames_per_chunk)
         for start, end in pairwise(bounds)
     ]
 
 
-def _cheap_cuts(
-    source: VideoIndex | ImageSource, frame_indices: Int64Array, step: int
+def _even_bounds(num_frames: int, step: int, max_chunks: int) -> list[int]:
+    """Return bounds of segments that differ by one chunk of ``step`` frames at most."""
+    num_chunks = -(-num_frames // step)
+    num_segments = -(-num_chunks // max_chunks)
+    parts = np.arange(num_segments + 1) * num_chunks
+    bounds: list[int] = (-(-parts // max(num_segments, 1)) * step).tolist()
+    return bounds
+
+
+def _pictures_decoded(
+    source: VideoIndex | ImageSource, frame_indices: Int64Array
+) -> tuple[Int64Array, Int64Array]:
+    """Return, (n,) each, the pictures that a cut before a frame has decoded again, and without.
+
+    Both count from the last keyframe at or before a frame; without a cut, decoding goes on from the
+    frame before where that is later.
+    """
+    if isinstance(source, ImageSource):
+        return np.zeros_like(frame_indices), np.ones_like(frame_indices)
+    keyframes = np.searchsorted(source.pts, source.keyframe_pts)
+    start = np.append(0, keyframes)[np.searchsorted(keyframes, frame_indices, "right")]
+    after = np.concatenate([[0], frame_indices[:-1] + 1])
+    once = frame_indices + 1 - np.maximum(start, after)
+    return frame_indices + 1 - start - once, once
+
+
+def _cheap_bounds(
+    twice: Int64Array, once: Int64Array, step: int, shortest: int, longest: int
 ) -> list[int]:
-    """Return the multiples of ``step`` where no picture is needed on both sides."""
-    places = np.arange(step, len(frame_indices), step)
-    if isinstance(source, VideoIndex):
-        if _is_read_from_the_beginning(source):
-            return []
-        keyframes = np.searchsorted(source.keyframe_pts, source.pts[frame_indices], "right")
-        places = places[keyframes[places] > keyframes[places - 1]]
-    cuts: list[int] = places.tolist()
-    return cuts
+    """Return bounds, multiples of ``step``, at which few pictures are decoded twice.
 
-
-def _with_cheap(bounds: list[int], cheap: Sequence[int], step: int) -> list[int]:
-    """Return bounds with those cheap ones added that leave at least a step on both sides."""
-    kept = bounds[:1]
-    for end in bounds[1:]:
-        for cut in cheap:
-            if kept[-1] + step <= cut <= end - step:
-                kept.append(cut)
-        kept.append(end)
-    return kept
+    A segment ends at the cheapest place from ``shortest`` to ``longest`` frames on that costs no
+    more than ``_MOST_TWICE`` of the pictures before it, the nearest of equals; where there is none,
+    at such a place of the next stretch as long, and so on.
+    """
+    done = np.concatenate([[0], np.cumsum(once)])
+    bounds, first = [0], shortest
+    while first <= len(once) - shortest:
+        last = min(first + longest - shortest, len(once) - shortest)
+        places = np.arange(first, last + 1, step)
+        costs = done[places] - done[bounds[-1]]
+        places = places[twice[places] <= _MOST_TWICE * costs]
+        if len(places):
+            bounds.append(int(places[np.argmin(twice[places])]))
+        first = bounds[-1] + shortest if len(places) else first + longest - shortest + step
+    return [*bounds, len(once)] if len(once) else []
 
 
 def _is_read_from_the_beginning(index: VideoIndex) -> bool:
