@@ -10,7 +10,8 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from streaming.command import suggest
-from streaming.options import RIVALS, Options
+from streaming.option_groups import RIVALS
+from streaming.options import Options
 from streaming.ranges import Flag, flag
 from workers.errors import InputError
 

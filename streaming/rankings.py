@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pruner import METHODS, Settings
-from streaming.options import Options, PruningOptions
+from streaming.option_groups import PruningOptions
+from streaming.options import Options
 from workers.frames import Pruning
 
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from pruner import METHODS
-from streaming.options import FrameOptions, Options
+from streaming.option_groups import FrameOptions
+from streaming.options import Options
 from streaming.served import check_dtype, check_frames
 from workers.arrays import Int64Array
 from workers.checkpoint import locate, read_config

@@ -5,7 +5,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from streaming.flags import change, flat, places
-from streaming.options import FrameOptions, Options
+from streaming.option_groups import FrameOptions
+from streaming.options import Options
 from streaming.ranges import flag
 from workers.disk.manifest import Manifest
 from workers.errors import InputError, display_name

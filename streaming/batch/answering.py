@@ -10,7 +10,8 @@ from streaming.batch.item import Item
 from streaming.batch.record import FAILED, Record
 from streaming.clip_plan import ClipPlan
 from streaming.flags import change
-from streaming.options import FrameOptions, Options
+from streaming.option_groups import FrameOptions
+from streaming.options import Options
 from streaming.pipeline import WatchedClip, ahead, allocate, ask, encode
 from streaming.plan import Variant, plan_clips
 from streaming.result import Answer

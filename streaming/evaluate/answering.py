@@ -9,7 +9,8 @@ from streaming.clip_plan import ClipPlan
 from streaming.evaluate.cells import Cell
 from streaming.evaluate.questions import Question, is_right
 from streaming.evaluate.records import Failure, failure_line
-from streaming.options import FrameOptions, Options
+from streaming.option_groups import FrameOptions
+from streaming.options import Options
 from streaming.pipeline import WatchedClip, ahead, allocate, ask, encode
 from streaming.plan import Variant, plan_clips
 from streaming.result import Answer

@@ -9,7 +9,8 @@ import yaml
 from pruner import METHODS
 from streaming.command import suggest
 from streaming.flags import change, flat
-from streaming.options import BudgetOptions, FrameOptions, Options
+from streaming.option_groups import BudgetOptions, FrameOptions
+from streaming.options import Options
 from streaming.sample import DEFAULT_NUM_FRAMES
 from workers.errors import InputError
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from streaming.options import FrameOptions
+from streaming.option_groups import FrameOptions
 from streaming.serve.failures import RequestError
 from streaming.serve.options import MediaOptions
 from workers.video.images import ImageSource

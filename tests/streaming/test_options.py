@@ -10,14 +10,10 @@ from pruner import METHODS
 from pruner.settings import Settings
 from streaming.command import Parser
 from streaming.flags import add_options, change, flat, merge_options, places, read_options
-from streaming.options import (
-    BudgetOptions,
-    FrameOptions,
-    Options,
-    PruningOptions,
-    RunOptions,
-)
+from streaming.option_groups import BudgetOptions, FrameOptions, PruningOptions
+from streaming.options import Options
 from streaming.ranges import flag
+from streaming.run_options import RunOptions
 from streaming.serve.options import ServerOptions
 from workers.errors import InputError
 from workers.llm.answer import SamplingOptions

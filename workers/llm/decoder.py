@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from workers.arrays import Int64Array, unpack
-from workers.checkpoint import LANGUAGE_MODEL, build_module, read_tensors
-from workers.errors import ModelError
-from workers.families import load_config
 from workers.llm.alike import rows_are_alike
 from workers.llm.answer import MOST_TOGETHER, SamplingOptions
 from workers.llm.choices import Choice
 from workers.llm.choosing import choose
+from workers.llm.language_model import load_language_model
 from workers.llm.layer_pruning import LayerPruning, some_layers
 from workers.llm.positions import join_positions, visual_mask
 from workers.llm.prompt import Prompt
@@ -75,7 +73,7 @@ class Decoder:
         self._device = torch.device(device)
         self._dtype = dtype
         self._row_tokens = row_tokens
-        loaded = _load(model, dtype) if isinstance(model, str) else model
+        loaded = load_language_model(model, dtype) if isinstance(model, str) else model
         if weights == "int8":
             quantize(loaded, self._device)
         self._model: Any = loaded.to(self._device)
@@ -253,30 +251,3 @@ class Decoder:
         embeds[~is_visual] = text
         embeds[is_visual] = unpack(visual.features, visual.dtype).to(self._device, self._dtype)
         return embeds[None]
-
-
-def _load(location: str, dtype: torch.dtype) -> Any:
-    whole = load_config(location)
-    config = whole.text_config
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"{location}: a {config.model_type!r} is no language model")
-    tensors = read_tensors(location, LANGUAGE_MODEL, dtype=dtype)
-    config.tie_word_embeddings = "lm_head.weight" not in tensors
-    model = build_module(
-        MODEL_FOR_CAUSAL_LM_MAPPING[type(config)],
-        location,
-        config=config,
-        tensors=tensors,
-        dtype=dtype,
-    )
-    layers = getattr(model.base_model, "layers", [None])
-    if any(getattr(layer, "self_attn", None) is None for layer in layers):
-        raise ModelError(
-            f"{location}: a {type(model).__name__} cannot read clips: not all of its layers are of "
-            "attention, as those of Llama, Mistral, Qwen2 and Granite are"
-        )
-    try:
-        model.generation_config = GenerationConfig.from_pretrained(location)
-    except OSError:
-        model.generation_config = GenerationConfig.from_model_config(whole)
-    return model

@@ -10,7 +10,8 @@ from pyarrow import parquet
 
 from streaming.batch import job
 from streaming.engine import open_engine
-from streaming.options import FrameOptions, Options
+from streaming.option_groups import FrameOptions
+from streaming.options import Options
 from streaming.pipeline import answer_clip
 from streaming.plan import plan_clip
 from streaming.run_options import RunOptions
