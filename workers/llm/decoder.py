@@ -211,9 +211,9 @@ class Decoder:
         }
         with torch.inference_mode():
             if prefix.pruning is not None:
-                return self._pruned_pass(prefix.pruning, rows, readings, inputs)
+                return self._pruned_pass(prefix.pruning, rows, readings, inputs, filling)
             with prefix.cache.reading(readings):
-                return self._logits(readings, inputs)
+                return self._logits(readings, inputs, filling)
 
     def _pruned_pass(
         self,
@@ -221,6 +221,7 @@ class Decoder:
         rows: Sequence[Row],
         readings: Sequence[Reading],
         inputs: dict[str, Any],
+        filling: int,
     ) -> torch.Tensor:
         """Read on in the layers that hold the whole prefix, then in those that hold some of it."""
         cache: RowCache = inputs["past_key_values"]
@@ -232,13 +233,15 @@ class Decoder:
         later = pruning.readings(rows, readings)
         inputs |= pruning.enter(rows, readings, hidden, inputs["position_ids"])
         with some_layers(self._model, slice(pruning.layer, None)), cache.reading(later):
-            return self._logits(later, inputs)
+            return self._logits(later, inputs, filling)
 
-    def _logits(self, readings: Sequence[Reading], inputs: dict[str, Any]) -> torch.Tensor:
+    def _logits(
+        self, readings: Sequence[Reading], inputs: dict[str, Any], filling: int
+    ) -> torch.Tensor:
         """Return the logits (rows, vocabulary) of what follows each reading."""
-        ends = torch.tensor([each.end - 1 for each in readings])
+        ends = torch.tensor([each.end - 1 for each in readings] + [0] * filling)
         logits: torch.Tensor = self._model(**inputs, logits_to_keep=ends).logits
-        return logits[0]
+        return logits[0, : len(readings)]
 
     def _embed(
         self, segments: tuple[tuple[int, ...], ...], visual: VisualSequence, is_visual: torch.Tensor
