@@ -45,7 +45,7 @@ def make_side(hidden: int, budget: int, times: int, layer: int) -> VisualSequenc
     if times == 10:
         return visual
     priority = np.random.default_rng(0).permutation(len(visual.features))
-    return replace(visual, priority=priority, num_reserved=visual.num_keep // 3)
+    return replace(visual, priority=priority, reserve=0.5)
 
 
 def read(decoder: Decoder, visual: VisualSequence, prompt: Prompt) -> Seconds:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from pruner.greedy import choose_greedily
 from pruner.layout import FrameLayout, frame_layout
+from pruner.lazy import choose_lazily
 from pruner.mr_pruner import rank_mr_pruner
 from pruner.newlines import newlines_last
-from pruner.nodes import make_nodes
 from pruner.ranking import Candidates, Ranking, Task
 from pruner.rounding import snap
-from pruner.standing import REACH, standing
+from pruner.runs import cut_runs, join_choices, make_run
 
 _PRIOR = 0.1
 """What the first of a ranking has ahead of the last: a tenth of a thing of the grid."""
-_MOST_TOGETHER = 4096
-"""Candidates whose similarities are held at a time: 64 MiB."""
 
 
 def rank_coverage(base: Tensor, grid: Tensor, task: Task) -> Ranking:
@@ -98,30 +95,29 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     Raises:
         ValueError: features not finite.
 
-    Cost: O(n m D) for n candidates in runs of m, at most 4,096 (or one frame); O(m) for each
-    time that another token comes to stand for one. Memory: O(m^2 + n) beside the features.
+    Cost: O(n m D) for n candidates in runs of m, at most 4,096 (or one frame), then that of
+    `pruner.lazy`, or where frames cost something `pruner.greedy`. Memory: O(m^2 + n) beside the
+    features.
     """
-    runs = _runs(candidates.counts)
+    runs = cut_runs(candidates.counts)
     prior = snap(_PRIOR * _ranks(candidates))
     # Of several runs it is not known how much of the budget each gets where frames cost something.
     is_known = len(runs) == 1 or not any(candidates.frame_costs)
     most = budget if is_known else sum(candidates.counts) + sum(candidates.frame_costs)
-    costs = _of_frames(candidates, _frame_costs(candidates))
+    areas, costs = _areas(candidates), _of_frames(candidates, _frame_costs(candidates))
     times = _of_frames(candidates, candidates.frame_indices)
-    sequences = [
-        choose_greedily(
-            *_similarities(candidates, run),
-            prior=prior[run],
-            times=times[run],
-            reach=REACH,
-            costs=costs[run],
-            most=most,
-        )
-        for run in runs
-    ]
-    places = torch.cat([own + run.start for (own, _), run in zip(sequences, runs, strict=True)])
-    gains = torch.cat([gains for _, gains in sequences])
-    order = places[gains.argsort(descending=True, stable=True)]
+    choices = []
+    for places in runs:
+        run = make_run(candidates.features, times, places)
+        weights = snap(areas[places] / run.density)
+        if any(candidates.frame_costs):
+            choice = choose_greedily(
+                run, weights, prior=prior[places], costs=costs[places], most=most
+            )
+        else:
+            choice = choose_lazily(run, weights, prior=prior[places], most=most)
+        choices.append(choice)
+    order = join_choices(runs, choices)
     return order[_paid_for(candidates, order, budget)].sort().values
 
 
@@ -140,25 +136,6 @@ def _paid_for(candidates: Candidates, order: Tensor, budget: int) -> list[int]:
 
 def _frame_costs(candidates: Candidates) -> list[int]:
     return list(candidates.frame_costs) or [0] * len(candidates.counts)
-
-
-def _runs(counts: Sequence[int]) -> list[slice]:
-    """The candidates of frames that are worked on together, as slices of all candidates."""
-    ends = list(accumulate(counts))
-    starts = [0]
-    for start, end in zip([0, *ends], ends, strict=False):
-        if end - starts[-1] > _MOST_TOGETHER and start > starts[-1]:
-            starts.append(start)
-    return [slice(*pair) for pair in zip(starts, [*starts[1:], ends[-1]], strict=True)]
-
-
-def _similarities(candidates: Candidates, run: slice) -> tuple[Tensor, Tensor]:
-    """Similarities (m, m) of some candidates and their weights (m,) float64."""
-    units = make_nodes(candidates.features[None, run]).units[0]
-    times = _of_frames(candidates, candidates.frame_indices)[run]
-    similarity = standing(units, times, units, times)
-    density = similarity.sum(dim=0, dtype=torch.float64).clamp_min_(1)  # 0 of a zero vector
-    return similarity, snap(_areas(candidates)[run] / density)
 
 
 def _areas(candidates: Candidates) -> Tensor:

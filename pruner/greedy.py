@@ -9,20 +9,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from pruner.rounding import significant_bits
+from pruner.runs import Run
+from pruner.standing import REACH
 
 _ROWS = 256
 """Tokens whose similarities to others are worked on together."""
 
 
 def choose_greedily(
-    similarity: Tensor,
-    weights: Tensor,
-    *,
-    prior: Tensor,
-    times: Tensor,
-    reach: float,
-    costs: Tensor,
-    most: int,
+    run: Run, weights: Tensor, *, prior: Tensor, costs: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
     """Take the token of m that is worth most, again and again, until so much is paid.
 
@@ -31,11 +26,9 @@ def choose_greedily(
     cost, as `pruner.coverage.cover` says.
 
     Args:
-        similarity: (m, m), symmetric, 0 to 1, 0 between tokens `reach` apart or more.
+        run: m tokens with s; the times of a frame's tokens are the same, and those of no other.
         weights: w (m,) float64.
         prior: r (m,) float64.
-        times: (m,) float64, ascending, the same for all tokens of a frame and of no other.
-        reach: in the unit of `times`.
         costs: (m,) float64, of the frame of each token.
         most: how much is paid at most, 1 a token and once what its frame costs.
 
@@ -45,7 +38,8 @@ def choose_greedily(
         no more than the least before it: those that waited for the first of their frame come right
         behind it.
     """
-    frames = _frames(times, reach)
+    similarity = run.similarity
+    frames = _frames(run.times)
     unpaid = costs[frames.slots[:, 0]]
     prices = (unpaid + 1).tolist()
     covered = similarity.new_zeros(len(weights))  # max over S, (m,)
@@ -96,7 +90,7 @@ class _Frames:
         return slice(first, end), slice(self.owners[first], self.owners[end - 1] + 1)
 
 
-def _frames(times: Tensor, reach: float) -> _Frames:
+def _frames(times: Tensor) -> _Frames:
     """Gains change of tokens that are similar to one that is similar to the chosen one."""
     _, owners, counts = times.unique_consecutive(return_inverse=True, return_counts=True)
     places = torch.arange(len(times)).split(counts.tolist())
@@ -104,8 +98,8 @@ def _frames(times: Tensor, reach: float) -> _Frames:
     return _Frames(
         owners=owners.tolist(),
         slots=slots.to(times.device),
-        firsts=torch.searchsorted(times, times - 2 * reach, right=True).tolist(),
-        ends=torch.searchsorted(times, times + 2 * reach).tolist(),
+        firsts=torch.searchsorted(times, times - 2 * REACH, right=True).tolist(),
+        ends=torch.searchsorted(times, times + 2 * REACH).tolist(),
     )
 
 

@@ -129,12 +129,16 @@ class BudgetOptions:
         "and keep one budget of them there, chosen anew for each question",
     )
     reserve: float = option(
-        0.3, "part of the budget kept whatever is asked, with --question-aware", least=0, most=1
+        0.5,
+        "how much what the clip shows counts beside what the question looks at, with "
+        "--question-aware",
+        least=0,
+        most=1,
     )
     attention: Literal["auto", "plain", "proportional"] = option(
         "auto",
         "of the language model to kept tokens: each weighs as one, or as many as it stands for "
-        "(auto: proportional with coverage, where the model can)",
+        "(auto: proportional with coverage and --question-aware, where the model can)",
     )
     timestamps: bool = option(False, "put each frame's time before it, paid from the budget")
     position_ids: Literal["auto", "original", "compact"] = option(

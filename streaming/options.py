@@ -104,7 +104,8 @@ class Options:
         """Whether kept tokens weigh as many as they stand for."""
         if self.budget.attention != "auto":
             return self.budget.attention == "proportional"
-        return METHODS[self.pruning.pruner].scope == "bank" and backend_of(self.model).token_sizes
+        stands_for = METHODS[self.pruning.pruner].scope == "bank" or self.budget.question_aware
+        return stands_for and backend_of(self.model).token_sizes
 
 
 def _check_backend(options: Options) -> None:

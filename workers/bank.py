@@ -109,7 +109,7 @@ class TokenBank:
             return {}
         later: dict[str, Any] = {"prune_layer": allocation.fastv_layer, "num_keep": budget}
         if allocation.question_aware:
-            later["num_reserved"] = round(allocation.reserve * budget)
+            later["reserve"] = allocation.reserve
             later["priority"] = self._priority(kept, weights)
         return later
 

@@ -22,10 +22,10 @@ class Allocation:
     that is the same; the template puts ``num_separator_tokens`` between two frames. ``weights`` is
     what each frame weighs beside all else, in source order, empty where all weigh alike. If
     ``question_aware``, ``num_entering`` tokens, timestamps included, are shared out instead of the
-    budget, which each question spends inside the language model, a ``reserve`` of it whatever is
-    asked. If ``proportional``, what is kept has the sizes that it stands for. For
-    ``compact_positions`` see :class:`VisualSequence`; ``fastv_layer`` is its
-    ``prune_layer``, where there is one.
+    budget, which each question spends inside the language model, by ``reserve`` for what the clip
+    shows and else for what the question looks at. If ``proportional``, what is kept has the sizes
+    that it stands for. For ``compact_positions`` see :class:`VisualSequence`; ``fastv_layer`` is
+    its ``prune_layer``, where there is one.
     """
 
     method: str
@@ -86,10 +86,11 @@ class VisualSequence:
     timestamps and the separators behind them, stand right before frame i's timestamp of
     ``num_timestamp_tokens[i]``; compact positions have gaps of 0. From the language model's layer
     ``prune_layer`` on ``num_keep`` visual tokens of the whole clip (at most: all of them) go on,
-    chosen anew for each question; all do if None. ``priority`` (tokens,) is the place of each in
-    the order in which they are kept whatever is asked, and the first ``num_reserved`` of them are;
-    without it FastV chooses. ``sizes`` (tokens,) is how many tokens of the clip each stands for: it
-    weighs so much in the language model's attention. Without it each weighs as one.
+    chosen anew for each question; all do if None. ``priority`` (tokens,), the place of each in the
+    order in which a growing budget keeps them, and ``reserve`` are those of
+    :func:`pruner.question_aware.question_aware`, which chooses; without a priority FastV does.
+    ``sizes`` (tokens,) is how many tokens of the clip each stands for: it weighs so much in the
+    language model's attention. Without it each weighs as one.
     """
 
     visual_id: str
@@ -104,7 +105,7 @@ class VisualSequence:
     prune_layer: int | None = None
     num_keep: int = 0
     priority: Int64Array | None = None
-    num_reserved: int = 0
+    reserve: float = 0.0
     sizes: Int64Array | None = None
 
     def __post_init__(self) -> None:

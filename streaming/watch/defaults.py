@@ -16,7 +16,7 @@ FIXED: Mapping[str, object] = {
     "bank_gib": 20.0,
     "position_ids": "auto",
     "question_aware": False,
-    "reserve": 0.3,
+    "reserve": 0.5,
     "clips_in_flight": 4,
     "frames_per_chunk": None,
 }

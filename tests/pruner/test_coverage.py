@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pruner import Candidates, FrameLayout, Task, greedy, newlines_last, rank
-from pruner import coverage as module
+from pruner import runs as module
 from pruner.coverage import cover
 from tests.pruner import loop_reference
 
@@ -184,10 +184,12 @@ def _with_newline_second(order: list[int], layout: FrameLayout) -> list[int]:
 def test_the_bound_of_greedy_choice_holds() -> None:
     """At least 1 - 1/e of the best of all choices of three."""
     candidates = draw(LAYOUT, count=9)
-    similarity, weights = module._similarities(candidates, slice(0, 9))
+    run = module.make_run(candidates.features, torch.zeros(9), slice(0, 9))
+    base = candidates.order < LAYOUT.num_base
+    weights = torch.where(base, LAYOUT.num_grid / LAYOUT.num_base, 1.0) / run.density
 
     def value(places: Tensor) -> float:
-        return float(weights @ similarity[:, places].amax(dim=1).double())
+        return float(weights @ run.similarity[:, places].amax(dim=1).double())
 
     best = max(
         value(torch.tensor(each)) for each in torch.combinations(torch.arange(9), 3).tolist()

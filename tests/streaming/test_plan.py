@@ -631,8 +631,8 @@ def test_a_ranking_is_shared_with_what_asks_which_tokens_stand_for_others() -> N
     [
         ({}, False),
         ({"pruner": "coverage"}, True),
-        ({"question_aware": True}, False),
-        ({"question_aware": True, "attention": "proportional"}, True),
+        ({"question_aware": True}, True),
+        ({"question_aware": True, "attention": "plain"}, False),
         ({"pruner": "coverage", "attention": "plain"}, False),
         ({"pruner": "uniform", "attention": "proportional"}, True),
         ({"pruner": "coverage", "llm_server": "http://localhost:1"}, False),

@@ -158,7 +158,7 @@ def test_what_a_question_chooses_among_comes_in_the_order_of_the_shares(shares: 
     )
     assert visual.priority is not None
     assert len(visual.features) == sum(len(frame.keep_indices) for frame in frames) == 90
-    assert (visual.prune_layer, visual.num_keep, visual.num_reserved) == (2, 30, 9)
+    assert (visual.prune_layer, visual.num_keep, visual.reserve) == (2, 30, 0.3)
     by_frame = np.split(visual.priority, np.cumsum(visual.counts)[:-1])
     weights = [frame.frame_index if shares == "informative" else 1 for frame in frames]
     num_given = [0] * 4

@@ -11,6 +11,8 @@ from torch import nn
 
 from pruner.fastv import fastv
 from pruner.question_aware import question_aware
+from pruner.runs import cut_runs, make_run
+from workers.arrays import unpack
 from workers.llm.proportional import SizedTokens
 from workers.llm.row_attention import EACH_ITS_OWN
 from workers.llm.row_cache import RowCache
@@ -151,12 +153,17 @@ def _choice(
     """Return what makes of attention (heads, length) the places that go on."""
     if visual.priority is None:
         return partial(fastv, is_visual=is_visual, num_keep=num_keep)
+    features = unpack(visual.features, visual.dtype).to(is_visual.device)
+    counts = visual.counts.tolist()
+    times = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(is_visual.device)
+    runs = [make_run(features, times, places) for places in cut_runs(counts)]
     return partial(
         question_aware,
         is_visual=is_visual,
+        runs=runs,
         priority=torch.from_numpy(visual.priority).to(is_visual.device),
         num_keep=num_keep,
-        num_reserved=visual.num_reserved,
+        reserve=visual.reserve,
     )
 
 

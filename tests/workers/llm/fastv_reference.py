@@ -67,8 +67,10 @@ def _lay_out(net: Any, clip: VisualSequence, prompt: Prompt) -> tuple[Tensor, Te
 def _choose(attention: Tensor, visual: list[int], clip: VisualSequence) -> list[int]:
     if clip.priority is not None:
         is_visual = torch.tensor([place in visual for place in range(attention.shape[1])])
-        priority = torch.from_numpy(clip.priority)
-        kept = slow_choice(attention, is_visual, priority, clip.num_keep, clip.num_reserved)
+        features, counts = unpack(clip.features, clip.dtype), tuple(clip.counts.tolist())
+        kept = slow_choice(
+            attention, is_visual, features, clip.priority, clip.num_keep, clip.reserve, counts
+        )
         return [place for place in kept if place in visual]
     scores = attention.mean(dim=0).tolist()
     return sorted(sorted(visual, key=lambda place: (-scores[place], place))[: clip.num_keep])

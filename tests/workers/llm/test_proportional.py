@@ -52,7 +52,7 @@ def test_answers_are_those_of_a_plain_loop_over_the_layers(
 ) -> None:
     asker = make_model(checkpoint, tmp_path / kind, kind)
     priority = np.random.default_rng(1).permutation(len(sized.features))
-    changes: dict[str, Any] = {"num_keep": 15, "priority": priority, "num_reserved": 6}
+    changes: dict[str, Any] = {"num_keep": 15, "priority": priority, "reserve": 0.4}
     clip = identified(sized, prune_layer=layer, **changes if layer else {})
     for question in QUESTIONS:
         prompt = asker.prompt(clip, question)

@@ -62,7 +62,7 @@ def identified(visual: VisualSequence, **changes: Any) -> VisualSequence:
         changed.compact_positions,
         changed.prune_layer,
         changed.num_keep,
-        changed.num_reserved,
+        changed.reserve,
     )
     digest.update(b"" if changed.priority is None else changed.priority.tobytes())
     digest.update(b"" if changed.sizes is None else changed.sizes.tobytes())
