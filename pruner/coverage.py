@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pruner.greedy import choose_greedily
 from pruner.layout import FrameLayout, frame_layout
-from pruner.lazy import choose_lazily
 from pruner.mr_pruner import rank_mr_pruner
 from pruner.newlines import newlines_last
 from pruner.ranking import Candidates, Ranking, Task
@@ -95,9 +94,8 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     Raises:
         ValueError: features not finite.
 
-    Cost: O(n m D) for n candidates in runs of m, at most 4,096 (or one frame), then that of
-    `pruner.lazy`, or where frames cost something `pruner.greedy`. Memory: O(m^2 + n) beside the
-    features.
+    Cost: O(n m D) for n candidates in runs of m, at most 4,096 (or one frame); O(m) for each
+    time that another token comes to stand for one. Memory: O(m^2 + n) beside the features.
     """
     runs = cut_runs(candidates.counts)
     prior = snap(_PRIOR * _ranks(candidates))
@@ -110,13 +108,9 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     for places in runs:
         run = make_run(candidates.features, times, places)
         weights = snap(areas[places] / run.density)
-        if any(candidates.frame_costs):
-            choice = choose_greedily(
-                run, weights, prior=prior[places], costs=costs[places], most=most
-            )
-        else:
-            choice = choose_lazily(run, weights, prior=prior[places], most=most)
-        choices.append(choice)
+        choices.append(
+            choose_greedily(run, weights, prior=prior[places], costs=costs[places], most=most)
+        )
     order = join_choices(runs, choices)
     return order[_paid_for(candidates, order, budget)].sort().values
 

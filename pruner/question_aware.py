@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pruner.lazy import choose_lazily
+from pruner.greedy import choose_greedily
 from pruner.rounding import snap
 from pruner.runs import Run, join_choices
 
@@ -63,7 +63,8 @@ def question_aware(
     Raises:
         ValueError: shapes that do not fit, a number out of range, attention not finite.
 
-    Cost: O(heads length) and that of `pruner.lazy.choose_lazily` for each run.
+    Cost: O(heads length), and O(m) for each time that another token comes to stand for one, for
+    runs of m tokens.
     """
     visual = is_visual.nonzero().flatten()  # (num_visual,)
     if attention.ndim != 2 or is_visual.shape != attention.shape[1:]:
@@ -84,7 +85,13 @@ def question_aware(
     weights = snap(reserve * shares + (1 - reserve) * shares.sum() * looked_at)
     prior = snap(_PRIOR * (1 - priority.double() / max(len(visual), 1)))
     choices = [
-        choose_lazily(run, weights[run.places], prior=prior[run.places], most=num_keep)
+        choose_greedily(
+            run,
+            weights[run.places],
+            prior=prior[run.places],
+            costs=torch.zeros_like(run.times),
+            most=num_keep,
+        )
         for run in runs
     ]
     chosen = join_choices([run.places for run in runs], choices)[:num_keep]

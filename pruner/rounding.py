@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import torch
 from torch import Tensor
 
@@ -42,10 +40,3 @@ def significant_bits(x: Tensor) -> Tensor:
     """
     bits = x.float().contiguous().view(torch.int32).clamp_min(0)  # the sign is the highest bit
     return (bits + (1 << (_DROPPED_BITS - 1))) >> _DROPPED_BITS
-
-
-def significant_bits_of(number: float) -> int:
-    """Round one number as `significant_bits` does."""
-    (bits,) = struct.unpack("<i", struct.pack("<f", number))
-    rounded: int = (max(bits, 0) + (1 << (_DROPPED_BITS - 1))) >> _DROPPED_BITS
-    return rounded
