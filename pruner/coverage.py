@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -97,35 +97,30 @@ def cover(candidates: Candidates, budget: int) -> Tensor:
     Cost: O(n m D) for n candidates in runs of m, at most 4,096 (or one frame); O(m) for each
     time that another token comes to stand for one. Memory: O(m^2 + n) beside the features.
     """
-    runs = cut_runs(candidates.counts)
     prior = snap(_PRIOR * _ranks(candidates))
-    # Of several runs it is not known how much of the budget each gets where frames cost something.
-    is_known = len(runs) == 1 or not any(candidates.frame_costs)
-    most = budget if is_known else sum(candidates.counts) + sum(candidates.frame_costs)
     areas, costs = _areas(candidates), _of_frames(candidates, _frame_costs(candidates))
     times = _of_frames(candidates, candidates.frame_indices)
     choices = []
-    for places in runs:
+    for places in cut_runs(candidates.counts):
         run = make_run(candidates.features, times, places)
         weights = snap(areas[places] / run.density)
-        choices.append(
-            choose_greedily(run, weights, prior=prior[places], costs=costs[places], most=most)
-        )
-    order = join_choices(runs, choices)
-    return order[_paid_for(candidates, order, budget)].sort().values
+        choices.append(choose_greedily(run, weights, prior=prior[places], costs=costs[places]))
+    paid = _paid_for(candidates, join_choices(choices), budget)
+    return torch.tensor(sorted(paid), dtype=torch.int64)
 
 
-def _paid_for(candidates: Candidates, order: Tensor, budget: int) -> list[int]:
+def _paid_for(candidates: Candidates, order: Iterable[int], budget: int) -> Iterator[int]:
     """Which of some candidates in turn a budget pays for, the cost of a frame with its first."""
-    frames = torch.arange(len(candidates.counts)).repeat_interleave(torch.tensor(candidates.counts))
+    frames = [frame for frame, count in enumerate(candidates.counts) for _ in range(count)]
     costs = _frame_costs(candidates)
-    taken = []
-    for number, frame in enumerate(frames[order].tolist()):
-        if 1 + costs[frame] <= budget:
-            budget -= 1 + costs[frame]
-            costs[frame] = 0
-            taken.append(number)
-    return taken
+    for place in order if budget else ():
+        price = 1 + costs[frames[place]]
+        if price <= budget:
+            budget -= price
+            costs[frames[place]] = 0
+            yield place
+        if not budget:
+            return
 
 
 def _frame_costs(candidates: Candidates) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +18,9 @@ _ROWS = 256
 
 
 def choose_greedily(
-    run: Run, weights: Tensor, *, prior: Tensor, costs: Tensor, most: int
-) -> tuple[Tensor, Tensor]:
-    """Take the token of m that is worth most, again and again, until so much is paid.
+    run: Run, weights: Tensor, *, prior: Tensor, costs: Tensor
+) -> Iterator[tuple[int, int]]:
+    """Take the token of m that is worth most, again and again.
 
     What a token adds is sum_i w_i max(0, s_ij - max_{k in S} s_ik) + r_j; what it is worth is that,
     or where its frame is still to be paid for, what the best of its frame would add by what they
@@ -30,35 +31,29 @@ def choose_greedily(
         weights: w (m,) float64.
         prior: r (m,) float64.
         costs: (m,) float64, of the frame of each token.
-        most: how much is paid at most, 1 a token and once what its frame costs.
 
-    Returns:
-        The places (k,) int64 in turn, and what each was worth, int32. What the rest of the budget
-        does not pay for is among them all the same. Where frames cost something, a token is worth
-        no more than the least before it: those that waited for the first of their frame come right
-        behind it.
+    Yields:
+        For each token in turn what it is worth, on 15 significant bits, and its place among all.
+        Where frames cost something, a token is worth no more than the least before it: those that
+        waited for the first of their frame come right behind it.
+
+    Cost: O(m^2) before the first, O(m) for each time that another token comes to stand for one.
     """
     similarity = run.similarity
     frames = _frames(run.times)
     unpaid = costs[frames.slots[:, 0]]
-    prices = (unpaid + 1).tolist()
     covered = similarity.new_zeros(len(weights))  # max over S, (m,)
     rows = torch.arange(len(weights), device=weights.device)
     gains = prior + _loss(similarity, weights, rows, covered, covered + 1)
     worth = _worth(gains, frames.slots, unpaid)
     taken = torch.zeros_like(worth, dtype=torch.bool)
-    places: list[int] = []
-    worths: list[int] = []
-    while most > 0 and len(places) < len(gains):
+    least = int(worth.max())
+    for _ in range(len(gains)):
         place = int(worth.argmax())
-        places.append(place)
-        worths.append(int(worth[place]))
+        least = min(least, int(worth[place]))
+        yield least, run.places.start + place
         taken[place] = True
-        owner = frames.owners[place]
-        unpaid[owner] = 0
-        if prices[owner] <= most:
-            most -= int(prices[owner])
-            prices[owner] = 1
+        unpaid[frames.owners[place]] = 0
         near, others = frames.around(place)
         before = covered[near]
         after = torch.maximum(before, similarity[place, near])
@@ -68,8 +63,6 @@ def choose_greedily(
         slots = (frames.slots[others] - near.start).clamp_max(near.stop - near.start)
         worth[near] = _worth(gains[near], slots, unpaid[others])
         worth.masked_fill_(taken, -1)
-    least = torch.tensor(worths, dtype=torch.int32).cummin(dim=0).values
-    return torch.tensor(places, dtype=torch.int64), least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,6 +6,7 @@ A method of this project.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -90,9 +91,8 @@ def question_aware(
             weights[run.places],
             prior=prior[run.places],
             costs=torch.zeros_like(run.times),
-            most=num_keep,
         )
         for run in runs
     ]
-    chosen = join_choices([run.places for run in runs], choices)[:num_keep]
+    chosen = torch.tensor(list(islice(join_choices(choices), num_keep)), dtype=torch.int64)
     return torch.cat([(~is_visual).nonzero().flatten(), visual[chosen]]).sort().values

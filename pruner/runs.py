@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from itertools import accumulate
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -31,6 +33,15 @@ class Run:
     times: Tensor
     similarity: Tensor
     density: Tensor
+
+    def cpu(self) -> Run:
+        """Return the same in the memory of the CPU."""
+        return Run(
+            places=self.places,
+            times=self.times.cpu(),
+            similarity=self.similarity.cpu(),
+            density=self.density.cpu(),
+        )
 
 
 def make_run(features: Tensor, times: Tensor, places: slice) -> Run:
@@ -67,13 +78,12 @@ def cut_runs(counts: Sequence[int]) -> list[slice]:
     return [slice(*pair) for pair in zip(starts, [*starts[1:], ends[-1]], strict=True)]
 
 
-def join_choices(runs: Sequence[slice], choices: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return the places chosen in all runs, what is worth most first, the lower of equals.
+def join_choices(choices: Sequence[Iterable[tuple[int, int]]]) -> Iterator[int]:
+    """Yield the places chosen in all runs, what is worth most first, those of the first of equals.
+
+    Of each run no more is chosen than that takes.
 
     Args:
-        runs: places of all tokens.
-        choices: for each run places in it in turn, and what each was worth, not ascending.
+        choices: for each run what is chosen in turn, by worth, not ascending, and place.
     """
-    places = torch.cat([own + run.start for run, (own, _) in zip(runs, choices, strict=True)])
-    worths = torch.cat([worths for _, worths in choices])
-    return places[worths.argsort(descending=True, stable=True)]
+    return (place for _, place in merge(*choices, key=itemgetter(0), reverse=True))

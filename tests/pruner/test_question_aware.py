@@ -37,12 +37,12 @@ def draw(seed: int, heads: int = 5) -> dict[str, Any]:
     }
 
 
-def times_of(counts: tuple[int, ...]) -> Tensor:
-    return torch.arange(len(counts)).repeat_interleave(tensor(counts))
+TIMES = torch.arange(len(COUNTS)).repeat_interleave(tensor(COUNTS))
 
 
 def runs_of(features: Tensor, counts: tuple[int, ...] = COUNTS) -> list[Run]:
-    return [make_run(features, times_of(counts), places) for places in cut_runs(counts)]
+    times = torch.arange(len(counts)).repeat_interleave(tensor(counts))
+    return [make_run(features, times, places) for places in cut_runs(counts)]
 
 
 def choose(features: Tensor, **drawn: Any) -> list[int]:
@@ -56,7 +56,7 @@ def slow_choice(
     priority: Tensor,
     num_keep: int,
     reserve: float,
-    counts: tuple[int, ...] = COUNTS,
+    frames: Tensor = TIMES,
     runs: tuple[range, ...] | None = None,
 ) -> list[int]:
     """Greedily, every gain counted anew for every token taken."""
@@ -65,7 +65,7 @@ def slow_choice(
     for row in attention.tolist():
         total = sum(row[place] for place in visual)
         largest = [max(a, row[p] / total) for a, p in zip(largest, visual, strict=True)]
-    tokens, times = features.double().tolist(), times_of(counts).tolist()
+    tokens, times = features.double().tolist(), frames.tolist()
     places = range(len(tokens))
     together = [
         [any(i in run and j in run for run in runs or [places]) for j in places] for i in places
