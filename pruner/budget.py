@@ -64,7 +64,8 @@ def filling_order(weights: Tensor | Sequence[float], counts: Sequence[int]) -> T
 
     The n-th token of a frame comes when the level of `water_fill` without floors reaches
     n / weight, levels compared on 15 significant bits. Tokens of one frame come in order, those of
-    several frames at one level in the order of the frames, frames of weight 0 last.
+    several frames at one level in the order of the frames; those of frames of weight 0 behind all
+    others, as if these frames had equal weights.
 
     Args:
         weights: (n,), finite and at least 0.
@@ -76,11 +77,14 @@ def filling_order(weights: Tensor | Sequence[float], counts: Sequence[int]) -> T
 
     Cost: O(N log N) for N tokens.
     """
-    weight = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
-    levels = [torch.arange(1, count + 1) / own for count, own in zip(counts, weight, strict=True)]
-    level = significant_bits(torch.cat(levels).clamp_max(torch.finfo(torch.float32).max))
-    places = torch.empty(len(level), dtype=torch.int64)
-    places[level.argsort(stable=True)] = torch.arange(len(level))
+    each = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
+    weight = each.repeat_interleave(torch.tensor(counts))
+    numbers = torch.cat([torch.arange(1, count + 1) for count in counts])
+    levels = numbers / torch.where(weight > 0, weight, 1)
+    level = significant_bits(levels.clamp_max(torch.finfo(torch.float32).max)).long()
+    order = (level + ((weight == 0).long() << 32)).argsort(stable=True)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order))
     return places
 
 

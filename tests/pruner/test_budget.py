@@ -113,7 +113,7 @@ def test_tokens_come_when_the_level_reaches_them(seed):
 
     def level(token):
         frame, n = token
-        return (1, frame) if weights[frame] == 0 else (0, n / weights[frame])
+        return (1, n) if weights[frame] == 0 else (0, n / weights[frame])
 
     order = sorted(tokens, key=lambda token: (level(token), token))
     places = filling_order([float(weight) for weight in weights], caps).tolist()
