@@ -44,6 +44,7 @@ def make_visual(hidden: int, num_tokens: int, num_frames: int = 16) -> VisualSeq
         dtype="float32",
         counts=np.full(num_frames, each),
         keep_indices=np.tile(np.arange(each), num_frames),
+        frame_indices=np.arange(num_frames),
         frame_lengths=np.full(num_frames, each),
         gaps=np.zeros(num_frames, np.int64),
         num_timestamp_tokens=np.zeros(num_frames, np.int64),

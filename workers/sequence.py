@@ -35,6 +35,7 @@ def join_frames(
         "features": pack(torch.cat(list(features))),
         "keep_indices": np.concatenate([frame.keep_indices for frame in shown]),
         "counts": _each(len(frame.keep_indices) for frame in shown),
+        "frame_indices": _each(frame.frame_index for frame in shown),
         "frame_lengths": _each(frame.layout.num_tokens for frame in shown),
         "gaps": _each(frame.gap for frame in shown),
         "num_timestamp_tokens": _each(frame.num_timestamp_tokens for frame in shown),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pruner import FrameLayout
@@ -80,7 +81,8 @@ class VisualSequence:
     A frame that keeps nothing is not in it. Frame i keeps ``counts[i]`` tokens; their features (sum
     of counts, hidden) and their ascending flat indices among the frame's ``frame_lengths[i]``
     unpruned tokens stand one frame after another in ``features`` (as ``dtype``, bfloat16 as
-    ``uint16``) and ``keep_indices``. ``visual_id`` is a digest of all of it: two sequences of one
+    ``uint16``) and ``keep_indices``; ``frame_indices[i]`` is its number among the clip's sampled
+    frames, ascending. ``visual_id`` is a digest of all of it: two sequences of one
     id are the same. Kept tokens are numbered without gaps if ``compact_positions``, else by their
     place in the unpruned sequence: there ``gaps[i]`` tokens of frames that keep nothing, with their
     timestamps and the separators behind them, stand right before frame i's timestamp of
@@ -98,6 +100,7 @@ class VisualSequence:
     dtype: str
     counts: Int64Array
     keep_indices: Int64Array
+    frame_indices: Int64Array
     frame_lengths: Int64Array
     gaps: Int64Array
     num_timestamp_tokens: Int64Array
@@ -115,16 +118,27 @@ class VisualSequence:
                 f"one index and one feature a token: {num_tokens = } {len(self.keep_indices) = } "
                 f"{len(self.features) = }"
             )
-        each = (self.counts, self.frame_lengths, self.gaps, self.num_timestamp_tokens)
+        each = (
+            self.counts,
+            self.frame_indices,
+            self.frame_lengths,
+            self.gaps,
+            self.num_timestamp_tokens,
+        )
         if len(set(map(len, each))) > 1:
             raise ValueError(
-                "a count, a length, a gap and a timestamp for each frame: "
+                "a count, an index, a length, a gap and a timestamp for each frame: "
                 f"{[len(numbers) for numbers in each]}"
             )
 
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.counts)
+
+    @property
+    def times(self) -> Int64Array:
+        """The number of each token's frame among the sampled ones (tokens,)."""
+        return np.repeat(self.frame_indices, self.counts)
 
     @property
     def unpruned_length(self) -> int:

@@ -40,6 +40,7 @@ def show(text: FrameText, shown: BoolArray, kept: list[Int64Array]) -> VisualSeq
         dtype="float32",
         counts=counts,
         keep_indices=np.concatenate([kept[place] for place in places]),
+        frame_indices=places,
         frame_lengths=LENGTHS[shown],
         gaps=text.gaps(LENGTHS, shown)[shown],
         num_timestamp_tokens=text.paid(shown)[shown],

@@ -154,17 +154,23 @@ def _choice(
     if visual.priority is None:
         return partial(fastv, is_visual=is_visual, num_keep=num_keep)
     features = unpack(visual.features, visual.dtype).to(is_visual.device)
-    counts = visual.counts.tolist()
-    times = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(is_visual.device)
-    runs = [make_run(features, times, places) for places in cut_runs(counts)]
-    return partial(
-        question_aware,
-        is_visual=is_visual,
-        runs=runs,
-        priority=torch.from_numpy(visual.priority).to(is_visual.device),
-        num_keep=num_keep,
-        reserve=visual.reserve,
-    )
+    times = torch.from_numpy(visual.times).to(is_visual.device)
+    # What is chosen one after another is chosen on the CPU; only what is compared is compared here.
+    runs = [make_run(features, times, own).cpu() for own in cut_runs(visual.counts.tolist())]
+    is_visual_here, priority = is_visual.cpu(), torch.tensor(visual.priority)
+
+    def choose(attention: torch.Tensor) -> torch.Tensor:
+        kept = question_aware(
+            attention.cpu(),
+            is_visual=is_visual_here,
+            runs=runs,
+            priority=priority,
+            num_keep=num_keep,
+            reserve=visual.reserve,
+        )
+        return kept.to(is_visual.device)
+
+    return choose
 
 
 def _kept(row: Row) -> torch.Tensor:

@@ -44,8 +44,7 @@ class SizedTokens:
         device = is_visual.device
         self._features = unpack(visual.features, visual.dtype).to(device)
         self._sizes = torch.tensor(visual.sizes, device=device)
-        counts = torch.tensor(visual.counts)
-        self._times = torch.arange(len(counts)).repeat_interleave(counts).to(device)
+        self._times = torch.from_numpy(visual.times).to(device)
         self._is_visual, self._places = is_visual, is_visual.cumsum(0) - 1
         self._context = context
 

@@ -67,9 +67,9 @@ def _lay_out(net: Any, clip: VisualSequence, prompt: Prompt) -> tuple[Tensor, Te
 def _choose(attention: Tensor, visual: list[int], clip: VisualSequence) -> list[int]:
     if clip.priority is not None:
         is_visual = torch.tensor([place in visual for place in range(attention.shape[1])])
-        features, counts = unpack(clip.features, clip.dtype), tuple(clip.counts.tolist())
+        features, times = unpack(clip.features, clip.dtype), torch.from_numpy(clip.times)
         kept = slow_choice(
-            attention, is_visual, features, clip.priority, clip.num_keep, clip.reserve, counts
+            attention, is_visual, features, clip.priority, clip.num_keep, clip.reserve, times
         )
         return [place for place in kept if place in visual]
     scores = attention.mean(dim=0).tolist()
@@ -82,10 +82,11 @@ def _handed_on(
     """The sizes of kept tokens once those of the others are theirs."""
     if not sizes:
         return {}
-    frames = torch.arange(len(clip.counts)).repeat_interleave(torch.from_numpy(clip.counts))
     chosen = [visual.index(place) for place in kept]
     features = unpack(clip.features, clip.dtype)
-    own = slow_sizes(features, frames, chosen, [sizes[place] for place in visual])
+    own = slow_sizes(
+        features, torch.from_numpy(clip.times), chosen, [sizes[place] for place in visual]
+    )
     return dict(zip(kept, own, strict=True))
 
 

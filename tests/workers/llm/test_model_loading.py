@@ -25,6 +25,7 @@ CLIP = VisualSequence(
     dtype="float32",
     counts=np.array([20]),
     keep_indices=np.arange(20),
+    frame_indices=np.array([0]),
     frame_lengths=np.array([20]),
     gaps=np.array([0]),
     num_timestamp_tokens=np.array([0]),

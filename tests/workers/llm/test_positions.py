@@ -18,6 +18,7 @@ def visual(kept: list[list[int]], lengths: list[int], *, compact: bool) -> Visua
         dtype="float32",
         counts=np.array([len(each) for each in kept], np.int64),
         keep_indices=indices,
+        frame_indices=np.arange(len(kept)),
         frame_lengths=np.array(lengths, np.int64),
         gaps=np.zeros(len(kept), np.int64),
         num_timestamp_tokens=np.zeros(len(kept), np.int64),
@@ -53,7 +54,7 @@ def test_what_is_left_out_leaves_its_place_before_a_timestamp() -> None:
     first, second, third = [33, 35, 42], [44 + 4], [56 + 1, 56 + 8]
     assert positions.tolist() == [0, 1, 32, *first, 43, *second, *third]
     assert cut.unpruned_length == 10 + 7 + 20 + 35
-    with pytest.raises(ValueError, match=r"for each frame: \[3, 3, 2, 3\]"):
+    with pytest.raises(ValueError, match=r"for each frame: \[3, 3, 3, 2, 3\]"):
         replace(whole, gaps=np.array([0, 0]))
 
 

@@ -47,6 +47,7 @@ def show_frames(checkpoint: Path, frames: Iterable[UInt8Array], *, step: int = 1
             dtype="float32",
             counts=np.array([len(places) for places in kept]),
             keep_indices=np.concatenate(kept),
+            frame_indices=np.arange(len(whole)),
             frame_lengths=np.array([len(tokens) for tokens in whole]),
             gaps=np.zeros(len(whole), np.int64),
             num_timestamp_tokens=np.zeros(len(whole), np.int64),
