@@ -29,6 +29,7 @@ def shared_prefix_attention(
     looks: list[torch.Tensor] | None = None,
     rows: torch.Tensor | None = None,
     seen_from: list[torch.Tensor] | None = None,
+    names: list[torch.Tensor] | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return the attention's output (batch, tokens, heads, size), in transformers' interface.
@@ -46,6 +47,8 @@ def shared_prefix_attention(
             questions give the prefix.
         rows: (n), some tokens of the prefix.
         seen_from: Gets the weights (batch, heads, n, prefix_length) that ``rows`` give the prefix.
+        names: Gets the weights (batch, heads, num_questions * length, length) that the questions
+            give themselves.
         unused: What transformers passes besides.
     """
     # Split once and scaled while small: slices and large products are what takes time backwards.
@@ -66,6 +69,8 @@ def shared_prefix_attention(
     weights = torch.cat([to_prefix, to_self], dim=-1).softmax(dim=-1)
     if looks is not None:
         looks.append(weights[..., :prefix_length])
+    if names is not None:
+        names.append(weights[..., prefix_length:])
     on_prefix, on_self = weights.split([prefix_length, rows.shape[3]], dim=-1)
     said = on_self.unflatten(2, blocks) @ values
     output = torch.cat([prefix, on_prefix @ seen + said.flatten(2, 3)], dim=2)

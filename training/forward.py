@@ -85,6 +85,9 @@ class Passage:
     """``rows``, as the last layer gets them: (clips, rows, hidden)."""
     size: torch.Tensor
     """Root mean square of the questions' states behind the last layer: a number, no gradient."""
+    names: torch.Tensor
+    """Attention of the layer above the probed ones, questions to themselves: (clips, heads,
+    questions, length, length)."""
     seen_from: torch.Tensor
     """Attention half way up, ``rows`` to the prefix: (clips, heads, rows, prefix length)."""
 
@@ -116,6 +119,7 @@ def run_language(
     probed = hidden
     looks: list[torch.Tensor] = []
     seen_from: list[torch.Tensor] = []
+    names: list[torch.Tensor] = []
     looked_at = hidden[:, rows]
     num_layers = len(language.layers)
     for number, layer in enumerate(language.layers, start=1):
@@ -126,6 +130,7 @@ def run_language(
             prefix_length=prefix_length, num_questions=num_questions,
             looks=looks if number >= num_layers - 1 else None, rows=rows,
             seen_from=seen_from if number == probe_layer else None,
+            names=names if number == probe_layer + 1 else None,
         )  # fmt: skip
         if number == probe_layer:
             probed = hidden[:, :prefix_length]
@@ -141,4 +146,5 @@ def run_language(
         looked_at=looked_at,
         size=asked_states.detach().float().square().mean().sqrt(),
         seen_from=seen_from[0],
+        names=names[0].unflatten(2, shape),
     )

@@ -56,6 +56,26 @@ def look_loss(
     return loss, time
 
 
+def name_loss(passage: Passage, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return how little heads look at the word that names what is sought, while its answer is said.
+
+    Half of the heads of the layer above the probed ones, over all tokens of answers whose question
+    names one thing.
+
+    Args:
+        passage: Its ``names``.
+        batch: ``named`` and ``labels``, as ``clips_batch`` says.
+    """
+    named = batch["named"]
+    rows = (batch["labels"] != IGNORE) & named.any(-1, keepdim=True)
+    weights = passage.names.permute(0, 2, 3, 1, 4)
+    if not bool(rows.any()):
+        return weights.sum() * 0.0
+    half = weights[rows][:, : weights.shape[3] // 2].float()
+    own = named[:, :, None].expand(*rows.shape, -1)[rows]
+    return -_log((half * own[:, None]).sum(-1)).mean()
+
+
 def time_loss(
     looks: torch.Tensor, found: torch.Tensor, number: torch.Tensor, prefix: Prefix
 ) -> torch.Tensor:

@@ -88,7 +88,8 @@ def clips_batch(
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
         (clips, frames, 5, 64), ``stamp`` (frames, 5) and ``num_shapes`` (clips, frames); ``reads``
         (clips, questions, frames), whether a question's answer is to be found there, and ``sought``
-        (clips, questions, length), the item where it is; ``size`` (height, width).
+        (clips, questions, length), the item where it is; ``named`` the same, which token of a
+        question is the one word that names what it is about; ``size`` (height, width).
     """
     moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
     duration = draw_duration(generator, num_frames, recipe)
@@ -149,12 +150,14 @@ def _asked(
         "sought": np.full((*shape, length), IGNORE),
         "types": np.full(shape, -1),
         "reads": np.zeros((*shape, len(moments)), dtype=bool),
+        "named": np.zeros((*shape, length), dtype=bool),
     }
     places = [(clip, row) for clip, each in enumerate(chosen) for row in range(len(each))]
     for number, (clip, row) in enumerate(places):
         question, place = chosen[clip][row], (clip, row)
         batch["ids"][place] = asked.ids[number]
         batch["labels"][place] = asked.labels[number]
+        batch["named"][place] = asked.named[number]
         batch["types"][place] = TYPES.index(question.type)
         batch["sought"][place] = sought_in(question, asked.labels[number])
         batch["reads"][place] = reads_of(question, clips[clip], moments)

@@ -17,7 +17,7 @@ from training.canvas import ASPECTS, GEOMETRY, NUM_TILES
 from training.compose import Recipe, most_shapes
 from training.curriculum import Curriculum
 from training.forward import Passage, Prefix, embed_prefix, run_language
-from training.guides import copy_loss, look_loss, some_tokens, stamp_loss
+from training.guides import copy_loss, look_loss, name_loss, some_tokens, stamp_loss
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
 from training.language_data import clips_batch, language_batch
@@ -102,12 +102,14 @@ class LanguageStage:
         figures |= _by_type(right, batch["types"])
         look, time_look = look_loss(prefix, passage, batch)
         figures |= {"look": look.detach(), "time_look": time_look.detach()}
+        name = name_loss(passage, batch)
+        figures["name_look"] = name.detach()
         stamp = stamp_loss(prefix, passage, batch["stamp"])
         figures["stamp_look"] = stamp.detach()
         copied = copy_loss(self.model, prefix, passage, batch["stamp"], self._signs)
         figures["copied"] = copied.detach()
         times = stamp + read + copied + time_look
-        guided = self.look_weight * look + batch["stamp_weight"] * times
+        guided = self.look_weight * (look + name) + batch["stamp_weight"] * times
         return answers + batch["dense_weight"] * dense + guided, figures
 
     def _weights(self, batch: Tensors) -> torch.Tensor:

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from training.labels import IGNORE
 from training.questions import Question
-from training.words import CHAT_TEMPLATE, IMAGE_TOKEN, MAX_POSITIONS
+from training.scene import COLORS, SHAPES
+from training.words import CHAT_TEMPLATE, IMAGE_TOKEN, MAX_POSITIONS, single_token
 from workers.llm.chat_template import ChatTemplate
 from workers.llm.prompt import timestamp_text
 from workers.llm.tokenizer import TokenizerFiles
@@ -24,10 +25,12 @@ class AskedTokens:
     """Questions with their answers: ids and labels (questions, length), padded at the end.
 
     A label is the id that should be *predicted at* that place: of the next token, within answers.
+    ``named`` is true of the word in a question that names a colour or a kind, if there is one only.
     """
 
     ids: Int64Array
     labels: Int64Array
+    named: NDArray[np.bool_]
 
 
 class Prompts:
@@ -42,6 +45,7 @@ class Prompts:
             config={},
         )
         self._tokenizer = tokenizer
+        self._names = [single_token(tokenizer, word) for word in (*COLORS, *SHAPES)]
         self._template = ChatTemplate(
             "training",
             files,
@@ -79,10 +83,13 @@ class Prompts:
         length = max(len(prompt) + len(answer) for prompt, answer in rows)
         ids = np.full((len(rows), length), self._tokenizer.pad_token_id)
         labels = np.full((len(rows), length), IGNORE)
+        named = np.zeros((len(rows), length), dtype=bool)
         for row, (prompt, answer) in enumerate(rows):
             ids[row, : len(prompt) + len(answer)] = prompt + answer
             labels[row, len(prompt) - 1 : len(prompt) + len(answer) - 1] = answer
-        return AskedTokens(ids=ids, labels=labels)
+            names = np.isin(prompt, self._names)
+            named[row, : len(prompt)] = names if names.sum() == 1 else False
+        return AskedTokens(ids=ids, labels=labels, named=named)
 
 
 @lru_cache(maxsize=2)

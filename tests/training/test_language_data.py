@@ -1,3 +1,6 @@
+import re
+from dataclasses import fields
+
 import numpy as np
 import torch
 
@@ -7,11 +10,12 @@ from training.curriculum import Curriculum
 from training.draw import FIRST_ID, SECOND_ID
 from training.forward import Passage, Prefix
 from training.glyphs import CHARACTERS
-from training.guides import look_loss, time_loss
+from training.guides import look_loss, name_loss, time_loss
 from training.labels import IGNORE, NUM_BINS
 from training.language_data import aspects_of, clips_batch, language_batch
 from training.looks import NAMED, WRITTEN
 from training.questions import TIMED, TYPES
+from training.scene import COLORS, SHAPES
 from training.sequence_labels import STAMP_SIGNS
 from training.words import build_processor
 
@@ -100,7 +104,7 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
         passage = Passage(
             hidden=NOTHING, probed=NOTHING, looks=looks[:, None].expand(-1, 6, -1, -1, -1),
             time_looks=times, rows=NOTHING, looked_at=NOTHING, size=NOTHING,
-            seen_from=NOTHING,
+            names=NOTHING, seen_from=NOTHING,
         )  # fmt: skip
         return [float(loss) for loss in look_loss(prefix, passage, batch)]
 
@@ -113,6 +117,32 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
     assert abs(losses(right, none_of_times)[0]) < 1e-3
     assert losses(right, none_of_times)[1] > 9
     assert 0.5 < losses(right / 2, of_times)[0] < 0.8
+
+
+def test_the_word_that_names_one_thing_is_marked_and_looked_at_while_its_answer_is_said() -> None:
+    arrays = batch_of_text(1, timed=True)
+    ids, named = arrays["ids"], arrays["named"]
+    words = set()
+    for clip, row in np.argwhere(arrays["types"] >= 0).tolist():
+        end = np.flatnonzero(arrays["labels"][clip, row] != IGNORE)[0]
+        asked = re.findall(r"\w+", TOKENIZER.decode(ids[clip, row, :end]))
+        names = [word for word in (*COLORS, *SHAPES) if word in asked]
+        marked = TOKENIZER.decode(ids[clip, row, named[clip, row]]).split()
+        assert marked == (names if len(names) == 1 else [])
+        words |= {*marked}
+    assert words & {*COLORS}
+    assert words & {*SHAPES}
+
+    batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    right = batch["named"][:, None, :, None].expand(-1, 6, -1, ids.shape[-1], -1).float()
+
+    def loss(names: torch.Tensor) -> float:
+        known = {field.name: NOTHING for field in fields(Passage)}
+        return float(name_loss(Passage(**known | {"names": names}), batch))
+
+    assert abs(loss(right)) < 1e-3
+    assert 0.6 < loss(right / 2) < 0.8
+    assert loss(right.roll(1, -1)) > 9
 
 
 def test_each_sign_of_a_time_is_told_by_a_head_of_its_own() -> None:

@@ -87,6 +87,10 @@ def test_questions_behind_a_shared_prefix_get_what_they_would_get_alone(
     length, seen = prefix.embeds.shape[1], passage.seen_from
     torch.testing.assert_close(seen.sum(-1), torch.ones(seen.shape[:-1]))
     assert not seen[..., torch.arange(length) > rows[:, None]].any()
+    of_names = passage.names
+    assert of_names.shape == (2, 2, 4, *batch["ids"].shape[-1:] * 2)
+    assert not of_names[..., torch.ones(of_names.shape[-2:]).triu(1).bool()].any()
+    assert (of_names.sum(-1) < 1).all()  # the rest is on the prefix
     model.set_attn_implementation("sdpa")
     width, height = SIZES[aspect]
     picture = [tokenizer.image_token_id] * geometry_of(aspect).num_tokens
