@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from workers.messages import Note, ReadNews
+from workers.messages import EncodeNews, Note, ReadNews
 from workers.run.queue import Unit
 from workers.visual import KeptFrame
 
@@ -73,6 +73,8 @@ def readings(unit: Unit, note: Note) -> Iterator[tuple[str, float, str]]:
     for stage, seconds in note.seconds.items():
         yield "stream_stage_seconds_total", seconds, stage
     news = note.news
+    if isinstance(news, EncodeNews):
+        yield "stream_stage_seconds_total", sum(news.prune_seconds), "prune"
     if isinstance(news, ReadNews):
         yield "stream_frames_total", len(news.frame_indices), "read"
     elif hasattr(unit.request, "frame_indices"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pruner import FrameLayout
-from workers.messages import AllocateRequest, EncodeRequest, Note, ReadNews
+from workers.messages import AllocateRequest, EncodeNews, EncodeRequest, Note, ReadNews
 from workers.run.call_job import CallJob
 from workers.run.meter import COUNTERS, ClientMeter, readings
 from workers.run.queue import Unit
@@ -67,17 +67,23 @@ def unit(request: Any) -> Unit:
         (
             AllocateRequest,
             ReadNews(num_covered=4, frame_indices=np.arange(3), pts_seconds=np.arange(3.0)),
-            ("stream_frames_total", 3, "read"),
+            [("stream_frames_total", 3, "read")],
         ),
-        (EncodeRequest, (0.5,), ("stream_frames_total", 2, "encode")),
-        (AllocateRequest, (kept(4, 0), kept(2, 1)), ("stream_tokens_kept_total", 7, "")),
+        (
+            EncodeRequest,
+            EncodeNews(prune_seconds=(0.5, 0.25), num_encoded_tiles=9),
+            [("stream_stage_seconds_total", 0.75, "prune"), ("stream_frames_total", 2, "encode")],
+        ),
+        (AllocateRequest, (kept(4, 0), kept(2, 1)), [("stream_tokens_kept_total", 7, "")]),
     ],
 )
-def test_results_count_seconds_and_frames(request_type: type, news: Any, expected: Any) -> None:
+def test_results_count_seconds_and_frames(
+    request_type: type, news: Any, expected: list[tuple[str, float, str]]
+) -> None:
     arguments: dict[str, Any] = {"allocation": None}
     if request_type is EncodeRequest:
         arguments = {"tiles": None, "prunings": (), "frame_indices": np.arange(2)}
     note = Note(news=news, seconds={"decode": 0.25}, peak_memory_bytes=1)
     found = list(readings(unit(request_type(**arguments)), note))
-    assert found == [("stream_stage_seconds_total", 0.25, "decode"), expected]
+    assert found == [("stream_stage_seconds_total", 0.25, "decode"), *expected]
     assert all(name in COUNTERS for name, _, _ in found)
