@@ -1,7 +1,7 @@
 """python -m training.make_set --output clips --seed 7: draws H.264 clips with questions.
 
-They are what the embedded checkpoint was trained on, with ``--backgrounds DIR`` before pictures of
-your own.
+They are of the kind that the embedded checkpoint was trained on, with ``--backgrounds DIR`` before
+pictures of your own.
 """
 
 import argparse
