@@ -128,7 +128,10 @@ def draw_tradeoff(path: Path, result: Result) -> None:
     figure, (tokens, seconds) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
     _draw_against(tokens, result, lambda score: 100 * score.kept_share)
     _mark_shares(tokens, result)
-    tokens.set(xlabel="visual tokens kept, % (log scale)", ylabel="questions answered right, %")
+    tokens.set(
+        xlabel="tokens kept, timestamps too, % of the visual ones (log scale)",
+        ylabel="questions answered right, %",
+    )
     _draw_against(seconds, result, lambda score: 1 / (score.questions_per_second or math.inf))
     seconds.set(xlabel="busy seconds of all stages a question (log scale)")
     figure.legend(*tokens.get_legend_handles_labels(), loc="outside right center", frameon=False)
@@ -148,7 +151,7 @@ def _draw_against(axes: Any, result: Result, cost: Callable[[Score], float]) -> 
         axes.errorbar(
             [cost(score) for score in scores], shares, yerr=[low, high], label=row,
             marker=_MARKERS[number % len(_MARKERS)], markersize=6, capsize=2, linewidth=1.2,
-            color=_COLORS[number % len(_COLORS)],
+            color=_COLORS[number % len(_COLORS)], linestyle="-" if number < len(_COLORS) else "--",
         )  # fmt: skip
     axes.set_xscale("log")
     axes.grid(alpha=0.3)
