@@ -1,5 +1,6 @@
 """python -m training.demo, or make demo: a drawn clip, five questions, and the true answers."""
 
+import argparse
 import dataclasses
 import shlex
 import sys
@@ -40,6 +41,7 @@ def choose_clip(seed: int) -> tuple[Clip, list[Question]]:
 
 def main() -> None:
     """Draw, ask at 90 % pruning, and print what was answered beside what is true."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     _FOLDER.mkdir(exist_ok=True)
     video, report = _FOLDER / "demo.mp4", _FOLDER / "demo.html"
     clip, questions = choose_clip(SEED)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlavaNextForConditionalGeneration, LlavaNextProcessor
 
+from training.arguments import folder_of, new_folder
 from training.model import build_model
 from training.plan import Plan, load_plan
 from training.words import build_processor
@@ -50,8 +51,8 @@ def write_checkpoint(
 def main() -> None:
     """Export one run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--run", type=folder_of("language.pt"), required=True)
+    parser.add_argument("--output", type=new_folder, required=True)
     options = parser.parse_args()
     write_checkpoint(load_run(options.run), build_processor(), options.output)
 

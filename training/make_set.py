@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from training.arguments import count, new_folder
 from training.canvas import ASPECTS
 from training.compose import Recipe, compose_clip, most_shapes
 from training.draw import draw_frame, frame_moments
@@ -107,10 +108,10 @@ def _line(clip: Clip, name: str, question: Question) -> dict[str, object]:
 def main() -> None:
     """Draw one set."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=new_folder, required=True)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--clips-per-kind", type=int, default=4)
-    parser.add_argument("--num-frames", type=int, nargs="+", default=list(NUM_FRAMES))
+    parser.add_argument("--clips-per-kind", type=count, default=4)
+    parser.add_argument("--num-frames", type=count, nargs="+", default=list(NUM_FRAMES))
     parser.add_argument(
         "--backgrounds", type=Path, metavar="DIR", help="a folder of videos or pictures"
     )

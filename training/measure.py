@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 from streaming.evaluate.questions import is_right
+from training.arguments import folder_of
 from training.questions import TYPES
 from workers.llm.prompt import timestamp_text
 
@@ -158,8 +159,13 @@ def _row(cells: list[str]) -> str:
 def main() -> None:
     """Print one table per view."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--clips", type=Path, required=True, help="folder with questions.jsonl")
+    parser.add_argument("--model", type=folder_of("config.json"), required=True)
+    parser.add_argument(
+        "--clips",
+        type=folder_of("questions.jsonl"),
+        required=True,
+        help="folder with questions.jsonl",
+    )
     parser.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS))
     parser.add_argument("--timestamps", action="store_true", help="as `streaming.ask` puts them")
     options = parser.parse_args()

@@ -5,6 +5,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from training.arguments import folder_of
+
 Curve = list[tuple[float, float]]
 _COLORS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b",
@@ -86,7 +88,7 @@ def draw(run: Path) -> str:
 def main() -> None:
     """Write the curves of one run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=folder_of("language.jsonl"), required=True)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     options.output.write_text(draw(options.run))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
+from training.arguments import count, device, file, new_folder
 from training.curriculum import Curriculum
 from training.heads import SequenceHeads, VisionHeads
 from training.language_stage import LanguageStage
@@ -84,11 +85,13 @@ def train(plan: Plan, folder: Path, pace: Pace) -> LlavaNextForConditionalGenera
 def main() -> None:
     """Train in a folder, from where it left off."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--plan", type=Path, help="JSON file that replaces parts of the plan")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=new_folder, required=True)
+    parser.add_argument("--plan", type=file, help="JSON file that replaces parts of the plan")
+    parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw clips")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_default_device(options.device)
