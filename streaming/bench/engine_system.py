@@ -82,6 +82,8 @@ class EngineSystem:
             prefill_flops=prefill_flops(
                 self._config.text_config,
                 answer.num_entering_tokens + answer.num_text_tokens,
+                layer=options.pruning.fastv_layer,
+                num_keep=answer.num_visual_tokens + answer.num_text_tokens,
             ),
             peak_memory_bytes=answer.peak_memory_bytes,
             remark="; ".join(answer.warnings),

@@ -29,20 +29,29 @@ def vision_flops(config: Any, num_layers: int, num_tiles: int) -> float:
     return float(num_tiles * (num_layers * layer + embedding + projector))
 
 
-def prefill_flops(config: Any, num_tokens: int) -> float:
+def prefill_flops(
+    config: Any, num_tokens: int, *, layer: int = 0, num_keep: int | None = None
+) -> float:
     """Return the operations of the language model that reads a prompt of so many tokens.
 
     Args:
         config: the language model's own, of the Llama kind: gated, with grouped keys and values.
         num_tokens: of text and frames; logits are computed for the last.
+        layer: K, the first layer (0-based) that works on the kept tokens only.
+        num_keep: tokens of text and frames that layers from K on work on; None for all.
     """
     hidden, wide = config.hidden_size, config.intermediate_size
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     queries = head * config.num_attention_heads
     keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     products = 2 * hidden * queries + 2 * hidden * keys + 3 * hidden * wide
-    layer = 2 * num_tokens * products + 2 * num_tokens * num_tokens * queries
-    return float(config.num_hidden_layers * layer + 2 * hidden * config.vocab_size)
+
+    def layers(number: int, length: int) -> Any:
+        return number * (2 * length * products + 2 * length * length * queries)
+
+    layer = min(layer, config.num_hidden_layers)
+    later = layers(config.num_hidden_layers - layer, num_tokens if num_keep is None else num_keep)
+    return float(layers(layer, num_tokens) + later + 2 * hidden * config.vocab_size)
 
 
 def peak_flops(device: str, dtype: Any, *, repeats: int = 7) -> float:

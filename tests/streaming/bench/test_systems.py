@@ -8,6 +8,7 @@ from PIL import Image
 
 from streaming.bench.clip import draw_clip
 from streaming.bench.engine_system import EngineSystem
+from streaming.bench.flops import prefill_flops
 from streaming.bench.laboratory import Laboratory
 from streaming.bench.pictures import read_pictures
 from streaming.bench.transformers_system import TransformersSystem
@@ -81,6 +82,31 @@ def test_both_need_the_same_of_the_vision_tower(
     # transformers runs the last layer of the tower as well, whose states it does not use
     assert 0.75 < ours.vision_flops / theirs.vision_flops <= 1
     assert ours.prefill_flops < theirs.prefill_flops
+
+
+@pytest.mark.parametrize(
+    ("values", "num_entering"),
+    [
+        ({"pruner": "fastv"}, NUM_FRAMES * TOKENS_OF_A_FRAME),
+        ({"question_aware": True, "headroom": 2.0}, 120),
+    ],
+)
+def test_layers_that_see_one_budget_need_no_more(
+    transformers_system: TransformersSystem, clip: str, values: dict, num_entering: int
+) -> None:
+    system = EngineSystem(change(OPTIONS, values, source=""))
+    try:
+        trial = system.trial(clip, NUM_FRAMES, QUESTIONS)
+    finally:
+        system.close()
+    sampled = sample_clip(clip, change(OPTIONS, {"num_frames": NUM_FRAMES}, source=""))
+    length = transformers_system._ids(sampled, QUESTIONS[0]).shape[1]
+    text = length - NUM_FRAMES * TOKENS_OF_A_FRAME
+    config = transformers_system._model.config.text_config
+    assert trial.num_tokens_entering == num_entering
+    assert trial.prefill_flops == prefill_flops(
+        config, num_entering + text, layer=2, num_keep=60 + text
+    )
 
 
 def test_unpruned_they_answer_the_same(transformers_system: TransformersSystem, clip: str) -> None:
