@@ -18,7 +18,7 @@ from streaming.plan import plan_clip
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_clip
 from workers.checkpoint import locate
-from workers.process import prepare_process
+from workers.process import prepare_process, prepare_torch
 
 _GPU_STAGES = ("encode", "prune", "prefill", "generate")
 
@@ -36,6 +36,7 @@ class EngineSystem:
         self._options = change(options, {"cache_tokens": 1}, source="")
         self._fill_budget = fill_budget
         self._config = _model_config(options.model.model)
+        self._device, _ = prepare_torch(options.model)
         self._exit = ExitStack()
         self._engine = self._exit.enter_context(open_engine(self._options))
         try:
@@ -62,7 +63,7 @@ class EngineSystem:
         asked = time.perf_counter()
         second_first, second_said, _ = self._ask(watched, questions[1])
         seconds = {"open": opened - begin, **answer.seconds}
-        on_gpu = options.model.device == "cuda"
+        on_gpu = self._device == "cuda"
         return Trial(
             num_frames=answer.num_frames,
             video_seconds=plan.source_seconds,

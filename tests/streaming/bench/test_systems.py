@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from streaming.bench import engine_system as engines
 from streaming.bench.clip import draw_clip
 from streaming.bench.engine_system import EngineSystem
 from streaming.bench.flops import prefill_flops
@@ -17,6 +19,7 @@ from streaming.flags import change
 from streaming.options import Options
 from streaming.sample import sample_clip
 from tests.clips import decode_sequentially
+from workers import stages
 from workers.llm.decoder import Decoder
 
 QUESTIONS = ("what color is the circle?", "what number is shown?")
@@ -154,6 +157,22 @@ def test_every_trial_reads_its_clip_anew(
     for _ in range(2):
         engine_system.trial(clip, NUM_FRAMES, QUESTIONS)
     assert read.count(60) == 2  # once for both questions of a trial, and again in the next
+
+
+def test_seconds_are_a_gpus_where_auto_finds_one(
+    clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled = ("cuda", torch.float32)
+    monkeypatch.setattr(engines, "prepare_torch", lambda options: settled)
+    monkeypatch.setattr(stages, "prepare_torch", lambda options: ("cpu", torch.float32))
+    system = EngineSystem(change(OPTIONS, {"device": "auto"}, source=""))
+    try:
+        trial = system.trial(clip, NUM_FRAMES, QUESTIONS)
+    finally:
+        system.close()
+    assert trial.gpu_seconds == sum(
+        trial.seconds[stage] for stage in ("encode", "prune", "prefill", "generate")
+    )
 
 
 def test_fewer_frames_fill_the_budget(clip: str) -> None:
