@@ -41,7 +41,11 @@ class Child:
         self._process.start()
         theirs.close()
         self._is_busy = True
-        self._receive(_START_SECONDS)
+        try:
+            self._receive(_START_SECONDS)
+        except BaseException:  # nobody else could end the process: it is in no one's hands yet
+            self.close()
+            raise
         self.start_seconds = time.perf_counter() - begin
         """From the start of the process until the object is made."""
 

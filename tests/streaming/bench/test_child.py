@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import time
@@ -35,6 +36,13 @@ class Counter:
 
     def close(self) -> None:
         pass
+
+
+class Slow:
+    """Takes long to be made."""
+
+    def __init__(self) -> None:
+        time.sleep(600)
 
 
 class Refused:
@@ -82,3 +90,14 @@ def test_a_deadline_ends_it(child: Child) -> None:
 def test_what_cannot_be_made_says_why() -> None:
     with pytest.raises(ContextError, match="no room at all"):
         Child(Refused)
+
+
+def test_an_interrupt_while_it_is_made_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Child, deadline: float | None) -> None:
+        raise KeyboardInterrupt("while it starts")
+
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(Child, "_receive", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="while it starts"):
+        Child(Slow)
+    assert set(multiprocessing.active_children()) <= before
