@@ -8,7 +8,7 @@ from typing import TextIO
 from streaming.bench.clip import draw_clip
 from streaming.bench.command import frame_counts
 from streaming.bench.contestants import BASELINES, contestants
-from streaming.bench.plots import draw
+from streaming.bench.plots import draw, import_matplotlib
 from streaming.bench.random_checkpoint import write_shape
 from streaming.bench.report import describe_run, write_report
 from streaming.bench.run import Bench, Outcome, Plan
@@ -27,6 +27,7 @@ _FRAMES_PER_SECOND = 15
 
 def run(arguments: argparse.Namespace, output: TextIO) -> None:
     """Measure, write tables and pictures, print the tables."""
+    import_matplotlib()
     with TemporaryDirectory(prefix="mr-stream-bench-") as name:
         folder = Path(name)
         options = _options(arguments, folder)

@@ -14,6 +14,21 @@ _MARKERS = "osD^vP*Xh<>"
 _MIB = 2**20
 
 
+def import_matplotlib() -> Any:
+    """Return the module that draws; to be called before anything is measured, too.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise InputError(
+            "the pictures of a bench need matplotlib: pip install 'mr-stream[plot]'"
+        ) from None
+    return matplotlib
+
+
 def draw(folder: Path, outcome: Outcome, caption: str) -> list[Path]:
     """Draw what there are figures for; return the pictures.
 
@@ -25,14 +40,7 @@ def draw(folder: Path, outcome: Outcome, caption: str) -> list[Path]:
     Raises:
         InputError: matplotlib is not installed, or the folder cannot be written to.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError(
-            "the pictures of a bench need matplotlib: pip install 'mr-stream[plot]'; its tables "
-            f"are in {folder}"
-        ) from None
-    matplotlib.use("Agg")
+    import_matplotlib().use("Agg")
     points = [point for point in outcome.points if point.trials]
     pictures: dict[str, Callable[[Any], None]] = {
         "stages.png": lambda figure: _stages(figure, points),

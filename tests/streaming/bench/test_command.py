@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_a_missing_clip_is_named(benched: Run) -> None:
     result = benched("no-such.mp4")
     assert (result.status, result.out) == (1, "")
     assert "no-such.mp4" in result.err
+
+
+def test_without_matplotlib_nothing_is_begun(
+    benched: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = benched("--max-frames", "8")
+    assert (result.status, result.out) == (2, "")
+    assert "pictures of a bench need matplotlib: pip install 'mr-stream[plot]'" in result.err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
