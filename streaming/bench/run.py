@@ -15,6 +15,7 @@ from streaming.bench.contestants import Contestant
 from streaming.bench.laboratory import Laboratory, PrunerTimes
 from streaming.bench.point import Point
 from streaming.bench.trial import Trial
+from streaming.command import say
 from streaming.evaluate.questions import Question, is_right
 from streaming.options import Options
 from workers.errors import StreamError
@@ -188,7 +189,12 @@ class Bench:
 
     def _load(self, contestant: Contestant) -> None:
         """Let clients ask in a fresh process: their threads take memory, and some may be out."""
-        plan, child = self._plan, Child(contestant.make)
+        plan = self._plan
+        try:
+            child = Child(contestant.make)
+        except StreamError as error:  # what has been measured until here is worth more
+            say(f"no clients could ask {contestant.name}: {error}")
+            return
         entrant = _Entrant(contestant=contestant, child=child)
         try:
             for level in plan.levels:

@@ -152,6 +152,29 @@ def test_clients_ask_a_fresh_process_also_of_who_is_out(log: list, make_trial: M
     assert closed.count("a closed") == closed.count("b closed") >= 2
 
 
+def test_one_that_cannot_start_again_for_clients_leaves_all_else(
+    log: list, make_trial: MakeTrial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = iter([FakeSystem("a", log, make_trial)])
+
+    def make_once() -> FakeSystem:
+        for system in made:
+            return system
+        raise WorkerError("no port is free")
+
+    taking_part = [
+        Contestant(system="a", method="m", executor="local", make=make_once),
+        Contestant(
+            system="b", method="m", executor="local", make=partial(FakeSystem, "b", log, make_trial)
+        ),
+    ]
+    plan = replace(PLAN, levels=(1,))
+    outcome = Bench(plan, Options(), taking_part, lambda outcome: None).run()
+    assert [len(point.trials) for point in outcome.points] == [2, 2, 2, 2]
+    assert [name for name, _ in outcome.loads] == ["b, m, local"]
+    assert "no clients could ask a, m, local: no port is free" in capsys.readouterr().err
+
+
 def test_what_has_been_measured_is_told_point_by_point(log: list, make_trial: MakeTrial) -> None:
     seen: list[int] = []
     bench(PLAN, log, make_trial, seen, a=1000, b=1000)
