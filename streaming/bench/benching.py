@@ -17,7 +17,7 @@ from streaming.command import say
 from streaming.evaluate.questions import read_questions
 from streaming.flags import change, read_options
 from streaming.options import Options
-from streaming.sample import check_run, sample_clip
+from streaming.sample import sample_clip
 from workers.errors import InputError
 
 _DEFAULTS = {"budget": 512, "max_new_tokens": 16}
@@ -31,7 +31,12 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
     with TemporaryDirectory(prefix="mr-stream-bench-") as name:
         folder = Path(name)
         options = _options(arguments, folder)
-        check_run(options)
+        taking_part = contestants(
+            options,
+            pruners=arguments.pruners,
+            executors=arguments.executors,
+            baselines=[name for name in arguments.baselines if name in BASELINES],
+        )
         plan = _plan(arguments, folder)
         _check_clip(plan, options)
         _make_folder(arguments.output)
@@ -40,12 +45,6 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
         def save(outcome: Outcome) -> None:
             write_report(arguments.output, described, outcome)
 
-        taking_part = contestants(
-            options,
-            pruners=arguments.pruners,
-            executors=arguments.executors,
-            baselines=[name for name in arguments.baselines if name in BASELINES],
-        )
         outcome = Bench(plan, options, taking_part, save).run()
     text = write_report(arguments.output, described, outcome)
     print(text, file=output, end="", flush=True)

@@ -7,6 +7,7 @@ from functools import partial
 from streaming.bench.trial import System
 from streaming.flags import change
 from streaming.options import Options
+from streaming.sample import check_run
 
 TRANSFORMERS, FEWER_FRAMES = "transformers", "fewer-frames"
 BASELINES = (TRANSFORMERS, FEWER_FRAMES)
@@ -42,6 +43,10 @@ def contestants(
         executors: ``local`` and ``ray``, each with every method.
         baselines: of ``BASELINES``: transformers' own ``generate`` on all tokens, and the frames
             whose tokens fit the budget unpruned.
+
+    Raises:
+        ModelError: the model cannot be found or used.
+        InputError: one of them could not be asked with these options.
     """
     taking_part = [
         _engine(options, pruner, executor) for executor in executors for pruner in pruners
@@ -64,11 +69,13 @@ def _engine(
         changes["pruner"] = pruner
     if pruner == "none" and not fill_budget:
         changes |= {"budget": None, "keep_ratio": None}
+    own = change(options, changes, source="")
+    check_run(own)
     return Contestant(
         system=FEWER_FRAMES if fill_budget else "mr-stream",
         method=pruner,
         executor=executor,
-        make=partial(_open, change(options, changes, source=""), fill_budget=fill_budget),
+        make=partial(_open, own, fill_budget=fill_budget),
     )
 
 

@@ -50,6 +50,16 @@ def test_wrong_words_get_one_line(benched: Run, arguments: list[str], message: s
     assert len(result.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", [["--pruners", "mr_pruner", "fastv"], ["--question-aware"]])
+def test_a_layer_that_the_model_has_not_is_found_before_any_start(
+    benched: Run, tmp_path: Path, words: list[str]
+) -> None:
+    result = benched("--fastv-layer", "6", *words)
+    assert result.status == 2
+    assert "--fastv-layer 6 is out of range: the language model has 6 layers" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_clip_with_too_few_frames_is_refused(benched: Run, clip: str) -> None:
     result = benched(clip, "--max-frames", "64")
     assert result.status == 2
