@@ -14,6 +14,8 @@ from workers.errors import StreamError, WorkerError
 
 _START_SECONDS = 1800.0
 _STOP_SECONDS = 30.0
+_LONGEST_SECONDS = 1e6
+"""The system waits for no pipe longer than 2^31 milliseconds."""
 
 
 class ChildEndedError(WorkerError):
@@ -55,7 +57,7 @@ class Child:
         Args:
             method: its name.
             args: for it.
-            deadline: seconds after which the process is killed.
+            deadline: seconds after which the process is killed; never if None or above 1e6.
 
         Raises:
             ChildEndedError: the process died or was killed.
@@ -80,6 +82,8 @@ class Child:
         self._process.join()
 
     def _receive(self, deadline: float | None) -> Any:
+        if deadline is not None and deadline > _LONGEST_SECONDS:
+            deadline = None
         if not self._pipe.poll(deadline):
             self._process.kill()
             self._process.join()

@@ -1,3 +1,4 @@
+import math
 import multiprocessing
 import os
 import signal
@@ -85,6 +86,11 @@ def test_a_deadline_ends_it(child: Child) -> None:
         child.call("sleep", deadline=0.5)
     child.close()
     child.close()
+
+
+@pytest.mark.parametrize("deadline", [None, 1e7, math.inf])
+def test_a_deadline_that_nobody_lives_to_see_is_none(child: Child, deadline: float | None) -> None:
+    assert child.call("add", 2, deadline=deadline) == 2
 
 
 def test_what_cannot_be_made_says_why() -> None:
