@@ -1,12 +1,12 @@
 """What is done with one clip, settled before any worker is asked anything."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pruner import METHODS
 from streaming.budget import count_first_timestamps, count_separator, count_timestamps
 from streaming.options import Options
+from streaming.sample import count_tiles
 from workers.arrays import Int64Array
 from workers.llm.chat_template import ChatTemplate
 from workers.llm.context import check_context
@@ -44,8 +44,7 @@ class ClipPlan:
     @property
     def num_tiles(self) -> int:
         """Tiles of all frames, the base tiles among them."""
-        sizes = Counter(map(self.source.size_of, self.frames.tolist()))
-        return sum(self.clip.tiles.frame(*s).num_tiles * number for s, number in sizes.items())
+        return count_tiles(self.source, self.frames, self.clip.tiles)
 
     def timestamps(self, pts_seconds: Sequence[float]) -> list[str]:
         """Return the text before each frame shown at these times; empty without timestamps."""

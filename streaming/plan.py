@@ -16,14 +16,13 @@ from streaming.clip_plan import ClipPlan
 from streaming.form import check_form
 from streaming.options import Options
 from streaming.rankings import make_pruning, merge_prunings, ranking_of
-from streaming.sample import SampledClip
+from streaming.sample import SampledClip, seconds_of
 from streaming.served import check_pruning
 from workers.arrays import Int64Array
 from workers.frames import Pruning
 from workers.messages import Clip
 from workers.video.entry_source import EntrySource
 from workers.video.segments import Segment, cut_segments
-from workers.video.source import Source
 from workers.vision.anchors import FRAMES_PER_ANCHOR, chunk_in_group
 
 FRAMES_PER_CHUNK = 8
@@ -106,18 +105,13 @@ def plan_clips(
                 pruning=_place(each.pruning, prunings),
                 max_keep=each.pruning.max_keep,
                 num_unpruned_tokens=int(each.lengths.sum()),
-                source_seconds=_seconds_of(sampled.source),
+                source_seconds=seconds_of(sampled.source),
                 compact_positions=each.compact_positions,
                 options=each.options,
                 warnings=sampled.source.warnings,
             )
             _check_fits(plans[id(each)], sampled, each)
     return [plans[id(each)] for each in settled]
-
-
-def _seconds_of(source: Source) -> float:
-    first, last = source.pts_seconds(np.array([0, source.num_frames - 1])).tolist()
-    return float(last - first)
 
 
 def _prunings(sampled: SampledClip, group: "Sequence[_Settled]") -> list[Pruning]:

@@ -1,5 +1,6 @@
 """Which frames of a clip are looked at, and what the checkpoint makes of each of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -127,6 +128,18 @@ def sample_source(source: Source, options: Options) -> SampledClip:
         checkpoint=checkpoint,
         tiles=tiles,
     )
+
+
+def count_tiles(source: Source, frames: Int64Array, tiles: TileGeometry) -> int:
+    """Return the tiles, base and grid, of frames at some positions of a source."""
+    sizes = Counter(map(source.size_of, frames.tolist()))
+    return sum(tiles.frame(*size).num_tiles * number for size, number in sizes.items())
+
+
+def seconds_of(source: Source) -> float:
+    """Return the time from a source's first picture to its last."""
+    first, last = source.pts_seconds(np.array([0, source.num_frames - 1])).tolist()
+    return float(last - first)
 
 
 def _sample(source: VideoIndex | ImageSource, frames: FrameOptions) -> Int64Array:

@@ -12,10 +12,10 @@ from typing import Any
 from streaming.bench.concurrency import Load, load
 from streaming.bench.flops import prefill_flops, vision_flops
 from streaming.bench.pictures import read_pictures
-from streaming.bench.trial import Trial, num_tiles, video_seconds
+from streaming.bench.trial import Trial
 from streaming.flags import change
 from streaming.options import Options
-from streaming.sample import SampledClip, sample_clip
+from streaming.sample import SampledClip, count_tiles, sample_clip, seconds_of
 from workers.checkpoint import locate, read_config
 from workers.errors import InputError
 from workers.families import family_of
@@ -78,10 +78,11 @@ class TransformersSystem:
         again = self._answer(pixels, sampled, questions[1])
         num_tokens = int(sampled.lengths.sum())
         length = self._ids(sampled, questions[0]).shape[1]
+        num_tiles = count_tiles(sampled.source, sampled.frame_indices, sampled.tiles)
         config = self._model.config
         return Trial(
             num_frames=len(pictures),
-            video_seconds=video_seconds(sampled),
+            video_seconds=seconds_of(sampled.source),
             num_tokens_seen=num_tokens,
             num_tokens_entering=num_tokens,
             seconds={
@@ -99,9 +100,7 @@ class TransformersSystem:
             num_answer_tokens=said.num_tokens,
             cpu_seconds=cpu,
             gpu_seconds=said.end - tiled if self._device == "cuda" else 0.0,
-            vision_flops=vision_flops(
-                config, config.vision_config.num_hidden_layers, num_tiles(sampled)
-            ),
+            vision_flops=vision_flops(config, config.vision_config.num_hidden_layers, num_tiles),
             prefill_flops=prefill_flops(config.text_config, length),
             peak_memory_bytes={"transformers": peak_memory_bytes()},
             remark=self._remark(length),

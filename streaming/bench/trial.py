@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from streaming.bench.concurrency import Load
-from streaming.sample import SampledClip
 
 STAGES = (
     "open", "decode", "tile", "encode", "prune", "transfer", "allocate", "prefill", "generate"
@@ -68,16 +65,3 @@ class System(Protocol):
 
     def close(self) -> None:
         """Stop what it has started."""
-
-
-def num_tiles(sampled: SampledClip) -> int:
-    """Return the tiles, base and grid, of all frames of a clip."""
-    sizes = (sampled.source.size_of(int(frame)) for frame in sampled.frame_indices)
-    return sum(sampled.tiles.frame(*size).num_tiles for size in sizes)
-
-
-def video_seconds(sampled: SampledClip) -> float:
-    """Return the time from a source's first picture to its last."""
-    source = sampled.source
-    first, last = source.pts_seconds(np.array([0, source.num_frames - 1])).tolist()
-    return float(last - first)
