@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,7 @@ _MIB = 2**20
 def describe_run(options: Options, arguments: Sequence[str]) -> dict[str, Any]:
     """Return what the figures were measured on, and how to measure them again."""
     return {
-        "command": " ".join(["python -m streaming.bench", *arguments]),
+        "command": f"python -m streaming.bench {shlex.join(arguments)}",
         "hardware": describe_hardware(),
         "versions": {"mr-stream": package_version(), **_versions()},
         "options": flat(options),

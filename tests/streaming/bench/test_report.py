@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,12 @@ def test_the_json_holds_every_trial_and_what_it_was_measured_on(
     assert [len(point["trials"]) for point in values["points"]] == [3, 3, 1, 0]
     assert values["points"][1]["trials"][2]["elapsed_seconds"] == 9.0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "bench.md"]
+
+
+def test_the_command_can_be_pasted_into_a_shell() -> None:
+    words = ["my clip.mp4", "--output", "it's out"]
+    command = describe_run(Options(), words)["command"]
+    assert shlex.split(command) == ["python", "-m", "streaming.bench", *words]
 
 
 def test_four_pictures_where_there_is_everything(tmp_path: Path, outcome: Outcome) -> None:
