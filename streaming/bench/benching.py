@@ -7,7 +7,7 @@ from typing import TextIO
 
 from streaming.bench.clip import draw_clip
 from streaming.bench.command import frame_counts
-from streaming.bench.contestants import BASELINES, contestants
+from streaming.bench.contestants import contestants
 from streaming.bench.plots import draw, import_matplotlib
 from streaming.bench.random_checkpoint import write_shape
 from streaming.bench.report import describe_run, write_report
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
             options,
             pruners=arguments.pruners,
             executors=arguments.executors,
-            baselines=[name for name in arguments.baselines if name in BASELINES],
+            baselines=arguments.baselines,
         )
         plan = _plan(arguments, folder)
         _check_clip(plan, options)

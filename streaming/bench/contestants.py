@@ -10,7 +10,6 @@ from streaming.options import Options
 from streaming.sample import check_run
 
 TRANSFORMERS, FEWER_FRAMES = "transformers", "fewer-frames"
-BASELINES = (TRANSFORMERS, FEWER_FRAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +40,8 @@ def contestants(
         options: what holds for all of them.
         pruners: methods of this project.
         executors: ``local`` and ``ray``, each with every method.
-        baselines: of ``BASELINES``: transformers' own ``generate`` on all tokens, and the frames
-            whose tokens fit the budget unpruned.
+        baselines: of ``command.BASELINES``; contestants are transformers' own ``generate`` on all
+            tokens, and the frames whose tokens fit the budget unpruned.
 
     Raises:
         ModelError: the model cannot be found or used.

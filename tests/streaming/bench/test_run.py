@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streaming.bench import run as running
+from streaming.bench.command import BASELINES
 from streaming.bench.concurrency import Load
 from streaming.bench.contestants import Contestant, contestants
 from streaming.bench.run import Bench, Outcome, Plan
@@ -200,7 +201,7 @@ def test_methods_on_executors_then_baselines() -> None:
         options,
         pruners=["mr_pruner", "none"],
         executors=["local", "ray"],
-        baselines=["fewer-frames", "transformers"],
+        baselines=BASELINES,
     )
     assert [contestant.name for contestant in taking_part] == [
         "mr-stream, mr_pruner, local",
