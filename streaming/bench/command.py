@@ -55,7 +55,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="default: 5")
     parser.add_argument(
         "--point-seconds", type=float, default=600.0, metavar="X",
-        help="most that a system gets for one frame count; past it, it is out (default: 600)",
+        help="most that a system gets for one frame count: once its trials come to that it makes "
+        "no more of them, and one trial that takes longer puts it out (default: 600)",
     )  # fmt: skip
     parser.add_argument(
         "--clients", nargs="*", type=int, default=(1, 2, 4, 8, 16, 32), metavar="N",

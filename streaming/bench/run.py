@@ -30,7 +30,8 @@ class Plan:
         questions: the two that every trial asks.
         frame_counts: numbers of frames, ascending.
         repeats: trials of each contestant at each of them, in turns.
-        point_seconds: a contestant that takes longer for one of them gets no larger one.
+        point_seconds: once a contestant's trials at one of them come to that, it makes no more of
+            them there; one trial that takes longer ends it, and it gets no larger one.
         known: clips with questions whose answers are known, for the accuracy.
         levels: numbers of clients that ask at once.
         loaded_frames: frames of the clip that they ask about.
