@@ -92,11 +92,13 @@ class Options:
         _check_backend(self)
         if self.pruning.pruner == "none" and (self.budget.budget or self.budget.keep_ratio):
             raise InputError("--pruner none keeps every token: leave out --budget and --keep-ratio")
-        if self.budget.question_aware and METHODS[self.pruning.pruner].scope != "frame":
+        method = METHODS[self.pruning.pruner]
+        if self.budget.question_aware and method.scope != "frame":
             names = ", ".join(name for name, each in METHODS.items() if each.scope == "frame")
+            does = "chooses among rankings itself" if method.ranks else "ranks nothing"
             raise InputError(
                 f"--question-aware chooses among what a ranking puts first, and --pruner "
-                f"{self.pruning.pruner} ranks nothing: choose one of {names}"
+                f"{self.pruning.pruner} {does}: choose one of {names}"
             )
 
     @property

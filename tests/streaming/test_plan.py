@@ -331,10 +331,16 @@ def test_what_enters_without_gaps_is_no_more_than_the_context_holds() -> None:
     assert len(plan(200, **settings).prompt("Why?", frames).frame_segments) == 200
 
 
-@pytest.mark.parametrize("pruner", [name for name in METHODS if METHODS[name].scope != "frame"])
+@pytest.mark.parametrize("pruner", [name for name in METHODS if not METHODS[name].ranks])
 def test_a_question_cannot_choose_where_nothing_is_ranked(pruner: str) -> None:
     with pytest.raises(InputError, match=f"--question-aware .* --pruner {pruner} ranks nothing"):
         changed(pruner=pruner, question_aware=True)
+
+
+def test_a_question_cannot_choose_where_coverage_does() -> None:
+    does = "--pruner coverage chooses among rankings itself: choose one of uniform, random"
+    with pytest.raises(InputError, match=f"--question-aware chooses among .* {does}"):
+        changed(pruner="coverage", question_aware=True)
 
 
 def test_a_budget_that_few_frames_cannot_use_is_no_error() -> None:
