@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LEAST_TEMPERATURE = 0.001
+"""Below it logits and cosines divided by the temperature leave float16, at last float32."""
+MOST_TEMPERATURE = 100
+"""Far above it what marks a pair as no neighbours leaves float32."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -16,7 +21,7 @@ class Settings:
     Attributes:
         similarity: cosine from which two tokens of one resolution are neighbours, > 0.
         cross_similarity: cosine from which a base token and a pruned grid token are, > 0.
-        temperature: of both softmaxes, > 0.
+        temperature: of both softmaxes, 0.001 to 100.
         beta: weight of the cross-resolution term, at least 0.
         num_steps: n, propagation steps inside a resolution, at least 0.
         cross_resolution: False leaves the cross-resolution term out.
@@ -38,8 +43,11 @@ class Settings:
                 f"neighbours have a positive cosine: {self.similarity = }, "
                 f"{self.cross_similarity = }"
             )
-        if not self.temperature > 0:
-            raise ValueError(f"a softmax has a positive temperature: {self.temperature = }")
+        if not LEAST_TEMPERATURE <= self.temperature <= MOST_TEMPERATURE:
+            raise ValueError(
+                f"a softmax has a temperature of {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}: "
+                f"{self.temperature = }"
+            )
         if not 0 <= self.beta < math.inf:
             raise ValueError(f"the cross-resolution weight is at least 0: {self.beta = }")
         if self.num_steps < 0:

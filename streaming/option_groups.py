@@ -8,14 +8,12 @@ from typing import Literal
 
 from pruner import METHODS, Settings
 from pruner.plugins import PluginError
+from pruner.settings import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from streaming.ranges import Flag, check_group, group, option
 from workers.errors import InputError
 
 RIVALS = (("num_frames", "fps"), ("budget", "keep_ratio"))
 """Two ways to say one thing: of each pair at most one is given."""
-
-LEAST_TEMPERATURE = 0.001
-"""Below it logits and cosines divided by the temperature leave float16, at last float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +68,7 @@ class PruningOptions:
         ),
         temperature=Flag(
             name="pruner_temperature", help="softmax temperature of the token graph",
-            least=LEAST_TEMPERATURE, most=100,
+            least=LEAST_TEMPERATURE, most=MOST_TEMPERATURE,
         ),
         beta=Flag(
             name="pruner_beta", help="weight of the cross-resolution term", least=0, most=1000

@@ -8,8 +8,8 @@ command line of them.
 from dataclasses import dataclass
 
 from pruner import METHODS
+from pruner.settings import LEAST_TEMPERATURE
 from streaming.option_groups import (
-    LEAST_TEMPERATURE,
     RIVALS,
     BudgetOptions,
     FrameOptions,

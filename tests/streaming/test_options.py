@@ -332,8 +332,8 @@ def test_groups_check_themselves_when_made_in_code() -> None:
         FrameOptions(num_frames=0)
     with pytest.raises(InputError, match=r"^give --num-frames or --fps, not both$"):
         FrameOptions(num_frames=1, fps=1.0)
-    with pytest.raises(InputError, match=r"^--pruner-temperature 1e-05: must be at least 0.001"):
-        PruningOptions(settings=Settings(temperature=1e-5))
+    with pytest.raises(InputError, match=r"^--pruner-beta 2000: must be at least 0"):
+        PruningOptions(settings=Settings(beta=2000.0))
     with pytest.raises(InputError, match=r"^--seed -1: must be at least 0"):
         Options(generation=SamplingOptions(seed=-1))
 
