@@ -58,9 +58,10 @@ def plan_clip(
 
     A budget that does not pay for one token (and one timestamp) of every frame is spent on fewer
     frames, evenly spread. A frame's nominal share, on which MR-Pruner's cross-resolution term is
-    computed, is an equal share; ``headroom`` times that is what a frame sends on, so that all
-    ranked tokens together stay within ``headroom`` budgets. What of the model's context is left to
-    the budget is reckoned with the longest question, and with ``choices`` offered with each.
+    computed, is an equal share; ``headroom`` times that, rounded up, is what a frame sends on, so
+    that all ranked tokens together come to ``headroom`` budgets and less than one token a frame
+    more. What of the model's context is left to the budget is reckoned with the longest question,
+    and with ``choices`` offered with each.
 
     Raises:
         InputError: the choices are none, or no answer can follow the schema.
