@@ -116,6 +116,7 @@ class EngineSystem:
         )
         fitting = max(1, min(num_frames, budget // int(sampled.lengths.max())))
         changes = {"num_frames": fitting, "pruner": "none", "budget": None, "keep_ratio": None}
+        changes["question_aware"] = False
         options = change(options, changes, source="")
         return options, sample_clip(clip, options)
 

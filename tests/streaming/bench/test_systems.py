@@ -175,8 +175,10 @@ def test_seconds_are_a_gpus_where_auto_finds_one(
     )
 
 
-def test_fewer_frames_fill_the_budget(clip: str) -> None:
-    options = change(OPTIONS, {"budget": 500}, source="")
+@pytest.mark.parametrize("question_aware", [False, True])
+def test_fewer_frames_fill_the_budget(clip: str, question_aware: bool) -> None:
+    values = {"budget": 500, "question_aware": question_aware}
+    options = change(OPTIONS, values, source="")
     system = EngineSystem(options, fill_budget=True)
     try:
         trial = system.trial(clip, NUM_FRAMES, QUESTIONS)
