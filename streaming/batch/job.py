@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
     """
     started = time.perf_counter()
     options = settled(read_options(arguments))
-    manifest = read_manifest(arguments.manifest, options, ignored=arguments.ignore)
+    manifest = read_manifest(
+        arguments.manifest, options, ignored=arguments.ignore, form=arguments.format
+    )
     form = arguments.format or ("openai" if manifest.is_openai else "jsonl")
     folder = Path(arguments.output)
     with open_folder(folder):

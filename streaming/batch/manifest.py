@@ -35,7 +35,9 @@ def row_options() -> tuple[str, ...]:
     return tuple(name for name, place in places().items() if place.path[0] in _GROUPS)
 
 
-def read_manifest(path: str, options: Options, *, ignored: Sequence[str] = ()) -> Manifest:
+def read_manifest(
+    path: str, options: Options, *, ignored: Sequence[str] = (), form: str | None = None
+) -> Manifest:
     """Read a manifest.
 
     A row has ``id`` (unique), ``video`` (a path, relative to the manifest, or a URI), ``question``
@@ -46,6 +48,7 @@ def read_manifest(path: str, options: Options, *, ignored: Sequence[str] = ()) -
         path: of JSON lines, CSV or Parquet; see :func:`streaming.batch.tables.read_rows`.
         options: of the run, for what a row does not say itself.
         ignored: columns that are left alone.
+        form: of the output, where it is given: Parquet holds no file name that is not UTF-8.
 
     Raises:
         InputError: the manifest cannot be read, or has bad rows; each of them is told on stderr.
@@ -60,6 +63,8 @@ def read_manifest(path: str, options: Options, *, ignored: Sequence[str] = ()) -
                 raise InputError(values)
             dialects.add(is_request(values))
             row = _read_row(values, path, options, ignored)
+            if form == "parquet":
+                check_text(row[0].video, what="--format parquet: 'video'")
             if row[0].row_id in seen:
                 raise InputError(f"id {row[0].row_id!r} is that of line {seen[row[0].row_id]}")
             seen[row[0].row_id] = number
@@ -114,6 +119,7 @@ def _folder_of(path: str) -> Path:
 def _read_id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise InputError(f"'id' must be a text or a whole number, not {value!r}")
+    check_text(str(value), what="'id'")
     return str(value)
 
 
@@ -136,6 +142,8 @@ def _read_choices(value: Any) -> tuple[str, ...]:
     texts = isinstance(value, list) and all(isinstance(t, str) and t.strip() for t in value)
     if not texts or len(set(value)) < max(2, len(value)):
         raise InputError(f"'options' must be two or more different texts, not {value!r}")
+    for text in value:
+        check_text(text, what="one of 'options'")
     return tuple(value)
 
 

@@ -152,7 +152,9 @@ def _line(record: Record, form: str) -> bytes:
     values = record.to_json()
     if form == "openai":
         values = write_response(values)
-    return json.dumps(values, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(values, ensure_ascii=False)
+    # Of a file name that is not UTF-8, lone surrogates come out as JSON escapes them.
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 def _read(path: Path) -> Iterator[Record]:

@@ -101,7 +101,7 @@ def _find(uri: str) -> tuple[RemoteFile, Any, str]:
     with _told(uri):
         try:
             filesystem, path = FileSystem.from_uri(uri)
-        except ArrowInvalid as error:
+        except (ArrowInvalid, UnicodeEncodeError) as error:
             raise VideoOpenError(_why_not_taken(uri, error)) from None
         info = filesystem.get_file_info(path)
     if info.type == FileType.NotFound:

@@ -108,6 +108,20 @@ def test_a_bad_clip_is_a_row_and_harms_no_neighbour(
     assert batch(manifest, "--max-failure-rate", "0.39").status == 1
 
 
+def test_a_clip_whose_name_is_not_utf_8_is_asked_like_any_other(
+    batch: Any, write_manifest: Any, rows: Any, tmp_path: Path
+) -> None:
+    shutil.copy(rows[0]["video"], tmp_path / "caf\udce9.mp4")
+    names = ["caf\udce9.mp4", "gone\udce9.mp4", "\ud83d.mp4", "file:///\udce9.mp4"]
+    odd = [{"id": str(n), "video": name, "question": "Why?"} for n, name in enumerate(names)]
+    manifest = write_manifest(*odd, rows[1])
+    done = batch(manifest, "--max-failure-rate", "0.6")
+    assert done.status == 0, done.err
+    assert [done.rows[str(n), 0]["error_stage"] for n in range(4)] == ["", "open", "open", "open"]
+    assert done.rows["0", 0]["video"] == str(tmp_path / "caf\udce9.mp4")
+    assert "0 of them now" in batch(manifest, "--max-failure-rate", "0.6").out
+
+
 def test_with_nothing_left_to_do_no_worker_is_started(
     batch: Any, write_manifest: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ BAD = [
     ({"video": "a", "question": "x"}, "'id' must be a text or a whole number, not None"),
     ({**ROW, "id": True}, "'id' must be a text or a whole number, not True"),
     ({**ROW, "id": " "}, "'id' must be a text or a whole number, not ' '"),
+    ({**ROW, "id": "\udce9"}, "'id' is not UTF-8 text: byte 0xe9"),
     ({**ROW, "video": ""}, "'video' must be a path or a URI, not ''"),
     ({"id": "z", "video": "a"}, "give 'question' or 'questions'"),
     ({**ROW, "questions": ["x"]}, "give 'question' or 'questions'"),
@@ -72,6 +73,7 @@ BAD = [
     ({**ROW, "options": ["x"]}, "'options' must be two or more different texts, not ['x']"),
     ({**ROW, "options": ["x", "x"]}, "'options' must be two or more different texts"),
     ({**ROW, "options": ["x", 1]}, "'options' must be two or more different texts"),
+    ({**ROW, "options": ["x", "\udce9"]}, "one of 'options' is not UTF-8 text: byte 0xe9"),
     ({**ROW, "num_fram": 3}, "unknown column 'num_fram'; did you mean num_frames?"),
     ({**ROW, "pruner": "evs"}, "unknown column 'pruner'"),
     ({**ROW, "num_frames": "8"}, "num_frames must be of type int, not '8'"),
@@ -88,6 +90,17 @@ def test_a_bad_row_is_named_with_its_line(
     with pytest.raises(InputError, match=r"m\.jsonl: 1 bad row; nothing was started"):
         read_items(path)
     assert f"{path}:2: {message}" in capsys.readouterr().err
+
+
+def test_a_file_name_that_is_not_utf_8_is_refused_where_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, {**ROW, "video": "caf\udce9.mp4"})
+    (item,) = read_items(path, form="jsonl")
+    assert item.video == str(tmp_path / "caf\udce9.mp4")
+    with pytest.raises(InputError, match="1 bad row"):
+        read_items(path, form="parquet")
+    assert "--format parquet: 'video' is not UTF-8 text: byte 0xe9" in capsys.readouterr().err
 
 
 def test_all_bad_rows_are_told_at_once(tmp_path: Path, capsys: Any) -> None:

@@ -46,6 +46,15 @@ def test_what_is_written_is_read(tmp_path: Path, form: str) -> None:
     assert list(read_shards(tmp_path)) == RECORDS
 
 
+@pytest.mark.parametrize("form", ["jsonl", "openai"])
+def test_a_file_name_that_is_not_utf_8_comes_back(tmp_path: Path, form: str) -> None:
+    record = make(1, video="caf\udce9.mp4")
+    with writer(tmp_path, form) as shard:
+        assert shard.write(record)
+    assert b"caf\\udce9.mp4" in (tmp_path / "part-00000.jsonl").read_bytes()
+    assert list(read_shards(tmp_path)) == [record]
+
+
 def test_a_parquet_shard_has_one_schema_whatever_its_rows(tmp_path: Path) -> None:
     with writer(tmp_path, "parquet", rows=1) as shard:
         assert all(map(shard.write, RECORDS))
