@@ -17,10 +17,10 @@ from streaming.plan import Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
 from workers.disk.store import TokenStore
-from workers.errors import ContextError, InputError, StreamError, VideoError
+from workers.errors import ContextError, InputError, StreamError, VideoError, display_name
+from workers.messages import SourceRequest
 from workers.run.clips import EncodedClip
 from workers.run.engine import Engine
-from workers.video.source import open_source
 
 
 class EngineFailedError(Exception):
@@ -66,7 +66,8 @@ class Answering:
             EngineFailedError: nothing can be answered any more; what has no row is still pending.
         """
         with self._failing(task.pending, "open"):
-            source = open_source(task.video)
+            request = SourceRequest(paths=(task.video,))
+            source = self.engine.open(request, display_name(task.video))
             by_frames: dict[FrameOptions, list[Item]] = {}
             for item in task.items:
                 by_frames.setdefault(self._options(item).frames, []).append(item)

@@ -1,7 +1,7 @@
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from streaming.run_options import RunOptions
 from streaming.sample import sample_clip
 from tests.checkpoints import rewrite_checkpoint
 from workers.llm.answer import SamplingOptions
+from workers.messages import SourceRequest
 from workers.process import ModelOptions
 from workers.run.engine import Engine
+from workers.run.local import LocalWorker
+from workers.run.worker import Results, WorkerDiedError
 
 QUESTIONS = ["What is shown?", "What moves, and where to?"]
 
@@ -120,6 +123,26 @@ def test_a_clip_whose_name_is_not_utf_8_is_asked_like_any_other(
     assert [done.rows[str(n), 0]["error_stage"] for n in range(4)] == ["", "open", "open", "open"]
     assert done.rows["0", 0]["video"] == str(tmp_path / "caf\udce9.mp4")
     assert "0 of them now" in batch(manifest, "--max-failure-rate", "0.6").out
+
+
+def test_a_clip_that_decoders_die_of_as_it_is_opened_is_a_row(
+    batch: Any, write_manifest: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = LocalWorker.call
+
+    def dying(self: LocalWorker, request: Any, inputs: Sequence[Any]) -> Results:
+        if isinstance(request, SourceRequest) and request.paths == (rows[0]["video"],):
+            raise WorkerDiedError("killed")
+        return call(self, request, inputs)
+
+    monkeypatch.setattr(LocalWorker, "call", dying)
+    monkeypatch.setattr(LocalWorker, "replace", lambda self: None)
+    done = batch(write_manifest(*rows), "--max-failure-rate", "0.4")
+    assert done.status == 0, done.err
+    assert done.summary["failed_by_stage"] == {"open": 2}
+    row = done.rows["wide", 1]
+    assert (row["error_stage"], row["error_type"]) == ("open", "WorkerError")
+    assert row["error_message"].endswith("wide.mp4: opening it killed its worker 4 times (killed)")
 
 
 def test_with_nothing_left_to_do_no_worker_is_started(
