@@ -12,7 +12,7 @@ from streaming.clip_plan import ClipPlan
 from streaming.flags import change
 from streaming.option_groups import FrameOptions
 from streaming.options import Options
-from streaming.pipeline import WatchedClip, ahead, allocate, ask, encode
+from streaming.pipeline import WatchedClip, ahead, ask, encode
 from streaming.plan import Variant, plan_clips
 from streaming.result import Answer
 from streaming.sample import SampledClip, sample_source
@@ -21,6 +21,7 @@ from workers.errors import ContextError, InputError, StreamError, VideoError, di
 from workers.messages import SourceRequest
 from workers.run.clips import EncodedClip
 from workers.run.engine import Engine
+from workers.visual import Allocation
 
 
 class EngineFailedError(Exception):
@@ -129,7 +130,7 @@ class Answering:
         }
 
     def _answer_encoded(
-        self, encoded: EncodedClip, items: Iterable[Item], plans: Mapping[Item, ClipPlan]
+        self, encoded: EncodedClip, items: Sequence[Item], plans: Mapping[Item, ClipPlan]
     ) -> None:
         is_first = True
         for asked in ahead(self._ask(encoded, items, plans)):
@@ -138,18 +139,28 @@ class Answering:
                 is_first = False
 
     def _ask(
-        self, encoded: EncodedClip, items: Iterable[Item], plans: Mapping[Item, ClipPlan]
+        self, encoded: EncodedClip, items: Sequence[Item], plans: Mapping[Item, ClipPlan]
     ) -> Iterator[_Asked]:
-        """Ask the questions; one that cannot be asked gets its row here."""
-        watched: dict[ClipPlan, WatchedClip] = {}
+        """Ask the questions; one that cannot be asked gets its row here.
+
+        Those that are shown the same, whatever else they differ in, are asked one after another, so
+        that the language model answers them together.
+        """
+        times = list(encoded.pts_seconds.values())
+        allocations = {plan: plan.allocation(times) for plan in {plans[item] for item in items}}
+        shown: dict[Allocation, list[Item]] = {}
         for item in items:
-            plan, found = plans[item], []
-            with self._failing([item], "allocate"):
-                if plan not in watched:
-                    watched[plan] = allocate(self.engine, plan, encoded)
+            shown.setdefault(allocations[plans[item]], []).append(item)
+        for allocation, group in shown.items():
+            visual = None
+            with self._failing(group, "allocate"):
+                visual = self.engine.allocate(encoded, allocation)
+            for item in group if visual is not None else ():
+                found = []
                 with self._failing([item], "generate"):
-                    found.append(self._asked(watched[plan], item))
-            yield from found
+                    watched = WatchedClip(plan=plans[item], visual=visual)
+                    found.append(self._asked(watched, item))
+                yield from found
 
     def _asked(self, watched: WatchedClip, item: Item) -> _Asked:
         started = time.perf_counter()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pruner import METHODS, FrameLayout, Settings
+from streaming.budget import count_first_timestamps
 from streaming.clip_plan import ClipPlan
 from streaming.flags import change
 from streaming.options import Options
@@ -866,3 +867,11 @@ def test_a_painted_picture_can_be_planned(checkpoint: Path) -> None:
     sampled = sample_source(open_images([paint_frame(5)]), options)
     planned = plan_clip(sampled, options, ["Why?"])
     assert (planned.clip.name, planned.clip.num_frames) == ("an image", 1)
+
+
+def test_a_timestamp_is_counted_once_whatever_is_asked_of_a_clip() -> None:
+    words = Words()
+    template, stamps = cast(ChatTemplate, words), ["[1.0s] ", "[11.0s] "]
+    assert count_first_timestamps(template, stamps) == (5, 6)
+    assert count_first_timestamps(template, [*stamps, "[2.0s] "]) == (5, 6, 5)
+    assert len(words.asked) == 4

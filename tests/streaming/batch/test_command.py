@@ -300,6 +300,36 @@ def test_rows_have_options_of_their_own_and_share_the_encoding(
     assert encoded == [clips[0]] * 2  # once for four frames, once for two
 
 
+def test_rows_that_are_shown_the_same_are_answered_together_and_as_alone(
+    batch: Any, write_manifest: Any, clips: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"video": clips[0], "question": "What?"}
+    own = [
+        {"options": ["red", "a blue cube"]},
+        {"options": ["one", "two", "three"], "budget": 30},
+        {"seed": 3, "temperature": 1.0},
+        {"max_new_tokens": 2, "budget": 30},
+        {"options": ["yes", "no"]},
+        {},
+    ]
+    rows = [{**row, "id": str(number), **more} for number, more in enumerate(own)]
+    alone: dict[Any, Any] = {}
+    for each in rows:
+        alone |= plain(batch(write_manifest(each), output=f"alone-{each['id']}"))
+    made: list[int] = []
+    allocate = Engine.allocate
+
+    def counted(self: Engine, encoded: Any, allocation: Any) -> Any:
+        made.append(allocation.budget)
+        return allocate(self, encoded, allocation)
+
+    monkeypatch.setattr(Engine, "allocate", counted)
+    done = batch(write_manifest(*rows))
+    assert plain(done) == alone
+    assert len(made) == 2
+    assert made[1] == 30
+
+
 def test_with_a_bank_another_job_neither_decodes_nor_encodes(
     batch: Any, write_manifest: Any, rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
