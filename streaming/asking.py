@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
     is_stored = store is not None or isinstance(source, EntrySource)
     with open_engine(options, lazy_vision=is_stored) as engine:
         with _Bars(plan.clip.num_frames, wait=is_stored) as bars:
-            clip = watch(engine, plan, bars.show, store=store)
+            is_shown = bool(arguments.report)
+            clip = watch(engine, plan, bars.show, store=store, need_thumbnails=is_shown)
         for warning in (*plan.warnings, *clip.visual.encoded.warnings):
             say(warning)
         try:

@@ -40,6 +40,7 @@ def watch(
     show: Callable[[Progress], None] = lambda progress: None,
     *,
     store: TokenStore | None = None,
+    need_thumbnails: bool = True,
 ) -> WatchedClip:
     """Read, encode and prune a clip, and share its budget out.
 
@@ -48,12 +49,14 @@ def watch(
         plan: of the clip.
         show: told what has been done.
         store: looked in first, and given what was not there; any number of clips may share it.
+        need_thumbnails: stored tokens without the pictures that the plan makes will not do.
 
     Raises:
         VideoDecodeError: not one of the sampled frames could be used.
         StreamError: see :meth:`workers.run.engine.Engine.encode`.
     """
-    return allocate(engine, plan, encode(engine, plan, show, store=store))
+    encoded = encode(engine, plan, show, store=store, need_thumbnails=need_thumbnails)
+    return allocate(engine, plan, encoded)
 
 
 def encode(
@@ -62,15 +65,16 @@ def encode(
     show: Callable[[Progress], None] = lambda progress: None,
     *,
     store: TokenStore | None = None,
+    need_thumbnails: bool = True,
 ) -> EncodedClip:
     """Read and encode a clip once, whatever it is pruned by; with a store perhaps not even once.
 
-    A clip that is an entry of a store is never encoded.
+    A clip that is an entry of a store is never encoded. For ``need_thumbnails`` see :func:`watch`.
     """
     if isinstance(plan.source, EntrySource):
         encoded = open_stored(engine, plan, store)
     elif store is not None:
-        encoded = recall_or_encode(engine, plan, store, show)
+        encoded = recall_or_encode(engine, plan, store, show, need_thumbnails=need_thumbnails)
     else:
         encoded = engine.encode(plan.clip, show)
     if not encoded.bank:

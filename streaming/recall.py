@@ -24,11 +24,17 @@ from workers.video.source import Source
 
 
 def recall_or_encode(
-    engine: Engine, plan: ClipPlan, store: TokenStore, show: Callable[[Progress], None]
+    engine: Engine,
+    plan: ClipPlan,
+    store: TokenStore,
+    show: Callable[[Progress], None],
+    *,
+    need_thumbnails: bool = True,
 ) -> EncodedClip:
     """Return a clip's tokens, from the store if they are there; what is encoded is kept there.
 
-    Not kept are tokens of a clip of which frames were given up: another time they may be sound.
+    Not kept are tokens of a clip of which frames were given up: another time they may be sound. If
+    ``need_thumbnails``, stored tokens without the pictures that the plan makes will not do.
 
     Raises:
         ValueError: the clip is pruned in several ways.
@@ -44,7 +50,7 @@ def recall_or_encode(
         store=store,
         key=key,
         pruning=pruning,
-        thumbnails=plan.clip.thumbnail_width > 0,
+        thumbnails=need_thumbnails and plan.clip.thumbnail_width > 0,
     )
     encoded, warnings = engine.load(plan.clip, request)
     if encoded is None:

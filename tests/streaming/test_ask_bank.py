@@ -1,5 +1,6 @@
 """``--bank``, and entries asked without their videos, as a user meets them."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from pruner import METHODS
+from streaming.batch import command
 from tests.checkpoints import rewrite_checkpoint
 from tests.clips import draw_clip
 from tests.streaming.test_ask_errors import check_failure
@@ -225,6 +227,19 @@ def test_the_report_of_an_entry_shows_its_pictures(run: Any, keep: Any, tmp_path
     page = tmp_path / "page.html"
     run(entry, QUESTION, "--report", str(page), "--max-new-tokens", "1")
     assert page.read_text(encoding="utf-8").count("data:image/jpeg;base64,") >= 4
+
+
+def test_what_a_job_has_stored_answers_unless_its_pictures_are_wanted(
+    run: Any, clip: str, bank: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = [*FRAMES, "--budget", "40", "--bank", bank]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"id": "a", "video": clip, "question": QUESTION}))
+    model = ["--executor", "local", "--device", "cpu", "--model", str(checkpoint)]
+    assert command.main([str(manifest), "--output", str(tmp_path / "out"), *model, *settings]) == 0
+    report = ["--report", str(tmp_path / "page.html")]
+    asked = [run(clip, QUESTION, "--json", *settings, *more) for more in ([], report, report)]
+    assert [each.objects[0]["bank"]["hit"] for each in asked] == [True, False, True]
 
 
 def test_an_entry_is_planned_before_anything_heavy_is_loaded(keep: Any) -> None:

@@ -356,6 +356,16 @@ def test_thumbnails_come_back_and_an_entry_without_them_will_not_do(
     assert answer(blind, watch(blind, plain, store=store)).bank is not None
 
 
+def test_an_entry_without_thumbnails_will_do_where_nobody_looks_at_them(
+    engine: Engine, blind: Engine, clip: str, options: Options, store: TokenStore
+) -> None:
+    shown = plan_clip(sample_clip(clip, options), options, [QUESTION], thumbnail_width=64)
+    made = watch(engine, plan_of(clip, options), store=store)
+    again = watch(blind, shown, store=store, need_thumbnails=False)
+    check_same(made, again)
+    assert not again.visual.encoded.thumbnails
+
+
 def test_what_went_wrong_is_kept_with_the_tokens(
     engine: Engine, blind: Engine, options: Options, store: TokenStore, tmp_path: Path
 ) -> None:
