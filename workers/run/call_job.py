@@ -16,14 +16,17 @@ class CallJob(Job):
         what: is done, for errors.
         max_overruns: deaths after which it is given up if the last was for time or memory: then it
             is the unit's fault beyond doubt.
+        num_heard: characters of the text that the caller has from an earlier call.
     """
 
-    def __init__(self, kind: str, what: str, max_overruns: int = MAX_DEATHS) -> None:
+    def __init__(
+        self, kind: str, what: str, max_overruns: int = MAX_DEATHS, num_heard: int = 0
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.what = what
         self._max_overruns = max_overruns
-        self._seen = self._position = 0
+        self._seen, self._position = num_heard, 0
 
     def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
         """Hand a result to the caller; of a text that is said again only what is new."""

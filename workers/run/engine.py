@@ -242,23 +242,27 @@ class Engine:
         request = GenerateRequest(prompt=prompt, sampling=sampling)
         return self._pieces(visual, request, self._ask(visual, request))
 
-    def _ask(self, visual: Visual, request: GenerateRequest) -> Generator[Any, None, None]:
-        job = CallJob("llm", f"{visual.encoded.clip.name}: an answer")
+    def _ask(
+        self, visual: Visual, request: GenerateRequest, num_heard: int = 0
+    ) -> Generator[Any, None, None]:
+        job = CallJob("llm", f"{visual.encoded.clip.name}: an answer", num_heard=num_heard)
         unit = Unit(job=job, request=request, inputs=(visual.handle,), company=visual.company)
         return self._schedule.listen(job, [("llm", unit)])
 
     def _pieces(
         self, visual: Visual, request: GenerateRequest, events: Generator[Any, None, None]
     ) -> Generator[str | GeneratedAnswer, None, None]:
+        num_heard = 0
         for _ in range(MAX_DEATHS):
             handle = visual.handle
             try:
                 with closing(events):
                     for _, news in events:
+                        num_heard += len(news) if isinstance(news, str) else 0
                         yield news
                 return
             except InputLostError:
                 if visual.handle is handle:  # else another question has seen to it
                     visual.handle = self.allocate(visual.encoded, visual.allocation).handle
-                events = self._ask(visual, request)
+                events = self._ask(visual, request, num_heard)
         raise WorkerError(f"{visual.encoded.clip.name}: its tokens were lost {MAX_DEATHS} times")

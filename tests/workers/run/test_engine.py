@@ -31,6 +31,7 @@ from workers.run.meter import COUNTERS, GAUGES, Meter
 from workers.run.schedule import CHUNKS_PER_ENCODER
 from workers.run.worker import (
     CHUNKS_AHEAD,
+    InputLostError,
     WorkerDiedError,
     WorkerHungError,
     WorkerMemoryError,
@@ -425,6 +426,19 @@ def test_an_answer_that_is_said_again_after_a_death_is_heard_once() -> None:
         encoded = engine.encode(make_clip(4))
         assert answer_of(ask(engine, encoded, "one two three four")).startswith("one two three")
     assert book.deaths == [("llm-0", (2,))]
+
+
+def test_an_answer_is_heard_once_though_its_model_dies_and_then_its_sequence_is_lost() -> None:
+    def lost() -> bool:
+        raise InputLostError("its machine is gone")
+
+    faults = iter([lambda: False] * 2 + [lambda: True, lost] + [lambda: False] * 4)
+    book = Book()
+    with running(book, llm_dies=lambda text, place: next(faults, lambda: False)()) as (engine, _):
+        encoded = engine.encode(make_clip(4))
+        assert answer_of(ask(engine, encoded, "one two three four")).startswith("one two three")
+    assert book.deaths == [("llm-0", (2,))]
+    assert not list(faults)
 
 
 def test_a_question_that_kills_language_models_is_given_up_and_others_answered() -> None:
