@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from streaming.flags import flat, places
 from streaming.options import Options
-from workers.checkpoint import locate, read_config
+from workers.checkpoint import EMBEDDED, locate, read_config
 from workers.version import version_with
 
 _WITHOUT_EFFECT = ("run", "store", "cache_tokens", "llm_key_file")
@@ -20,7 +21,7 @@ def settings_of(options: Options) -> dict[str, Any]:
 
     Not how many workers there are and where, or what is kept: the answers are the same. A
     checkpoint in a folder is known by its ``config.json`` and by the names and sizes of its
-    weights, one on the hub by its name and ``config.json``.
+    weights beside where it is (:func:`located`), one on the hub by its name and ``config.json``.
 
     Raises:
         ModelError: the checkpoint cannot be found.
@@ -32,7 +33,18 @@ def settings_of(options: Options) -> dict[str, Any]:
         if place.path[0] not in _WITHOUT_EFFECT and name not in _WITHOUT_EFFECT
     }
     version = version_with(options.pruning.pruner)
-    return {"version": version, "checkpoint": _checkpoint(options.model.model), **chosen}
+    return located({"version": version, "checkpoint": _checkpoint(options.model.model), **chosen})
+
+
+def located(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the whole path of the model where that is a folder, however it is named.
+
+    Sizes and configuration do not tell a checkpoint from another that was tuned from it.
+    """
+    model = settings.get("model", "")
+    if model != EMBEDDED and os.path.isdir(model):
+        model = os.path.realpath(model)
+    return {**settings, "model": model}
 
 
 def digest(settings: Mapping[str, Any]) -> str:

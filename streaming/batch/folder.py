@@ -8,11 +8,11 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from streaming.batch.fingerprint import digest
+from streaming.batch.fingerprint import digest, located
 from streaming.batch.item import Item
 from streaming.batch.record import FAILED, Record
 from streaming.batch.shards import forget, read_shards, recover, write_whole
@@ -62,7 +62,7 @@ def settle(folder: Path, settings: Mapping[str, Any], on_change: OnChange) -> st
     """See that a folder's rows were made with these settings, and write them down.
 
     Returns:
-        The fingerprint of the settings.
+        The fingerprint of the settings, for a folder of before the one that its rows have.
 
     Raises:
         InputError: they were made with others, which it names, and ``on_change`` is ``"refuse"``.
@@ -74,15 +74,16 @@ def settle(folder: Path, settings: Mapping[str, Any], on_change: OnChange) -> st
             held = json.loads(path.read_text(encoding="utf-8"))["settings"]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path}: is not of a run; choose another --output") from None
-        if digest(held) != fingerprint and on_change == "refuse":
+        is_same = digest(located(held)) == fingerprint
+        if not is_same and on_change == "refuse":
             names = [n for n in {**held, **settings} if held.get(n) != settings.get(n)]
             differences = ", ".join(f"{n} {held.get(n)!r} -> {settings.get(n)!r}" for n in names)
             raise InputError(
                 f"--output {folder}: holds rows of another run ({differences}): choose another "
                 "folder, or --on-change keep or redo"
             )
-        if digest(held) == fingerprint:
-            return fingerprint
+        if is_same:
+            return digest(held)
     write_whole(path, json.dumps({"fingerprint": fingerprint, "settings": settings}, indent=1))
     return fingerprint
 
@@ -104,24 +105,26 @@ def resume(
         InputError: a row was asked otherwise, and ``on_change`` is ``"refuse"``.
     """
     recover(folder, form)
-    keys = {item.name: item.key for item in items}
+    asked = {item.name: item for item in items}
     again: dict[tuple[str, int], Record] = {}
     done = Done()
     for record in read_shards(folder):
-        if record.name not in keys:
+        item = asked.get(record.name)
+        if item is None:
             continue
-        changed = (record.key, record.fingerprint) != (keys[record.name], fingerprint)
+        is_same = record.key in (item.key, item.former_key)
+        changed = not is_same or record.fingerprint != fingerprint
         if changed and on_change == "refuse":
             raise InputError(
                 f"--output {folder}: its answer to question {record.question_index + 1} of id "
-                f"{record.id!r} is to other words, choices or options: choose another folder, or "
-                "--on-change keep or redo"
+                f"{record.id!r} is about another video, or to other words, choices or options: "
+                "choose another folder, or --on-change keep or redo"
             )
         if (changed and on_change == "redo") or (retry_failed and record.status == FAILED):
             again[record.name] = record
         else:
             done.names.add(record.name)
-            done.summary.add(record)
+            done.summary.add(replace(record, video=item.video))
     if again:
         _supersede(folder, form, again)
     done.attempts = {

@@ -11,6 +11,7 @@ class Item:
     """One question, and so one row of the output.
 
     ``row_id`` is unique in the manifest, ``question_index`` the place among the row's questions.
+    ``video`` is where the clip is, ``named`` how the row writes that.
     ``choices`` are the answers to choose from, none for a free answer; ``changes`` the options by
     flat name that hold for this row only; ``meta`` JSON that is handed on as it is.
     """
@@ -18,6 +19,7 @@ class Item:
     row_id: str
     question_index: int
     video: str
+    named: str
     question: str
     choices: tuple[str, ...] = ()
     changes: Mapping[str, object] = field(default_factory=dict)
@@ -30,6 +32,17 @@ class Item:
 
     @property
     def key(self) -> str:
-        """Digest of all that decides the answer but the options of the run."""
-        what = (*self.name, self.video, self.question, self.choices, sorted(self.changes.items()))
+        """Digest of all that decides the answer but the options of the run.
+
+        The clip is told by what the row writes, wherever the manifest is and however it is named.
+        """
+        return self._digest(self.named)
+
+    @property
+    def former_key(self) -> str:
+        """The key as it once was, when it depended on how the manifest was named."""
+        return self._digest(self.video)
+
+    def _digest(self, clip: str) -> str:
+        what = (*self.name, clip, self.question, self.choices, sorted(self.changes.items()))
         return hashlib.blake2b(json.dumps(what).encode(), digest_size=8).hexdigest()

@@ -101,6 +101,7 @@ def _read_row(
         Item(
             row_id=row_id,
             question_index=index,
+            named=video,
             video=video if is_uri(video) else str(_folder_of(path) / video),
             question=question,
             choices=choices,

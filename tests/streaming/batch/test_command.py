@@ -1,5 +1,6 @@
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from streaming.batch import job
+from streaming.batch import fingerprint, job
+from streaming.batch.item import Item
 from streaming.engine import open_engine
 from streaming.option_groups import FrameOptions
 from streaming.options import Options
@@ -237,6 +239,46 @@ def test_where_and_how_many_workers_run_is_no_other_setting(
     assert batch(manifest, *settings).rows == first.rows
 
 
+def test_a_manifest_and_a_model_may_be_named_otherwise(
+    batch: Any,
+    write_manifest: Any,
+    rows: Any,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copy(rows[0]["video"], tmp_path / "a.mp4")
+    manifest = write_manifest({**rows[0], "video": "a.mp4", "questions": ["Who?", "Why?"]})
+    monkeypatch.chdir(tmp_path)
+    first = batch("manifest.jsonl", "--model", os.path.relpath(checkpoint))
+    again = batch(manifest, "--model", f"{checkpoint}/.")
+    assert "0 of them now" in again.out, again.err
+    assert (again.rows, again.summary) == (first.rows, first.summary)
+    refused = batch(write_manifest({**rows[0], "video": "b.mp4"}))
+    assert "of id 'wide' is about another video, or to other words" in refused.err
+
+
+def test_a_folder_whose_rows_tell_how_manifest_and_model_were_named_is_resumed(
+    batch: Any,
+    write_manifest: Any,
+    rows: Any,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copy(rows[0]["video"], tmp_path / "a.mp4")
+    write_manifest({**rows[0], "video": "a.mp4"})
+    monkeypatch.chdir(tmp_path)
+    arguments = ["manifest.jsonl", "--model", os.path.relpath(checkpoint)]
+    with monkeypatch.context() as before:
+        before.setattr(fingerprint, "located", lambda settings: settings)
+        before.setattr(Item, "key", Item.former_key)
+        first = batch(*arguments)
+    again = batch(*arguments)
+    assert "0 of them now" in again.out, again.err
+    assert again.rows == first.rows
+
+
 def test_a_question_that_was_changed_is_refused_or_asked_anew(
     batch: Any, write_manifest: Any, rows: Any
 ) -> None:
@@ -244,7 +286,8 @@ def test_a_question_that_was_changed_is_refused_or_asked_anew(
     changed = write_manifest({**rows[0], "questions": ["Who?", QUESTIONS[1]]})
     refused = batch(changed)
     assert refused.status == 2
-    assert "its answer to question 1 of id 'wide' is to other words" in refused.err
+    words = "its answer to question 1 of id 'wide' is about another video, or to other words, cho"
+    assert words in refused.err
     anew = batch(changed, "--on-change", "redo")
     assert [row["question"] for _, row in sorted(anew.rows.items())] == ["Who?", QUESTIONS[1]]
     assert "1 of them now" in anew.out
