@@ -9,7 +9,7 @@ from typing import Any
 
 from streaming.batch.item import Item
 from streaming.batch.openai import DialectError, is_request, read_request
-from streaming.batch.tables import read_rows
+from streaming.batch.tables import TOO_DEEP, read_rows
 from streaming.command import check_text, say, suggest
 from streaming.flags import change, places
 from streaming.options import Options
@@ -71,6 +71,8 @@ def read_manifest(
             items += row
         except (InputError, DialectError) as error:
             problems.append(f"{path}:{number}: {error}")
+        except RecursionError:
+            problems.append(f"{path}:{number}: {TOO_DEEP}")
     if problems:
         for problem in problems[:_MOST_TOLD]:
             say(problem)
@@ -97,6 +99,7 @@ def _read_row(
     changes = {name: value for name, value in row.items() if name not in _COLUMNS}
     _check_changes(changes, options)
     choices = _read_choices(row.get("options"))
+    meta = _read_meta(row["meta"]) if "meta" in row else ""
     return [
         Item(
             row_id=row_id,
@@ -106,7 +109,7 @@ def _read_row(
             question=question,
             choices=choices,
             changes=changes,
-            meta=json.dumps(row["meta"]) if "meta" in row else "",
+            meta=meta,
         )
         for index, question in enumerate(_read_questions(row))
     ]
@@ -146,6 +149,13 @@ def _read_choices(value: Any) -> tuple[str, ...]:
     for text in value:
         check_text(text, what="one of 'options'")
     return tuple(value)
+
+
+def _read_meta(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError as error:  # Parquet has times and bytes
+        raise InputError(f"'meta' must be what JSON can hold: {error}") from None
 
 
 def _check_changes(changes: Mapping[str, object], options: Options) -> None:

@@ -37,12 +37,14 @@ def read_rows(path: str) -> Iterator[Row]:
     try:
         with _open(path) as file:
             yield from read(file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 TEXTS = ("id", "video", "question", "meta")
 """Columns of a CSV that are text whatever they look like."""
+TOO_DEEP = "is nested too deeply"
+"""What is wrong with a row that Python's recursion does not reach the bottom of."""
 
 
 @contextmanager
@@ -71,6 +73,9 @@ def _read_json(file: BinaryIO) -> Iterator[Row]:
         except ValueError as error:
             yield number, f"not valid JSON ({error})"
             continue
+        except RecursionError:
+            yield number, TOO_DEEP
+            continue
         if isinstance(values, dict):
             yield number, {name: value for name, value in values.items() if value is not None}
         else:
@@ -97,7 +102,7 @@ def _cell(column: str, text: str) -> Any:
         return text
     try:
         return json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -112,4 +117,4 @@ def _read_parquet(file: BinaryIO) -> Iterator[Row]:
                 number += 1
                 yield number, {name: value for name, value in values.items() if value is not None}
     except ArrowException as error:
-        raise InputError(f"not a table of Parquet ({' '.join(str(error).split())})") from None
+        raise ValueError(f"not a table of Parquet ({' '.join(str(error).split())})") from None

@@ -1,9 +1,14 @@
 import json
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
+from streaming.batch import manifest
 from streaming.batch.item import Item
 from streaming.batch.manifest import read_manifest, row_options
 from streaming.options import Options
@@ -25,11 +30,11 @@ def read_items(path: str, **settings: Any) -> tuple[Item, ...]:
 def test_a_row_has_one_item_a_question(tmp_path: Path) -> None:
     row = {"id": 7, "video": "sub/a.mp4", "questions": ["Why?", "Who?"], "options": ["x", "y"],
            "num_frames": 8, "temperature": 1, "meta": {"split": "dev"}}  # fmt: skip
-    manifest = read_manifest(write(tmp_path, row, ROW), Options())
-    first, second, third = manifest.items
-    assert not manifest.is_openai
-    assert [item.name for item in manifest.items] == [("7", 0), ("7", 1), ("a", 0)]
-    assert [item.question for item in manifest.items] == ["Why?", "Who?", "Why?"]
+    found = read_manifest(write(tmp_path, row, ROW), Options())
+    first, second, third = found.items
+    assert not found.is_openai
+    assert [item.name for item in found.items] == [("7", 0), ("7", 1), ("a", 0)]
+    assert [item.question for item in found.items] == ["Why?", "Who?", "Why?"]
     assert first.video == str(tmp_path / "sub/a.mp4")
     assert first.choices == second.choices == ("x", "y")
     assert first.changes == {"num_frames": 8, "temperature": 1}
@@ -111,6 +116,32 @@ def test_all_bad_rows_are_told_at_once(tmp_path: Path, capsys: Any) -> None:
     assert told == [f"{path}:{n}: id 'a' is that of line 1" for n in range(2, 22)]
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"), [(datetime(2026, 1, 2), "datetime"), ({"digest": b"\0"}, "bytes")]
+)
+def test_what_json_cannot_hold_is_no_meta(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: Any, kind: str
+) -> None:
+    path = str(tmp_path / "m.parquet")
+    parquet.write_table(pa.Table.from_pylist([{**ROW, "meta": value}]), path)
+    with pytest.raises(InputError, match=r"m\.parquet: 1 bad row"):
+        read_items(path)
+    told = f"{path}:1: 'meta' must be what JSON can hold: Object of type {kind} is not JSON"
+    assert told in capsys.readouterr().err
+
+
+def test_a_row_that_is_nested_too_deeply_is_a_bad_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep: Any = "x"
+    for _ in range(sys.getrecursionlimit()):
+        deep = [deep]
+    monkeypatch.setattr(manifest, "read_rows", lambda path: [(2, {**ROW, "meta": deep})])
+    with pytest.raises(InputError, match="1 bad row"):
+        read_items("m.csv")
+    assert "m.csv:2: is nested too deeply" in capsys.readouterr().err
+
+
 def test_columns_can_be_ignored(tmp_path: Path) -> None:
     path = write(tmp_path, {**ROW, "label": "cat", "split": 3})
     assert read_items(path, ignored=["label", "split"])[0].changes == {}
@@ -135,9 +166,9 @@ def request(**body: Any) -> dict[str, Any]:
 
 def test_openai_requests_are_rows(tmp_path: Path) -> None:
     line = request(max_tokens=5, temperature=1, mr_stream={"num_frames": 4, "options": ["x", "y"]})
-    manifest = read_manifest(write(tmp_path, line), Options())
-    (item,) = manifest.items
-    assert manifest.is_openai
+    found = read_manifest(write(tmp_path, line), Options())
+    (item,) = found.items
+    assert found.is_openai
     assert (item.row_id, item.video, item.question) == ("r1", str(tmp_path / "a.mp4"), "Q")
     assert item.choices == ("x", "y")
     assert item.changes == {"max_new_tokens": 5, "temperature": 1, "num_frames": 4}

@@ -70,6 +70,7 @@ def test_separators_inside_a_line_of_json_do_not_end_it(tmp_path: Path) -> None:
     [
         ("m.jsonl", b'{"id": 1}\n{"id"\n', (2, "not valid JSON")),
         ("m.jsonl", b"[1]\n", (1, "not a JSON object")),
+        ("m.jsonl", b'{"meta": ' + b"[" * 100_000, (1, "is nested too deeply")),
         ("m.jsonl", b'{"id": "\xff"}\n', (1, "not valid JSON")),
         ("m.csv", b"id,video\na,b,c\n", (2, "must have as many cells as the head line has, 2")),
         ("m.csv", b"id,video\na\n", (2, "must have as many cells as the head line has, 2")),
@@ -90,8 +91,8 @@ def test_a_bad_row_is_told_with_its_number(
         ("m.txt", b"", r"m\.txt: its name must end in one of \.jsonl, "),
         ("m.csv", b'id\n"a', r"m\.csv: unexpected end of data"),
         ("m.csv", b"id\n\xff\n", r"m\.csv: 'utf-8' codec can't decode"),
-        ("m.parquet", b"nothing", r"not a table of Parquet"),
-        ("m.parquet", gzip.compress(b"x" * 99, mtime=0), r"not a table of Parquet"),
+        ("m.parquet", b"nothing", r"m\.parquet: not a table of Parquet"),
+        ("m.parquet", gzip.compress(b"x" * 99, mtime=0), r"m\.parquet: not a table of Parquet"),
         ("none/m.jsonl", None, r"none/m\.jsonl: No such file or directory"),
     ],
 )
