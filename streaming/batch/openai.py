@@ -18,6 +18,8 @@ NAMES = {
 }
 """What OpenAI calls options of ours."""
 _ANSWERING = ("messages", "response_format", "mr_stream")
+_ASKED = frozenset({"id", "video", "question", "questions"})
+"""Columns of a row of ours that stand elsewhere in a request."""
 _IGNORED = ("model", "stream", "n", "user", "metadata")
 
 
@@ -51,6 +53,9 @@ def read_request(values: Mapping[str, Any]) -> dict[str, Any]:
     options = body.get("mr_stream", {})
     if not isinstance(options, dict):
         raise DialectError("body.mr_stream must be an object of options")
+    taken = sorted(_ASKED.intersection(options))
+    if taken:
+        raise DialectError(f"body.mr_stream.{taken[0]} is not taken: the request itself tells it")
     named = {ours: body[theirs] for theirs, ours in NAMES.items() if body.get(theirs) is not None}
     if (schema := schema_of(body.get("response_format"))) is not None:
         named["json_schema"] = schema
@@ -72,9 +77,12 @@ def _read_messages(messages: Any) -> tuple[str, str]:
     clips = [_address(part) for part in parts if part.get("type") in ("video_url", "image_url")]
     if len(clips) != 1 or len(clips) + len(texts) < len(parts):
         raise DialectError("the message must hold one video_url and text, nothing else")
+    for text in texts:
+        if not isinstance(text, str):
+            raise DialectError(f"a part of type text must hold a 'text', not {text!r}")
     if clips[0].startswith("data:"):
         raise DialectError("data: URLs are not taken in a batch; give a path or a URI")
-    return clips[0], "\n".join(str(text) for text in texts)
+    return clips[0], "\n".join(texts)
 
 
 def _address(part: Mapping[str, Any]) -> str:

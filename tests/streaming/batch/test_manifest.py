@@ -213,12 +213,21 @@ def message(*parts: Any) -> list[Any]:
         ),
         (request(mr_stream=[1]), "body.mr_stream must be an object of options"),
         (request(mr_stream={"x": 1}), "unknown column 'x'"),
+        *(
+            (request(mr_stream={name: "x"}), f"body.mr_stream.{name} is not taken")
+            for name in ("id", "video", "question", "questions")
+        ),
         (request(messages=[]), "body.messages must be one user message"),
         (request(messages=[{"role": "system", "content": "x"}]), "must be one user message"),
         (request(messages=message(TEXT)), "must hold one video_url and text"),
         (request(messages=message(CLIP, CLIP, TEXT)), "must hold one video_url and text"),
         (request(messages=message(CLIP, TEXT, {"type": "input_audio"})), "one video_url and text"),
         (request(messages=message(CLIP)), "a question is empty"),
+        (
+            request(messages=message(CLIP, TEXT, {"type": "text"})),
+            "a part of type text must hold a 'text', not None",
+        ),
+        (request(messages=message(CLIP, {"type": "text", "text": 7})), "hold a 'text', not 7"),
         (request(messages=message({"type": "video_url"}, TEXT)), "video_url must hold a 'url'"),
         (
             request(messages=message({"type": "video_url", "video_url": "data:x"}, TEXT)),
