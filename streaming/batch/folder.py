@@ -99,7 +99,7 @@ def resume(
 ) -> Done:
     """Return what is done of a manifest, after forgetting what is to be asked again.
 
-    Rows whose question is not in the manifest stay, and count for nothing.
+    Rows whose question is not in the manifest stay, and count for nothing; so do copies of rows.
 
     Raises:
         InputError: a row was asked otherwise, and ``on_change`` is ``"refuse"``.
@@ -110,7 +110,7 @@ def resume(
     done = Done()
     for record in read_shards(folder):
         item = asked.get(record.name)
-        if item is None:
+        if item is None or record.name in done.names:
             continue
         is_same = record.key in (item.key, item.former_key)
         changed = not is_same or record.fingerprint != fingerprint

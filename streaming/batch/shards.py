@@ -8,6 +8,7 @@ shard: of a kill nothing is lost but a line that was cut short.
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,8 @@ FORMATS = ("jsonl", "parquet", "openai")
 _ENDING = {"jsonl": ".jsonl", "openai": ".jsonl", "parquet": ".parquet"}
 _JOURNAL = ".jsonl.tmp"
 _NEW = ".new"
+_NAME = re.compile(r"part-(\d{5,})(\.jsonl|\.parquet|\.jsonl\.tmp|\.jsonl\.new|\.parquet\.new)")
+"""Names of the files here; what is called otherwise is somebody else's and left alone."""
 _SYNC_SECONDS = 1.0
 
 
@@ -73,8 +76,8 @@ class ShardWriter:
             return True
 
     def _open_shard(self) -> None:
-        numbers = [int(path.name[5:].partition(".")[0]) for path in self._folder.glob("part-*")]
-        name = f"part-{max(numbers, default=-1) + 1:05d}{_JOURNAL}"
+        last = max((number for number, _, _ in _files(self._folder)), default=-1)
+        name = f"part-{last + 1:05d}{_JOURNAL}"
         self._journal = (self._folder / name).open("xb")
         self._count, self._opened = 0, time.monotonic()
 
@@ -95,10 +98,11 @@ class ShardWriter:
 
 def recover(folder: Path, form: str) -> int:
     """Turn what a killed writer left into shards; returns how many rows were in it."""
-    for path in folder.glob(f"part-*{_NEW}"):
+    files = _files(folder)
+    for path in (path for _, ending, path in files if ending.endswith(_NEW)):
         path.unlink()
     num_rows = 0
-    for journal in sorted(folder.glob(f"part-*{_JOURNAL}")):
+    for journal in (path for _, ending, path in files if ending == _JOURNAL):
         if not any(_shard_of(journal, ending).exists() for ending in set(_ENDING.values())):
             records = list(_read_lines(journal))
             num_rows += len(records)
@@ -140,8 +144,14 @@ def write_whole(path: Path, text: str) -> None:
     _sync(path.parent)
 
 
+def _files(folder: Path) -> list[tuple[int, str, Path]]:
+    """Return number, ending and path of every file that is one of ours, the oldest first."""
+    names = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted((int(name[1]), name[2], path) for name, path in names if name)
+
+
 def _shards(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("part-*") if path.suffix in (".jsonl", ".parquet"))
+    return [path for _, ending, path in _files(folder) if ending in _ENDING.values()]
 
 
 def _shard_of(journal: Path, ending: str) -> Path:

@@ -300,6 +300,16 @@ def test_rows_that_are_added_are_asked(batch: Any, write_manifest: Any, rows: An
     assert {name: more.rows[name] for name in first.rows} == first.rows
 
 
+def test_a_copy_of_rows_counts_once(batch: Any, write_manifest: Any, rows: Any) -> None:
+    manifest = write_manifest(*rows)
+    first = batch(manifest)
+    shutil.copy(first.folder / "part-00000.jsonl", first.folder / "part-00007.jsonl")
+    shutil.copy(first.folder / "part-00000.jsonl", first.folder / "part-all.jsonl")
+    again = batch(manifest)
+    assert (again.status, again.summary) == (0, first.summary)
+    assert "6 rows in" in again.out
+
+
 def test_what_failed_is_asked_again_only_when_told(
     batch: Any, write_manifest: Any, rows: Any, tmp_path: Path
 ) -> None:

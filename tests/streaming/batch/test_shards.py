@@ -161,6 +161,33 @@ def test_a_shard_after_a_recovered_one_has_a_number_of_its_own(tmp_path: Path) -
     assert list(read_shards(tmp_path)) == RECORDS[:2]
 
 
+def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    with writer(tmp_path) as shard:
+        list(map(shard.write, RECORDS))
+    names = ["part-all.jsonl", "part-0.jsonl", "part-00001.jsonl.bak", "part-a.jsonl.tmp",
+             "part-00000 (1).jsonl", "part-b.parquet.new"]  # fmt: skip
+    whole = (tmp_path / "part-00000.jsonl").read_bytes()
+    for name in names:
+        (tmp_path / name).write_bytes(whole)
+    assert recover(tmp_path, "jsonl") == 0
+    forget(tmp_path, "jsonl", lambda record: record == RECORDS[1])
+    with writer(tmp_path) as shard:
+        shard.write(RECORDS[1])
+    assert (tmp_path / "part-00003.jsonl").exists()
+    assert list(read_shards(tmp_path)) == [RECORDS[0], *RECORDS[2:], RECORDS[1]]
+    assert [(tmp_path / name).read_bytes() for name in names] == [whole] * len(names)
+
+
+def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    with writer(tmp_path) as shard:
+        shard.write(RECORDS[0])
+    (tmp_path / "part-00000.jsonl").rename(tmp_path / "part-99999.jsonl")
+    with writer(tmp_path) as shard:
+        shard.write(RECORDS[1])
+    assert (tmp_path / "part-100000.jsonl").exists()
+    assert list(read_shards(tmp_path)) == RECORDS[:2]
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_rows_are_forgotten_shard_by_shard(tmp_path: Path, form: str) -> None:
     with writer(tmp_path, form) as shard:
