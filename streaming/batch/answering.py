@@ -132,11 +132,12 @@ class Answering:
     def _answer_encoded(
         self, encoded: EncodedClip, items: Sequence[Item], plans: Mapping[Item, ClipPlan]
     ) -> None:
-        is_first = True
+        ended = None
         for asked in ahead(self._ask(encoded, items, plans)):
             with self._failing([asked.item], "generate"):
-                self.write(self._answered(asked, is_first=is_first))
-                is_first = False
+                record = self._answered(asked, ended)
+                ended = time.perf_counter()
+                self.write(record)
 
     def _ask(
         self, encoded: EncodedClip, items: Sequence[Item], plans: Mapping[Item, ClipPlan]
@@ -167,12 +168,17 @@ class Answering:
         pieces = ask(self.engine, watched, item.question, choices=item.choices)
         return _Asked(item=item, watched=watched, pieces=pieces, started=started)
 
-    def _answered(self, asked: _Asked, *, is_first: bool) -> Record:
+    def _answered(self, asked: _Asked, ended: float | None) -> Record:
+        """Return the row of an answer; ``ended`` is when the one before did, None for the first.
+
+        Questions wait side by side: seconds that were counted for one are not counted for the next,
+        so that those of all rows are the clip's.
+        """
         item, watched = asked.item, asked.watched
         (answer,) = (piece for piece in asked.pieces if isinstance(piece, Answer))
-        elapsed = time.perf_counter() - asked.started
-        seconds = answer.seconds
-        if not is_first:  # the clip's own work stands in the first row
+        elapsed, seconds = answer.elapsed_seconds, answer.seconds
+        if ended is not None:  # the clip's own work stands in the first row
+            elapsed = time.perf_counter() - max(asked.started, ended)
             seconds = {s: seconds[s] for s in ("prefill", "generate") if s in seconds}
         return replace(
             self._record(item),
@@ -185,7 +191,7 @@ class Answering:
             num_text_tokens=answer.num_text_tokens,
             num_answer_tokens=answer.num_answer_tokens,
             seconds=dict(seconds),
-            elapsed_seconds=round(answer.elapsed_seconds if is_first else elapsed, 6),
+            elapsed_seconds=round(elapsed, 6),
             video_seconds=watched.plan.source_seconds,
             bank="" if answer.bank is None else "hit" if answer.bank.hit else "made",
             bank_budget=0 if answer.bank is None else answer.bank.made_for_budget,

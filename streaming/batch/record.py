@@ -23,9 +23,9 @@ class Record:
     its length, else ``stop``, and empty where there is none. ``attempts`` counts this row's runs.
     ``seconds`` is the busy time of workers for this row by stage; what was done once for a clip
     (reading, encoding) stands in the first row of the clip. ``elapsed_seconds`` is wall time in the
-    same way. ``video_seconds`` is the length of the clip between its first and its last picture.
-    ``bank`` tells whether stored tokens were used (hit) or stored (made), ``bank_budget`` the
-    budget that they were made for.
+    same way, each second in one row of a clip. ``video_seconds`` is the length of the clip between
+    its first and its last picture. ``bank`` tells whether stored tokens were used (hit) or stored
+    (made), ``bank_budget`` the budget that they were made for.
     """
 
     id: str

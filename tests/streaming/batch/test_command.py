@@ -2,6 +2,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,29 @@ def test_a_clips_own_work_is_done_once_and_stands_in_its_first_row(
     assert sum(done.summary["busy_seconds"].values()) == pytest.approx(total, abs=0.01)
     assert done.summary["clips"] == 3
     assert done.summary["video_hours"] == pytest.approx(3 * 11 / 25 / 3600, abs=1e-6)
+
+
+def test_the_seconds_of_a_clips_rows_are_those_of_the_clip(
+    batch: Any, write_manifest: Any, clips: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[float] = []
+    encode, write = Engine.encode, job.ShardWriter.write
+
+    def timed_encode(self: Engine, clip: Any, show: Any) -> Any:
+        times.append(time.perf_counter())
+        return encode(self, clip, show)
+
+    def timed_write(self: Any, record: Any) -> bool:
+        times.append(time.perf_counter())
+        return write(self, record)
+
+    monkeypatch.setattr(Engine, "encode", timed_encode)
+    monkeypatch.setattr(job.ShardWriter, "write", timed_write)
+    questions = [f"What is shown {number} times?" for number in range(12)]
+    done = batch(write_manifest({"id": "a", "video": clips[0], "questions": questions}))
+    told = sum(row["elapsed_seconds"] for row in done.rows.values())
+    assert 0 < told <= times[-1] - times[0] + 1e-4
+    assert done.summary["clip_seconds"]["p95"] == pytest.approx(told, abs=1e-4)
 
 
 def test_a_bad_clip_is_a_row_and_harms_no_neighbour(
