@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from pruner import METHODS
 from streaming.batch.clips import ClipTask
 from streaming.batch.item import Item
 from streaming.batch.record import FAILED, Record
@@ -85,12 +86,13 @@ class Answering:
     def _answer_sampled(
         self, sampled: SampledClip, items: Sequence[Item], pending: Sequence[Item]
     ) -> None:
+        """Encode a clip for each group of questions that needs it otherwise, and answer them."""
         plans = self._plan(sampled, items, pending)
         clips: dict[str, list[Item]] = {}
         for item in pending:
             if item in plans:
                 clips.setdefault(plans[item].clip.clip_id, []).append(item)
-        for group in clips.values():
+        for group in sorted(clips.values(), key=lambda group: _rank(plans[group[0]])):
             with self._failing(group, "encode"):
                 encoded = encode(self.engine, plans[group[0]], store=self.store)
                 self._answer_encoded(encoded, group, plans)
@@ -232,3 +234,12 @@ class Answering:
             error_type=type(error).__name__,
             error_message=" ".join(str(error).split()),
         )
+
+
+def _rank(plan: ClipPlan) -> int:
+    """Return which clip goes before others: of those that a larger entry serves, the largest.
+
+    A ranking that depends on its share would come out otherwise, so that those stay in order.
+    """
+    pruning = plan.clip.prunings[plan.pruning]
+    return 0 if METHODS[pruning.method].needs_share else -pruning.max_keep

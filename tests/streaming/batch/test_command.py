@@ -427,6 +427,28 @@ def test_with_a_bank_another_job_neither_decodes_nor_encodes(
     assert answers[0] == answers[1] == answers[2]
 
 
+@pytest.mark.parametrize(
+    ("pruner", "budgets"), [("uniform", [60]), ("coverage", [60]), ("mr_pruner", [20, 40, 60])]
+)
+def test_with_a_bank_the_largest_budget_of_a_clip_serves_the_others(
+    batch: Any,
+    write_manifest: Any,
+    clips: list[str],
+    pruner: str,
+    budgets: list[int],
+    tmp_path: Path,
+) -> None:
+    row = {"video": clips[0], "question": "Why?"}
+    rows = [{**row, "id": str(budget), "budget": budget} for budget in (20, 40, 60)]
+    bank = ["--bank", str(tmp_path / "bank"), "--pruner", pruner]
+    done = batch(write_manifest(*rows), *bank)
+    assert [row["bank"] for row in done.rows.values()].count("made") == len(budgets)
+    assert sorted({row["bank_budget"] for row in done.rows.values()}) == budgets
+    alone = [batch(write_manifest(row), *bank[2:], output=row["id"]) for row in rows]
+    answers = {name: row["answer"] for each in alone for name, row in each.rows.items()}
+    assert {name: row["answer"] for name, row in done.rows.items()} == answers
+
+
 def test_the_answer_is_one_of_the_options(
     batch: Any, write_manifest: Any, rows: Any, clips: list[str]
 ) -> None:
