@@ -7,6 +7,11 @@ from typing import Any
 from workers.vision.geometry import Fit
 from workers.visual import KeptFrame
 
+STAGES_OF_A_QUESTION = ("prefill", "generate")
+"""Stages of an answer alone; all others are its clip's."""
+GPU_STAGES = ("encode", "prune", *STAGES_OF_A_QUESTION)
+"""Stages that run on a GPU where there is one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankUse:
@@ -104,3 +109,8 @@ class Answer:
             "warnings": list(self.warnings),
             "bank": None if self.bank is None else asdict(self.bank),
         }
+
+
+def seconds_of_a_question(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the busy seconds of an answer alone, not those of its clip."""
+    return {stage: seconds[stage] for stage in STAGES_OF_A_QUESTION if stage in seconds}

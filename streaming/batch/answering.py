@@ -15,7 +15,7 @@ from streaming.option_groups import FrameOptions
 from streaming.options import Options
 from streaming.pipeline import WatchedClip, ahead, ask, encode
 from streaming.plan import Variant, plan_clips
-from streaming.result import Answer
+from streaming.result import Answer, seconds_of_a_question
 from streaming.sample import SampledClip, sample_source
 from workers.disk.store import TokenStore
 from workers.errors import ContextError, InputError, StreamError, VideoError, display_name
@@ -181,7 +181,7 @@ class Answering:
         elapsed, seconds = answer.elapsed_seconds, answer.seconds
         if ended is not None:  # the clip's own work stands in the first row
             elapsed = time.perf_counter() - max(asked.started, ended)
-            seconds = {s: seconds[s] for s in ("prefill", "generate") if s in seconds}
+            seconds = seconds_of_a_question(seconds)
         return replace(
             self._record(item),
             answer=answer.answer,

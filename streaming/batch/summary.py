@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from streaming.batch.record import FAILED, Record
-
-_GPU_STAGES = ("encode", "prune", "prefill", "generate")
+from streaming.result import GPU_STAGES
 
 
 @dataclass(slots=True)
@@ -53,7 +52,7 @@ class Summary:
         """
         clips = np.array(list(self._clip_seconds.values()) or [0.0])
         hours = sum(self._video_seconds.values()) / 3600
-        gpu = sum(self._busy[stage] for stage in _GPU_STAGES) if on_gpu else 0.0
+        gpu = sum(self._busy[stage] for stage in GPU_STAGES) if on_gpu else 0.0
         cpu = sum(self._busy.values()) - gpu - self._busy["transfer"]
         return {
             "rows": self.num_rows,

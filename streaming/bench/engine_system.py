@@ -15,12 +15,10 @@ from streaming.flags import change
 from streaming.options import Options
 from streaming.pipeline import WatchedClip, ask, watch
 from streaming.plan import plan_clip
-from streaming.result import Answer
+from streaming.result import GPU_STAGES, Answer
 from streaming.sample import SampledClip, sample_clip
 from workers.checkpoint import locate
 from workers.process import prepare_process, prepare_torch
-
-_GPU_STAGES = ("encode", "prune", "prefill", "generate")
 
 
 class EngineSystem:
@@ -76,7 +74,7 @@ class EngineSystem:
             second_elapsed_seconds=second_said - asked,
             num_answer_tokens=answer.num_answer_tokens,
             cpu_seconds=cpu,
-            gpu_seconds=sum(seconds.get(stage, 0.0) for stage in _GPU_STAGES) if on_gpu else 0.0,
+            gpu_seconds=sum(seconds.get(stage, 0.0) for stage in GPU_STAGES) if on_gpu else 0.0,
             vision_flops=vision_flops(
                 self._config, _num_layers(self._config), answer.num_encoded_tiles
             ),

@@ -13,7 +13,7 @@ from streaming.option_groups import FrameOptions
 from streaming.options import Options
 from streaming.pipeline import WatchedClip, ahead, allocate, ask, encode
 from streaming.plan import Variant, plan_clips
-from streaming.result import Answer
+from streaming.result import STAGES_OF_A_QUESTION, Answer
 from streaming.sample import SampledClip, sample_clip
 from workers.errors import ContextError, InputError, StreamError, VideoError
 from workers.process import ModelOptions
@@ -107,7 +107,7 @@ def _answer_cell(
     asked = ahead(ask(engine, clip, question.text) for question in questions)
     for question, pieces in zip(questions, asked, strict=True):
         (answer,) = (piece for piece in pieces if isinstance(piece, Answer))
-        for stage in ("prefill", "generate"):
+        for stage in STAGES_OF_A_QUESTION:
             seconds[stage] = seconds.get(stage, 0.0) + answer.seconds[stage]
         right = is_right(answer.answer, question.answers, question.tolerance)
         said.append({"type": question.type, "question": question.text, "answer": answer.answer,

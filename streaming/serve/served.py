@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from streaming.result import Answer, BankUse
+from streaming.result import Answer, BankUse, seconds_of_a_question
 from streaming.serve.evidence import Picture
 from streaming.serve.media import Located
-
-_STAGES_OF_A_QUESTION = ("prefill", "generate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,8 +48,3 @@ def as_served(
         warnings=tuple(located.shown(text) for text in answer.warnings),
         bank=answer.bank or BankUse(hit=warm, made_for_budget=budget),
     )
-
-
-def seconds_of_a_question(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the busy seconds of an answer alone, not those of its clip."""
-    return {stage: seconds[stage] for stage in _STAGES_OF_A_QUESTION if stage in seconds}

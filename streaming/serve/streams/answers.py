@@ -8,14 +8,14 @@ from dataclasses import replace
 from streaming.flags import change
 from streaming.options import Options
 from streaming.pipeline import ask
-from streaming.result import Answer, BankUse
+from streaming.result import Answer, BankUse, seconds_of_a_question
 from streaming.serve.chat import Chat
 from streaming.serve.failures import bad_request, explain
 from streaming.serve.lengths import check_length, texts_of
 from streaming.serve.patience import Patience
 from streaming.serve.progress import EncodeProgress
 from streaming.serve.schemas import check_served_form
-from streaming.serve.served import Served, seconds_of_a_question
+from streaming.serve.served import Served
 from streaming.serve.streams.streams import Streams
 from streaming.watch.plan import LivePlan
 from workers.errors import InputError, StreamError
