@@ -21,7 +21,7 @@ def settings_of(options: Options) -> dict[str, Any]:
 
     Not how many workers there are and where, or what is kept: the answers are the same. A
     checkpoint in a folder is known by its ``config.json`` and by the names and sizes of its
-    weights beside where it is (:func:`located`), one on the hub by its name and ``config.json``.
+    weights beside where it is, one on the hub by its name and ``config.json``.
 
     Raises:
         ModelError: the checkpoint cannot be found.
@@ -33,24 +33,23 @@ def settings_of(options: Options) -> dict[str, Any]:
         if place.path[0] not in _WITHOUT_EFFECT and name not in _WITHOUT_EFFECT
     }
     version = version_with(options.pruning.pruner)
-    return located({"version": version, "checkpoint": _checkpoint(options.model.model), **chosen})
-
-
-def located(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with the whole path of the model where that is a folder, however it is named.
-
-    Sizes and configuration do not tell a checkpoint from another that was tuned from it.
-    """
-    model = settings.get("model", "")
-    if model != EMBEDDED and os.path.isdir(model):
-        model = os.path.realpath(model)
-    return {**settings, "model": model}
+    model = options.model.model
+    return {"version": version, "checkpoint": _checkpoint(model), **chosen, "model": _name(model)}
 
 
 def digest(settings: Mapping[str, Any]) -> str:
     """Return a digest of settings, as it is on every row."""
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(model: str) -> str:
+    """Return a model's name, of one in a folder the whole path, however it is named.
+
+    Sizes and configuration do not tell a checkpoint from another that was tuned from it.
+    """
+    is_folder = model != EMBEDDED and os.path.isdir(model)
+    return os.path.realpath(model) if is_folder else model
 
 
 def _checkpoint(model: str) -> str:

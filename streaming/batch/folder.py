@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from streaming.batch.fingerprint import digest, located
+from streaming.batch.fingerprint import digest
 from streaming.batch.item import Item
 from streaming.batch.record import FAILED, Record
 from streaming.batch.shards import forget, read_shards, recover, write_whole
@@ -62,7 +62,7 @@ def settle(folder: Path, settings: Mapping[str, Any], on_change: OnChange) -> st
     """See that a folder's rows were made with these settings, and write them down.
 
     Returns:
-        The fingerprint of the settings, for a folder of before the one that its rows have.
+        The fingerprint of the settings.
 
     Raises:
         InputError: they were made with others, which it names, and ``on_change`` is ``"refuse"``.
@@ -74,7 +74,7 @@ def settle(folder: Path, settings: Mapping[str, Any], on_change: OnChange) -> st
             held = json.loads(path.read_text(encoding="utf-8"))["settings"]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path}: is not of a run; choose another --output") from None
-        is_same = digest(located(held)) == fingerprint
+        is_same = digest(held) == fingerprint
         if not is_same and on_change == "refuse":
             names = [n for n in {**held, **settings} if held.get(n) != settings.get(n)]
             differences = ", ".join(f"{n} {held.get(n)!r} -> {settings.get(n)!r}" for n in names)
@@ -83,7 +83,7 @@ def settle(folder: Path, settings: Mapping[str, Any], on_change: OnChange) -> st
                 "folder, or --on-change keep or redo"
             )
         if is_same:
-            return digest(held)
+            return fingerprint
     write_whole(path, json.dumps({"fingerprint": fingerprint, "settings": settings}, indent=1))
     return fingerprint
 
@@ -112,8 +112,7 @@ def resume(
         item = asked.get(record.name)
         if item is None or record.name in done.names:
             continue
-        is_same = record.key in (item.key, item.former_key)
-        changed = not is_same or record.fingerprint != fingerprint
+        changed = (record.key, record.fingerprint) != (item.key, fingerprint)
         if changed and on_change == "refuse":
             raise InputError(
                 f"--output {folder}: its answer to question {record.question_index + 1} of id "

@@ -36,13 +36,5 @@ class Item:
 
         The clip is told by what the row writes, wherever the manifest is and however it is named.
         """
-        return self._digest(self.named)
-
-    @property
-    def former_key(self) -> str:
-        """The key as it once was, when it depended on how the manifest was named."""
-        return self._digest(self.video)
-
-    def _digest(self, clip: str) -> str:
-        what = (*self.name, clip, self.question, self.choices, sorted(self.changes.items()))
+        what = (*self.name, self.named, self.question, self.choices, sorted(self.changes.items()))
         return hashlib.blake2b(json.dumps(what).encode(), digest_size=8).hexdigest()

@@ -92,12 +92,12 @@ def _read_row(
     if is_request(values):
         values = read_request(values)
     row = {name: value for name, value in values.items() if name not in ignored}
+    changes = {name: value for name, value in row.items() if name not in _COLUMNS}
+    _check_changes(changes, options)
     row_id = _read_id(row.get("id"))
     video = row.get("video")
     if not isinstance(video, str) or not video.strip():
         raise InputError(f"'video' must be a path or a URI, not {video!r}")
-    changes = {name: value for name, value in row.items() if name not in _COLUMNS}
-    _check_changes(changes, options)
     choices = _read_choices(row.get("options"))
     meta = _read_meta(row["meta"]) if "meta" in row else ""
     return [

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from streaming.batch import fingerprint, job
-from streaming.batch.item import Item
+from streaming.batch import job
 from streaming.engine import open_engine
 from streaming.option_groups import FrameOptions
 from streaming.options import Options
@@ -280,27 +279,6 @@ def test_a_manifest_and_a_model_may_be_named_otherwise(
     assert (again.rows, again.summary) == (first.rows, first.summary)
     refused = batch(write_manifest({**rows[0], "video": "b.mp4"}))
     assert "of id 'wide' is about another video, or to other words" in refused.err
-
-
-def test_a_folder_whose_rows_tell_how_manifest_and_model_were_named_is_resumed(
-    batch: Any,
-    write_manifest: Any,
-    rows: Any,
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shutil.copy(rows[0]["video"], tmp_path / "a.mp4")
-    write_manifest({**rows[0], "video": "a.mp4"})
-    monkeypatch.chdir(tmp_path)
-    arguments = ["manifest.jsonl", "--model", os.path.relpath(checkpoint)]
-    with monkeypatch.context() as before:
-        before.setattr(fingerprint, "located", lambda settings: settings)
-        before.setattr(Item, "key", Item.former_key)
-        first = batch(*arguments)
-    again = batch(*arguments)
-    assert "0 of them now" in again.out, again.err
-    assert again.rows == first.rows
 
 
 def test_a_question_that_was_changed_is_refused_or_asked_anew(

@@ -79,6 +79,7 @@ BAD = [
     ({**ROW, "options": ["x", "x"]}, "'options' must be two or more different texts"),
     ({**ROW, "options": ["x", 1]}, "'options' must be two or more different texts"),
     ({**ROW, "options": ["x", "\udce9"]}, "one of 'options' is not UTF-8 text: byte 0xe9"),
+    ({"id": "z", "vidio": "a"}, "unknown column 'vidio'; did you mean video?"),
     ({**ROW, "num_fram": 3}, "unknown column 'num_fram'; did you mean num_frames?"),
     ({**ROW, "pruner": "evs"}, "unknown column 'pruner'"),
     ({**ROW, "num_frames": "8"}, "num_frames must be of type int, not '8'"),
