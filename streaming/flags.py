@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from streaming.command import suggest
@@ -42,8 +42,12 @@ def add_options(
     *,
     without: Sequence[str] = (),
     make: type = Options,
+    helps: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Add a flag for each option but those ``without``, grouped, and ``--config`` for a file."""
+    """Add a flag for each option but those ``without``, grouped, and ``--config`` for a file.
+
+    ``helps`` is what is said of options that a command takes otherwise, or has other defaults for.
+    """
     parser.add_argument("--config", metavar="FILE", help="YAML file of options; flags win over it")
     groups: dict[str, Any] = {}
     for name, place in places(make).items():
@@ -56,7 +60,8 @@ def add_options(
             metavar = {int: "N", float: "X"}.get(place.kind)
             choices = place.choices or None
             settings = {"type": place.kind, "choices": choices, "metavar": metavar}
-        groups[place.title].add_argument(flag(name), default=None, help=_help(place), **settings)
+        text = helps.get(name) or _help(place)
+        groups[place.title].add_argument(flag(name), default=None, help=text, **settings)
 
 
 def read_options(parsed: argparse.Namespace, defaults: Options | None = None) -> Options:

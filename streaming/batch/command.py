@@ -18,6 +18,8 @@ from streaming.flags import add_options
 from workers.errors import InputError
 from workers.video.fetch import is_uri
 
+_EXECUTOR = "in actors on Ray, or in this process, which a clip can then end (auto: ray)"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
@@ -52,7 +54,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--max-failure-rate", type=float, default=0.0, metavar="X",
         help="share of rows that may fail with exit status 0 (default: 0)",
     )  # fmt: skip
-    add_options(parser)
+    add_options(parser, helps={"executor": _EXECUTOR})
     parsed = parser.parse_args(arguments)
     if is_uri(parsed.output):
         raise InputError(f"--output {parsed.output}: must be a folder, for example a mounted one")

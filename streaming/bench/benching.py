@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from streaming.bench.clip import draw_clip
-from streaming.bench.command import frame_counts
+from streaming.bench.command import DEFAULTS, frame_counts
 from streaming.bench.contestants import contestants
 from streaming.bench.plots import draw, import_matplotlib
 from streaming.bench.random_checkpoint import write_shape
@@ -20,7 +20,6 @@ from streaming.options import Options
 from streaming.sample import sample_clip
 from workers.errors import InputError
 
-_DEFAULTS = {"budget": 512, "max_new_tokens": 16}
 _QUESTIONS = ("what number is shown?", "what color is the ball?")
 _FRAMES_PER_SECOND = 15
 
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
 
 
 def _options(arguments: argparse.Namespace, folder: Path) -> Options:
-    options = read_options(arguments, change(Options(), _DEFAULTS, source=""))
+    options = read_options(arguments, change(Options(), DEFAULTS, source=""))
     if arguments.shape is None:
         return options
     say(f"making random weights in the shape of {arguments.shape}")

@@ -24,6 +24,12 @@ _SETTLED = (
     "num_frames", "fps", "start", "end", "pruner", "executor", "cache_tokens", "bank", "bank_gib",
     "clips_in_flight",
 )  # fmt: skip
+DEFAULTS = {"budget": 512, "max_new_tokens": 16}
+"""Other than elsewhere."""
+_HELPS = {
+    "budget": f"visual tokens for the whole clip (default: {DEFAULTS['budget']})",
+    "max_new_tokens": f"longest answer (default: {DEFAULTS['max_new_tokens']})",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +79,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--depth", type=int, metavar="N", help="of --shape: only so many layers of both models"
     )
-    add_options(parser, without=_SETTLED)
+    add_options(parser, without=_SETTLED, helps=_HELPS)
     parsed = parser.parse_args(arguments)
     parsed.words = list(sys.argv[1:] if arguments is None else arguments)
     _check(parsed)

@@ -33,6 +33,7 @@ from streaming.sample import check_run
 from workers.errors import InputError, StreamError, VideoError
 
 ANSWERS = "answers.jsonl"
+_RATIOS = " ".join(f"{ratio:g}" for ratio in DEFAULT_KEEP_RATIOS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,15 +54,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a row of its own, for example 'aware: question_aware=true'; repeat it",
     )  # fmt: skip
     parser.add_argument(
-        "--keep-ratios", nargs="*", type=float, default=DEFAULT_KEEP_RATIOS, metavar="FRACTION"
-    )
-    parser.add_argument("--budgets", nargs="*", type=int, default=(), metavar="TOKENS")
+        "--keep-ratios", nargs="*", type=float, default=DEFAULT_KEEP_RATIOS, metavar="FRACTION",
+        help=f"columns of the table, shares of a clip's visual tokens (default: {_RATIOS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budgets", nargs="*", type=int, default=(), metavar="TOKENS",
+        help="more columns, tokens of a clip (default: none)",
+    )  # fmt: skip
     parser.add_argument("--limit", type=int, help="ask only so many questions, of random clips")
     parser.add_argument("--seeds", type=int, default=3, help="how often random draws (default: 3)")
     parser.add_argument(
         "--retry-failed", action="store_true", help="ask clips again that could not be asked"
     )
-    parser.add_argument("--baseline", help="row that the others are compared with")
+    parser.add_argument(
+        "--baseline",
+        help="row that the others are compared with (default: that of none, else the first)",
+    )
     add_options(parser, without=("budget", "keep_ratio", "pruner", "bank", "bank_gib"))
     return parser.parse_args(arguments)
 

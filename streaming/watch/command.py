@@ -13,7 +13,7 @@ from typing import TextIO
 
 from streaming.command import Parser, check_text, leave, run_command
 from streaming.flags import add_options
-from streaming.watch.defaults import DEFAULT_WINDOW, FIXED
+from streaming.watch.defaults import DEFAULT_FPS, DEFAULT_WINDOW, FIXED
 from streaming.watch.standing import DEFAULT_CONFIRM, DEFAULT_EVERY_SECONDS
 from workers.errors import InputError
 from workers.llm.choices import check_choices
@@ -67,7 +67,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--max-lag", type=float, default=10.0, metavar="S",
         help="leave out groups of pictures that are decoded later than this (default: 10)",
     )  # fmt: skip
-    add_options(parser, without=tuple(FIXED))
+    add_options(
+        parser,
+        without=tuple(FIXED),
+        helps={"fps": f"frames looked at a second of media time (default: {DEFAULT_FPS:g})"},
+    )
     parsed = parser.parse_args(arguments)
     _check(parsed)
     return parsed
