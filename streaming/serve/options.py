@@ -1,6 +1,8 @@
 """The options of the server, beside those of a run: where it listens and what it refuses."""
 
 import ipaddress
+import os
+import re
 from dataclasses import dataclass, fields
 
 from streaming.options import Options
@@ -68,6 +70,17 @@ class MediaOptions:
     def __post_init__(self) -> None:
         """Refuse values no run can work with."""
         check_group(self, rivals=())
+        for name in self.allowed_domains:
+            if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", name):
+                raise InputError(f"--allow-domain {name!r}: must be names of hosts, as example.org")
+        if self.media_folder is not None and not os.path.isdir(self.media_folder):
+            raise InputError(f"--media-folder {self.media_folder}: no such folder")
+
+    @property
+    def allowed_domains(self) -> tuple[str, ...]:
+        """The hosts that may be named."""
+        names = (self.allow_domain or "").split(",")
+        return tuple(name.strip().lower().rstrip(".") for name in names if name.strip())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,21 +4,15 @@ import argparse
 import asyncio
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
-import numpy as np
 import uvicorn
 
-from streaming.command import say
 from streaming.engine import open_engine
 from streaming.flags import change, merge_options
-from streaming.options import Options
-from streaming.pipeline import answer_clip
-from streaming.plan import plan_clip
-from streaming.sample import check_run, sample_source
+from streaming.sample import check_run
 from streaming.serve.app import create_app
 from streaming.serve.download import Fetcher
 from streaming.serve.files import Files
@@ -29,10 +23,9 @@ from streaming.serve.options import ServerOptions
 from streaming.serve.service import Service
 from streaming.serve.streams.streams import Streams
 from streaming.serve.warm import WarmClips
+from streaming.serve.warming import Warming
 from workers.disk.store import open_store
-from workers.errors import InputError, OutputError, StreamError
-from workers.run.engine import Engine
-from workers.video.images import open_images
+from workers.errors import InputError, OutputError
 
 _DECODE_SECONDS = 20.0
 _DECODER_GIB = 2.0
@@ -40,12 +33,16 @@ _CLOSE_SECONDS = 10
 
 
 def run(arguments: argparse.Namespace, output: TextIO) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted.
+
+    Raises:
+        StreamError: the models cannot be used.
+    """
     options = settled(merge_options(arguments, ServerOptions()))
     key = read_key(options.address.api_key_file)
     check_address(options, key)
     check_run(options)
-    with listening(options) as listener, serving(options, key) as (app, streams):
+    with listening(options) as listener, serving(options, key) as (app, streams, warming):
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{port}", file=output, flush=True)
@@ -54,20 +51,31 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
             timeout_graceful_shutdown=_CLOSE_SECONDS,
             server_header=False, h11_max_incomplete_event_size=2**16,
         )  # fmt: skip
-        Server(config, streams).run(sockets=[listener])
+        server = Server(config, streams, warming)
+        server.run(sockets=[listener])
+        if warming.failure is not None:
+            raise warming.failure
 
 
 class Server(uvicorn.Server):
     """Ends streams when it is told to stop, as whoever listens to one would be waited for.
 
+    It stops by itself where the models turn out to be unusable.
+
     Args:
         config: of the server.
         streams: of the application.
+        warming: of its models.
     """
 
-    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+    def __init__(self, config: uvicorn.Config, streams: Streams, warming: Warming) -> None:
         super().__init__(config)
         self._streams = streams
+        self._warming = warming
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop; asked ten times a second."""
+        return await super().on_tick(counter) or self._warming.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""
@@ -127,8 +135,8 @@ def listening(options: ServerOptions) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def serving(options: ServerOptions, key: str | None) -> Iterator[tuple[Guard, Streams]]:
-    """Start the workers, and return the application over them, and its streams."""
+def serving(options: ServerOptions, key: str | None) -> Iterator[tuple[Guard, Streams, Warming]]:
+    """Start the workers, and return the application over them, its streams and its warm-up."""
     media, load, kept = options.media, options.load, options.store
     store = None if kept.bank is None else open_store(kept.bank, kept.bank_gib)
     warm = WarmClips(
@@ -145,11 +153,7 @@ def serving(options: ServerOptions, key: str | None) -> Iterator[tuple[Guard, St
         closing.callback(files.close)
         engine = closing.enter_context(open_engine(options, lazy_vision=False))
         fetcher = Fetcher(
-            allowed=tuple(
-                name.strip().lower().rstrip(".")
-                for name in (media.allow_domain or "").split(",")
-                if name.strip()
-            ),
+            allowed=media.allowed_domains,
             max_bytes=files.max_file_bytes,
             seconds=media.fetch_seconds,
         )
@@ -157,23 +161,6 @@ def serving(options: ServerOptions, key: str | None) -> Iterator[tuple[Guard, St
         service = Service(engine, options, sources, warm, store)
         streams = Streams(engine, options, sources)
         closing.callback(streams.close)
-        ready = threading.Event()
-        threading.Thread(
-            target=_warm_up, args=(engine, service.options, ready), name="warm-up", daemon=True
-        ).start()
-        app = create_app(service, files, streams, options, api_key=key, is_ready=ready.is_set)
-        yield app, streams
-
-
-def _warm_up(engine: Engine, options: Options, ready: threading.Event) -> None:
-    """Ask of a black picture, so that the first to ask does not wait for the models."""
-    black = open_images([np.zeros((64, 64, 3), np.uint8)])
-    options = change(options, {"num_frames": 1, "max_new_tokens": 1}, source="")
-    try:
-        plan = plan_clip(sample_source(black, options), options, ["?"])
-        answer_clip(engine, plan, ["?"])
-    except StreamError as error:
-        say(f"error: the models cannot be used: {error}")
-        return
-    ready.set()
-    say("ready")
+        warming = Warming(engine, service.options)
+        app = create_app(service, files, streams, options, api_key=key, is_ready=warming.is_ready)
+        yield app, streams, warming

@@ -4,14 +4,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from streaming.serve import command
+from streaming.clip_plan import ClipPlan
+from streaming.flags import change
+from streaming.options import Options
+from streaming.serve import command, warming
 from streaming.serve.key import read_key
 from streaming.serve.options import ServerOptions
 from streaming.serve.serving import settled
+from workers.errors import ModelError
+from workers.run.engine import Engine
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +67,8 @@ def test_a_key_is_read_from_the_file_before_the_environment(
         (["--max-frames", "0"], "--max-frames 0: must be at least 1"),
         (["--max-new-tokens", "2000"], "must be at most --max-answer-tokens 1024"),
         (["--alow-domain", "x"], "did you mean --allow-domain?"),
+        (["--media-folder", "nosuch"], "--media-folder nosuch: no such folder"),
+        (["--allow-domain", "a.org, http://x"], "--allow-domain 'http://x': must be names of"),
         (["--port", "99999"], "must be at least 0 and at most 65,535"),
     ],
 )
@@ -84,6 +92,32 @@ def test_an_address_in_use_is_told_before_models_are_loaded(
 def test_clips_are_decoded_where_they_can_be_killed_for_it() -> None:
     run = settled(ServerOptions()).run
     assert (run.executor, run.decode_seconds, run.decoder_gib) == ("ray", 20.0, 2.0)
+
+
+def test_it_ends_where_the_models_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ModelError("no weights")
+
+    monkeypatch.setattr(warming, "answer_clip", fail)
+    status, told = run(capsys, "--port", "0", "--executor", "local", "--device", "cpu")
+    assert (status, told) == (1, "error: no weights\n")
+
+
+def test_what_clips_are_asked_of_does_not_hold_for_the_picture_that_warms_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans: list[ClipPlan] = []
+    monkeypatch.setattr(warming, "answer_clip", lambda engine, plan, texts: plans.append(plan))
+    options = change(Options(), {"start": 3.0, "end": 9.0, "fps": 2.0}, source="")
+    begun = warming.Warming(Engine({}), options)
+    for thread in threading.enumerate():
+        if thread.name == "warm-up":
+            thread.join(60)
+    assert begun.is_ready()
+    assert begun.failure is None
+    assert [plan.clip.num_frames for plan in plans] == [1]
 
 
 @pytest.mark.slow
