@@ -8,11 +8,14 @@ stdout. Exit status: 0 the source is at its end; 1 it does not come, or the mode
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TextIO
 
 from streaming.command import Parser, check_text, leave, run_command
 from streaming.flags import add_options
+from streaming.ranges import flag
 from streaming.watch.defaults import DEFAULT_FPS, DEFAULT_WINDOW, FIXED
 from streaming.watch.standing import DEFAULT_CONFIRM, DEFAULT_EVERY_SECONDS
 from workers.errors import InputError
@@ -72,9 +75,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         without=tuple(FIXED),
         helps={"fps": f"frames looked at a second of media time (default: {DEFAULT_FPS:g})"},
     )
+    _check_words(sys.argv[1:] if arguments is None else arguments)
     parsed = parser.parse_args(arguments)
     _check(parsed)
     return parsed
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse options of clips with an end as what they are: a nearest option is no help."""
+    fixed = {flag(name) for name in FIXED}
+    for word in takewhile(lambda word: word != "--", words):
+        if (name := word.partition("=")[0]) in fixed:
+            raise InputError(f"{name} is for clips, which have an end: leave it out of a stream")
 
 
 def _check(parsed: argparse.Namespace) -> None:
@@ -82,6 +94,9 @@ def _check(parsed: argparse.Namespace) -> None:
         value = getattr(parsed, name)
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} {value:g}: must be a number above 0")
+    for time in parsed.at:
+        if not 0 <= time < math.inf:
+            raise InputError(f"--at {time:g}: must be a number from 0 on")
     for question in parsed.questions:
         check_text(question, what="the question")
     for choice in parsed.choices:

@@ -172,6 +172,22 @@ def test_wrong_words_are_usage(run: Run, clip: str, words: list[str], message: s
     assert result.err.startswith(f"error: {message}")
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (["--num-frames=8"], "--num-frames is for clips, which have an end: leave it out of a str"),
+        (["--bank", "b"], "--bank is for clips, which have an end"),
+        (["--at", "-1"], "--at -1: must be a number from 0 on"),
+        (["--at", "nan"], "--at nan: must be a number from 0 on"),
+    ],
+)
+def test_options_of_clips_and_times_before_a_file_are_refused(
+    capsys: pytest.CaptureFixture[str], option: list[str], told: str
+) -> None:
+    assert command.main(["a.mp4", "What?", *option]) == 2
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [["--realtime"], ["--at", "3"], ["--speed", "3"]])
 def test_addresses_have_a_pace_of_their_own(run: Run, option: list[str]) -> None:
     result = run("rtsp://camera/1", "what?", *option)
