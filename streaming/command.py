@@ -22,6 +22,7 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What libraries say, in errors of other kinds, when there is no more memory to be had."""
+_MOST_NAME_LETTERS = 100
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +59,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def suggest(name: str, valid: Sequence[str]) -> str:
-    """Return a hint at the nearest valid name, or nothing."""
+    """Return a hint at the nearest valid name, or nothing: also of a name too long to be meant."""
+    if len(name) > _MOST_NAME_LETTERS:
+        return ""
     nearest = difflib.get_close_matches(name, valid, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 

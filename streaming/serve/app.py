@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from streaming.serve.completions import Completions
@@ -56,7 +56,8 @@ def create_app(
     Pictures(service).add_to(app)
     StreamRoutes(streams, service.options).add_to(app)
     about_streams = StreamAnswers(streams, service.model, options.load.max_text_letters)
-    Completions(service, about_streams, pump, metrics, options.load).add_to(app)
+    most_pictures = options.media.max_frames
+    Completions(service, about_streams, pump, metrics, options.load, most_pictures).add_to(app)
     return Guard(
         app,
         api_key=api_key,
@@ -77,7 +78,7 @@ def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
             error = RequestError(error.status_code, code, message)
         told = explain(error)
         metrics.failed(told.code)
-        return JSONResponse(told.to_json(), told.status, told.headers())
+        return Response(told.body(), told.status, told.headers(), "application/json")
 
     for kind in (RequestError, HTTPException, Exception):
         app.add_exception_handler(kind, tell)

@@ -70,12 +70,13 @@ def client_options() -> tuple[str, ...]:
     return tuple(name for name in named if name not in _NOT_FOR_CLIENTS)
 
 
-def read_chat(body: Any, options: Options) -> Chat:
+def read_chat(body: Any, options: Options, most_pictures: int) -> Chat:
     """Read the body of a chat completion.
 
     Args:
         body: what its JSON says.
         options: what holds where it says nothing.
+        most_pictures: of a clip.
 
     Raises:
         RequestError: says what is wrong, and with which parameter.
@@ -83,7 +84,7 @@ def read_chat(body: Any, options: Options) -> Chat:
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object")
     _check_names(body)
-    turns, clip = read_messages(body.get("messages"))
+    turns, clip = read_messages(body.get("messages"), most_pictures)
     ours = _object(body, "mr_stream")
     stream, progress = _flag(body, "stream"), _flag(ours, "progress")
     if progress and not stream:

@@ -60,6 +60,7 @@ class Completions:
         pump: runs it.
         metrics: of the server.
         load: how long an answer may take and be.
+        most_pictures: of a clip.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Completions:
         pump: Pump,
         metrics: Metrics,
         load: LoadOptions,
+        most_pictures: int,
     ) -> None:
         self._service = service
         self._streams = streams
         self._pump = pump
         self._metrics = metrics
         self._load = load
+        self._most_pictures = most_pictures
 
     def add_to(self, app: FastAPI) -> None:
         """Add the route."""
@@ -87,7 +90,7 @@ class Completions:
         """
         started = time.perf_counter()
         self._pump.check()  # before a body is taken that could not be answered
-        chat = self._read(await read_json(request))
+        chat = await asyncio.to_thread(self._read, await read_json(request))
         patience = Patience(self._load.request_seconds)
         watcher = asyncio.create_task(_watch(request, patience))
         try:
@@ -101,7 +104,7 @@ class Completions:
             watcher.cancel()
 
     def _read(self, body: Any) -> Chat:
-        chat = read_chat(body, self._service.options)
+        chat = read_chat(body, self._service.options, self._most_pictures)
         check_model(chat.model, self._service.model)
         most = self._load.max_answer_tokens
         if chat.options.generation.max_new_tokens > most:
@@ -155,7 +158,7 @@ class Completions:
 
 
 async def read_json(request: Request) -> Any:
-    """Return what the body of a request says.
+    """Return what the body of a request says, read in a thread, as it may be long.
 
     Raises:
         RequestError: it is no JSON, or does not say that it is.
@@ -164,7 +167,7 @@ async def read_json(request: Request) -> Any:
     if kind != "application/json":  # which no page of another site sends without being asked
         raise RequestError(415, "content_type", "the body must be application/json")
     try:
-        return json.loads(await request.body())
+        return await asyncio.to_thread(json.loads, await request.body())
     except (ValueError, RecursionError):
         raise bad_request("the body is not valid JSON") from None
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streaming.serve.failures import bad_request
+from streaming.serve.failures import RequestError, bad_request
 from streaming.serve.streams.ids import is_stream_id
 
 _FRAMES = "data:video/jpeg;base64,"
@@ -24,15 +24,21 @@ class ClipPart:
         return not self.is_pictures and is_stream_id(self.addresses[0])
 
 
-def read_content(content: Any, where: str) -> tuple[str, ClipPart | None]:
+def too_many_pictures(most: int) -> RequestError:
+    """Return the refusal of a clip of too many pictures."""
+    return RequestError(413, "media_too_large", f"a clip may have at most {most} pictures")
+
+
+def read_content(content: Any, where: str, most_pictures: int) -> tuple[str, ClipPart | None]:
     """Return the texts of a message, joined by line ends, and its clip if it has one.
 
     Args:
         content: a text, or a list of parts in any order.
         where: it stands, for errors.
+        most_pictures: of a clip; of more no list is made.
 
     Raises:
-        RequestError: a part of a form that is not taken, or several clips.
+        RequestError: a part of a form that is not taken, several clips, or too many pictures.
     """
     if isinstance(content, str):
         return content, None
@@ -49,27 +55,29 @@ def read_content(content: Any, where: str) -> tuple[str, ClipPart | None]:
         elif kind == "image_url":
             pictures.append(_url(part, "image_url", place))
         elif isinstance(kind, str) and kind in _VIDEOS:
-            videos.append(_VIDEOS[kind](part, place))
+            videos.append(_VIDEOS[kind](part, place, most_pictures))
         else:
             known = ", ".join(["text", "image_url", *_VIDEOS])
             raise bad_request(f"{place}.type must be one of {known}", place)
+        if len(videos) + bool(pictures) > 1:
+            raise bad_request("a message holds one clip: one video, or pictures", where)
     if pictures:
         videos.append(ClipPart(addresses=tuple(pictures), is_pictures=True))
-    if len(videos) > 1:
-        raise bad_request("a message holds one clip: one video, or pictures", where)
     return "\n".join(texts), videos[0] if videos else None
 
 
-def _video_url(part: Mapping[str, Any], place: str) -> ClipPart:
+def _video_url(part: Mapping[str, Any], place: str, most_pictures: int) -> ClipPart:
     address = _url(part, "video_url", place)
     if address[: len(_FRAMES)].lower() == _FRAMES:
+        if address.count(",") > most_pictures:  # one before each
+            raise too_many_pictures(most_pictures)
         frames = address[len(_FRAMES) :].split(",")
         pictures = tuple(f"data:image/jpeg;base64,{frame}" for frame in frames)
         return ClipPart(addresses=pictures, is_pictures=True)
     return ClipPart(addresses=(address,), is_pictures=False)
 
 
-def _input_video(part: Mapping[str, Any], place: str) -> ClipPart:
+def _input_video(part: Mapping[str, Any], place: str, most_pictures: int) -> ClipPart:
     value = part.get("input_video")
     if not isinstance(value, dict) or set(value) - {"data", "format"}:
         raise bad_request(f"{place}.input_video must hold data and format", place)
@@ -78,25 +86,27 @@ def _input_video(part: Mapping[str, Any], place: str) -> ClipPart:
     )
 
 
-def _frames(part: Mapping[str, Any], place: str) -> ClipPart:
+def _frames(part: Mapping[str, Any], place: str, most_pictures: int) -> ClipPart:
     frames = part.get("video")
     if isinstance(frames, str):
         return ClipPart(addresses=(frames,), is_pictures=False)
     if not isinstance(frames, list) or not frames:
         raise bad_request(f"{place}.video must be an address, or a list of pictures", place)
+    if len(frames) > most_pictures:
+        raise too_many_pictures(most_pictures)
     if not all(isinstance(frame, str) for frame in frames):
         raise bad_request(f"{place}.video must be a list of addresses", place)
     return ClipPart(addresses=tuple(frames), is_pictures=True)
 
 
-def _file(part: Mapping[str, Any], place: str) -> ClipPart:
+def _file(part: Mapping[str, Any], place: str, most_pictures: int) -> ClipPart:
     value = part.get("file")
     if not isinstance(value, dict) or set(value) != {"file_id"}:
         raise bad_request(f"{place}.file must hold a file_id", place)
     return ClipPart(addresses=(_text(value, "file_id", place),), is_pictures=False)
 
 
-_VIDEOS: Mapping[str, Callable[[Mapping[str, Any], str], ClipPart]] = {
+_VIDEOS: Mapping[str, Callable[[Mapping[str, Any], str, int], ClipPart]] = {
     "video_url": _video_url,
     "input_video": _input_video,
     "video": _frames,

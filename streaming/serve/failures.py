@@ -4,6 +4,7 @@ The text of an exception, which may hold paths and addresses, goes to the log be
 the client gets that.
 """
 
+import json
 import re
 import secrets
 from collections.abc import Callable
@@ -23,18 +24,24 @@ from workers.errors import (
     VideoTimeoutError,
 )
 
+_MOST_LETTERS = 1000
+
 
 class RequestError(Exception):
-    """A request that is refused: an HTTP status, a code for programs and a line for people."""
+    """A request that is refused: an HTTP status, a code for programs and a line for people.
+
+    A line that repeats what a client said does not repeat all of it, however long that was.
+    """
 
     def __init__(
         self, status: int, code: str, message: str, *, param: str | None = None, retry: int = 0
     ) -> None:
+        message = _cut(message)
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
-        self.param = param
+        self.param = None if param is None else _cut(param)
         self.retry_seconds = retry
 
     def to_json(self) -> dict[str, Any]:
@@ -44,9 +51,17 @@ class RequestError(Exception):
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return {"error": error}
 
+    def body(self) -> bytes:
+        """Return it as bytes; what no UTF-8 holds, as JSON of a client may, is escaped."""
+        return json.dumps(self.to_json()).encode()
+
     def headers(self) -> dict[str, str]:
         """Return what the response's head says beside."""
         return {"Retry-After": str(self.retry_seconds)} if self.retry_seconds else {}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
 
 
 def bad_request(message: str, param: str | None = None) -> RequestError:
@@ -105,7 +120,7 @@ def _shown(text: str) -> str:
 
     Options are named as a request names them.
     """
-    text = re.sub(r"\s*\([^()]*\)", "", text)
+    text = re.sub(r"\s*\([^()]*\)", "", _cut(text))
     return re.sub(
         r"--([a-z][a-z-]+)", lambda option: "mr_stream." + option[1].replace("-", "_"), text
     )

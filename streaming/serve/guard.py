@@ -6,7 +6,6 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -163,7 +162,7 @@ def _with_headers(send: Send) -> Send:
 
 async def refuse(send: Send, error: RequestError) -> None:
     """Answer a request with an error."""
-    body = json.dumps(error.to_json()).encode()
+    body = error.body()
     extra: Mapping[str, Any] = error.headers()
     if error.status == 401:
         extra = {**extra, "WWW-Authenticate": 'Basic realm="mr-stream", charset="UTF-8"'}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from streaming.serve.content import ClipPart
+from streaming.serve.content import ClipPart, too_many_pictures
 from streaming.serve.download import Fetcher
 from streaming.serve.failures import RequestError, bad_request
 from streaming.serve.files import Files, StoredFile, is_file_id, too_large
@@ -67,9 +67,7 @@ class Media:
             RequestError: an address is refused, or nothing is there.
         """
         if len(clip.addresses) > self._max_pictures:
-            raise RequestError(
-                413, "media_too_large", f"a clip may have at most {self._max_pictures} pictures"
-            )
+            raise too_many_pictures(self._max_pictures)
         names: dict[str, str] = {}
         paths = []
         with ExitStack() as used:

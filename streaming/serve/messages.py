@@ -17,33 +17,40 @@ NO_CLIP = (
 )
 
 
-def read_messages(messages: Any) -> tuple[list[Turn], ClipPart]:
+def read_messages(messages: Any, most_pictures: int) -> tuple[list[Turn], ClipPart]:
     """Return what was said, a question last, and the one clip that it is about, named once or more.
+
+    Args:
+        messages: of a conversation.
+        most_pictures: of the clip.
 
     Raises:
         RequestError: there is no clip or no question, or the turns are in no order.
     """
     if not isinstance(messages, list) or not messages:
         raise bad_request("messages must be a list with a user message", "messages")
-    turns, clips = [], []
+    turns: list[Turn] = []
+    known: ClipPart | None = None
     for place, message in enumerate(messages):
         where = f"messages[{place}]"
         role: Any = message.get("role") if isinstance(message, dict) else None
         role = "system" if role == "developer" else role
         if role not in ("system", "user", "assistant"):
             raise bad_request(f"{where}.role must be system, user or assistant", where)
-        text, clip = read_content(message.get("content"), where)
+        text, clip = read_content(message.get("content"), where, most_pictures)
         if clip is not None:
             if role != "user":
                 raise bad_request("a clip belongs into a user message", where)
-            clips.append(clip)
+            if known not in (None, clip):
+                raise bad_request(
+                    "a conversation is about one clip, and there are several", "messages"
+                )
+            known = clip
         turns.append(Turn(role=role, text=checked_text(text, where)))
-    if not clips:
+    if known is None:
         raise bad_request(NO_CLIP, "messages")
-    if len(set(clips)) > 1:
-        raise bad_request("a conversation is about one clip, and there are several", "messages")
     _check_order(turns)
-    return turns, clips[0]
+    return turns, known
 
 
 def _check_order(turns: Sequence[Turn]) -> None:

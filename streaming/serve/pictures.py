@@ -7,6 +7,7 @@ from streaming.serve.service import Service
 
 _FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}
 """What a clip's id and a frame name never changes."""
+_MOST_DIGITS = 9
 
 
 class Pictures:
@@ -21,9 +22,10 @@ class Pictures:
 
     def add_to(self, app: FastAPI) -> None:
         """Add the route."""
-        app.get("/v1/clips/{clip_id}/frames/{frame:int}")(self.get)
+        app.get("/v1/clips/{clip_id}/frames/{frame}")(self.get)
 
-    async def get(self, clip_id: str, frame: int) -> Response:
+    async def get(self, clip_id: str, frame: str) -> Response:
         """Return one frame's picture."""
-        jpeg = self._service.picture(clip_id, frame)
+        is_number = len(frame) <= _MOST_DIGITS and frame.isascii() and frame.isdigit()
+        jpeg = self._service.picture(clip_id, int(frame) if is_number else -1)
         return Response(jpeg, headers=_FOR_GOOD, media_type="image/jpeg")

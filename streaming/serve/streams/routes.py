@@ -9,6 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 from streaming.options import Options
 from streaming.serve.completions import read_json
 from streaming.serve.streams.request import read_stream
+from streaming.serve.streams.stream import Stream
 from streaming.serve.streams.streams import Streams
 
 _MOST_DIGITS = 18
@@ -36,9 +37,11 @@ class StreamRoutes:
 
     async def create(self, request: Request) -> dict[str, Any]:
         """Open a source; it is connected to after this has been answered."""
-        asked = read_stream(await read_json(request), self._options)
-        stream = await asyncio.to_thread(self._streams.open, asked)
+        stream = await asyncio.to_thread(self._open, await read_json(request))
         return stream.to_json()
+
+    def _open(self, body: Any) -> Stream:
+        return self._streams.open(read_stream(body, self._options))
 
     async def list(self) -> dict[str, Any]:
         """List the streams, those that have ended too."""

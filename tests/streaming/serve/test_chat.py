@@ -1,5 +1,6 @@
 """What a body may say: nothing is opened, so every refusal is of words alone."""
 
+import difflib
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ SAID = [about("file-1"), {"role": "assistant", "content": "A cat."}]
 
 
 def read(**body: Any) -> Chat:
-    return read_chat({"messages": [about("file-1")], **body}, change(Options(), {}, source=""))
+    options = change(Options(), {}, source="")
+    return read_chat({"messages": [about("file-1")], **body}, options, 4)
 
 
 def user(*parts: Any) -> dict[str, Any]:
@@ -124,6 +126,35 @@ def test_what_is_not_taken_is_refused(reason: str) -> None:
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": "data:video/jpeg;base64,a,b,c,d,e"},
+        {"type": "video", "video": list("abcde")},
+    ],
+)
+def test_of_too_many_pictures_no_list_is_made(part: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="at most 4 pictures") as refused:
+        read(messages=[user(part)])
+    assert refused.value.status == 413
+
+
+def test_so_many_pictures_are_read() -> None:
+    part = {"type": "video_url", "video_url": "data:video/jpeg;base64,a,b,c,d"}
+    assert len(read(messages=[user(part, {"type": "text", "text": "?"})]).clip.addresses) == 4
+
+
+@pytest.mark.parametrize("place", ["body", "mr_stream"])
+def test_a_name_without_end_is_neither_compared_nor_repeated(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(difflib, "get_close_matches", None)
+    given = {"x" * 10_000: 1}
+    with pytest.raises(RequestError, match="xxx") as refused:
+        read(**{"body": given, "mr_stream": {"mr_stream": given}}[place])
+    assert len(refused.value.body()) < 3000
+
+
 def test_a_body_that_is_no_object_is_refused() -> None:
     with pytest.raises(RequestError, match="must be a JSON object"):
-        read_chat([], Options())
+        read_chat([], Options(), 4)

@@ -1,5 +1,6 @@
 """Who is let in and how much they may bring: attacks on the application as bytes on a socket."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -15,8 +16,10 @@ import pytest
 import uvicorn
 
 from streaming.flags import change
+from streaming.serve import completions
 from streaming.serve.app import create_app
 from streaming.serve.download import Fetcher
+from streaming.serve.failures import bad_request
 from streaming.serve.files import Files
 from streaming.serve.media import Media
 from streaming.serve.options import ServerOptions
@@ -181,6 +184,26 @@ def test_json_that_is_none_is_refused(start: Start, content: bytes) -> None:
     headers = {**WITH_KEY, **JSON}
     answer = start(max_body_mib=1.0).post("/v1/chat/completions", content=content, headers=headers)
     assert code_of(answer) == (400, "invalid_request")
+
+
+def test_a_name_that_no_utf_8_holds_is_refused_in_json(start: Start) -> None:
+    headers = {**WITH_KEY, **JSON}
+    answer = start().post("/v1/chat/completions", content=rb'{"\ud800": 1}', headers=headers)
+    assert code_of(answer) == (400, "invalid_request")
+    assert answer.json()["error"]["param"] == "\ud800"
+
+
+def test_a_long_body_is_read_beside_the_event_loop(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(body: Any, *_: Any) -> None:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        raise bad_request("it was read")
+
+    monkeypatch.setattr(completions, "read_chat", read)
+    answer = start().post("/v1/chat/completions", json=BODY, headers=WITH_KEY)
+    assert answer.json()["error"]["message"] == "it was read"
 
 
 @contextmanager
