@@ -95,6 +95,7 @@ def ask(
     question: str,
     sampling: SamplingOptions | None = None,
     choices: Sequence[str] = (),
+    check: Callable[[], object] | None = None,
 ) -> Generator[str | Answer, None, None]:
     """Queue a question and return its answer: the text as it comes, then the whole with its record.
 
@@ -103,7 +104,8 @@ def ask(
     the same (see :func:`ahead`). ``sampling`` is that of the clip's options unless given. With
     ``choices``, two or more texts, the answer is exactly one of them, whatever the model would
     rather say, and is said whole, whatever ``max_new_tokens``. With ``sampling.json_schema`` it is
-    JSON that follows the schema, complete unless ``is_cut``.
+    JSON that follows the schema, complete unless ``is_cut``. ``check`` is called at each piece, and
+    now and then while none comes; it raises to give the answer up.
 
     Raises:
         InputError: one choice only, a blank one, or two that are the same to the model; a schema
@@ -116,8 +118,8 @@ def ask(
     sampling = sampling or plan.options.generation
     check_form(sampling, choices)
     prompt = plan.prompt(question, visual.frames, choices)
-    pieces = engine.generate(visual, prompt, sampling)
-    return _recorded(engine, watched, question, pieces, started)
+    pieces = engine.generate(visual, prompt, sampling, check)
+    return _recorded(engine, watched, question, pieces, started, check)
 
 
 def _recorded(
@@ -126,9 +128,12 @@ def _recorded(
     question: str,
     pieces: Generator[str | GeneratedAnswer, None, None],
     started: float,
+    check: Callable[[], object] | None,
 ) -> Generator[str | Answer, None, None]:
     with closing(pieces):
         for piece in pieces:
+            if check is not None:
+                check()
             if isinstance(piece, GeneratedAnswer):
                 yield _record(engine, watched, question, piece, time.perf_counter() - started)
             else:

@@ -121,10 +121,11 @@ class Service:
             made = self._encoded_plan(sampled, plan)
             clip, warm = self._encode(made, located, patience, tell if chat.progress else _nobody)
             watched = clip.watch(self.engine, replace(plan, clip=made.clip, pruning=made.pruning))
-            pieces = ask(self.engine, watched, chat.question, choices=chat.choices)
+            pieces = ask(
+                self.engine, watched, chat.question, choices=chat.choices, check=patience.check
+            )
             with closing(pieces):
                 for piece in pieces:
-                    patience.check()
                     if not isinstance(piece, Answer):
                         yield piece
                         continue

@@ -227,30 +227,43 @@ class Engine:
         return handle
 
     def generate(
-        self, visual: Visual, prompt: Prompt, sampling: SamplingOptions
+        self,
+        visual: Visual,
+        prompt: Prompt,
+        sampling: SamplingOptions,
+        check: Callable[[], object] | None = None,
     ) -> Generator[str | GeneratedAnswer, None, None]:
         """Queue a question and return its answer: the text as it comes, then the whole of it.
 
         Questions that are queued before the answers of others are read share forward passes with
         them, if they are about the same sequence; the answer is the same. Closing an answer stops
         the work. A language model that dies is replaced and gives the same answer again, of which
-        only what is new is yielded.
+        only what is new is yielded. ``check`` is called now and then while nothing comes, and
+        raises to wait no longer.
 
         Raises:
             StreamError: the model or a worker failed.
         """
         request = GenerateRequest(prompt=prompt, sampling=sampling)
-        return self._pieces(visual, request, self._ask(visual, request))
+        return self._pieces(visual, request, self._ask(visual, request, check), check)
 
     def _ask(
-        self, visual: Visual, request: GenerateRequest, num_heard: int = 0
+        self,
+        visual: Visual,
+        request: GenerateRequest,
+        check: Callable[[], object] | None,
+        num_heard: int = 0,
     ) -> Generator[Any, None, None]:
         job = CallJob("llm", f"{visual.encoded.clip.name}: an answer", num_heard=num_heard)
         unit = Unit(job=job, request=request, inputs=(visual.handle,), company=visual.company)
-        return self._schedule.listen(job, [("llm", unit)])
+        return self._schedule.listen(job, [("llm", unit)], check)
 
     def _pieces(
-        self, visual: Visual, request: GenerateRequest, events: Generator[Any, None, None]
+        self,
+        visual: Visual,
+        request: GenerateRequest,
+        events: Generator[Any, None, None],
+        check: Callable[[], object] | None,
     ) -> Generator[str | GeneratedAnswer, None, None]:
         num_heard = 0
         for _ in range(MAX_DEATHS):
@@ -264,5 +277,5 @@ class Engine:
             except InputLostError:
                 if visual.handle is handle:  # else another question has seen to it
                     visual.handle = self.allocate(visual.encoded, visual.allocation).handle
-                events = self._ask(visual, request, num_heard)
+                events = self._ask(visual, request, check, num_heard)
         raise WorkerError(f"{visual.encoded.clip.name}: its tokens were lost {MAX_DEATHS} times")

@@ -5,8 +5,8 @@ called by the engine, one at a time.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from queue import SimpleQueue
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from workers.messages import Note
@@ -19,6 +19,8 @@ Not all are its fault, where machines are short of memory or someone kills: with
 frame was given up in a hundred random kills (measured). The last two are on the frame alone.
 """
 _END = object()
+_LOOK_SECONDS = 0.25
+"""How often a caller who waits is asked whether it still does."""
 
 KindAndUnit = tuple[str, Unit]
 """The kind of worker that is to do it, and what."""
@@ -35,10 +37,19 @@ class Job:
         self.ended = False
         self.seconds: Counter[str] = Counter()
 
-    def events(self) -> Iterator[Any]:
-        """Yield what happens, for the caller, until the job ends; raises what ended it."""
+    def events(self, check: Callable[[], object] | None = None) -> Iterator[Any]:
+        """Yield what happens, for the caller, until the job ends; raises what ended it.
+
+        Args:
+            check: called now and then while nothing happens; raises to wait no longer.
+        """
         while True:
-            event = self._events.get()
+            try:
+                event = self._events.get(timeout=None if check is None else _LOOK_SECONDS)
+            except Empty:
+                if check is not None:
+                    check()
+                continue
             if event is _END:
                 return
             if isinstance(event, BaseException):

@@ -95,17 +95,26 @@ class Schedule:
             thread.join(timeout=10)
         self._close()
 
-    def listen(self, job: Job, units: list[KindAndUnit]) -> Generator[Any, None, None]:
+    def listen(
+        self, job: Job, units: list[KindAndUnit], check: Callable[[], object] | None = None
+    ) -> Generator[Any, None, None]:
         """Queue the first units of a job, and return its events; closing them ends the job.
+
+        Args:
+            job: what is done.
+            units: its first.
+            check: see :meth:`workers.run.job.Job.events`.
 
         Raises:
             WorkerError: the engine is closed.
         """
-        events = self._listen(job, units)
+        events = self._listen(job, units, check)
         next(events)  # queued, and to be closed from now on
         return events
 
-    def _listen(self, job: Job, units: list[KindAndUnit]) -> Generator[Any, None, None]:
+    def _listen(
+        self, job: Job, units: list[KindAndUnit], check: Callable[[], object] | None
+    ) -> Generator[Any, None, None]:
         """Yield once when the units of a job are queued, then its events."""
         with self._turn:
             if self._closed:
@@ -116,7 +125,7 @@ class Schedule:
             self._push(units)
         try:
             yield None
-            yield from job.events()
+            yield from job.events(check)
         finally:
             with self._turn:
                 self._end(job)

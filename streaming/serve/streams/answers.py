@@ -58,10 +58,15 @@ class StreamAnswers:
         plan = _plan(stream.plan, chat.options)
         try:
             watched, reached = stream.look(plan)
-            pieces = ask(self._streams.engine, watched, chat.question, choices=chat.choices)
+            pieces = ask(
+                self._streams.engine,
+                watched,
+                chat.question,
+                choices=chat.choices,
+                check=patience.check,
+            )
             with closing(pieces):
                 for piece in pieces:
-                    patience.check()
                     if isinstance(piece, Answer):
                         elapsed = time.perf_counter() - started
                         whole = self._shown(piece, stream.plan.budget, elapsed)

@@ -461,6 +461,26 @@ def test_an_answer_that_nobody_reads_on_is_stopped() -> None:
         assert len(model.said) < 100_000
 
 
+def test_whoever_waits_for_an_answer_that_does_not_come_is_asked_whether_it_still_does() -> None:
+    go_on, asked = threading.Event(), []
+
+    def waits(text: str, place: int) -> bool:
+        return "slow" in text and not go_on.wait(20)
+
+    def leave() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise InterruptedError("who asked has left")
+
+    with running(Book(), llm_dies=waits) as (engine, _):
+        visual = engine.allocate(engine.encode(make_clip(4)), ALLOCATION)
+        first = engine.generate(visual, "slow is this", GREEDY)
+        with pytest.raises(InterruptedError, match="has left"):
+            list(engine.generate(visual, "and this", GREEDY, leave))
+        go_on.set()
+        assert answer_of(list(first)).startswith("slow is this")
+
+
 def test_questions_of_many_threads_are_queued_and_never_mixed() -> None:
     with running(Book(), num_llms=2) as (engine, models):
         clips = [engine.encode(make_clip(4 + i, clip_id=f"c{i}")) for i in range(4)]
