@@ -5,6 +5,7 @@ import time
 
 from streaming.watch.asker import Asker
 from streaming.watch.live_clip import LiveClip
+from workers.errors import ModelError, WorkerError
 from workers.video.live.source import LiveSource
 from workers.video.live.ticks import Ticks
 
@@ -51,11 +52,18 @@ class Round:
             self._num_due = max(self._num_due, math.floor(since / self._every))
 
     def ask(self, clip: LiveClip, media_seconds: float, source: LiveSource) -> None:
-        """Ask about a clip as it is at a media time, if it is another one than the last time."""
+        """Ask about a clip as it is at a media time, if it is another one than the last time.
+
+        Raises:
+            StreamError: a model or a worker failed, and the asker does not do without an answer.
+        """
         held = clip.hold()
         if held.num_frames > self._num_asked_frames and held.frames:
             self._num_asked_frames = held.num_frames
-            self.asker.ask(clip.watch(), held, media_seconds, source)
+            try:
+                self.asker.ask(clip.watch(), held, media_seconds, source)
+            except (ModelError, WorkerError) as error:
+                self.asker.miss(error, media_seconds)
             self._asked_at = time.monotonic()
 
     def _is_late(self, source: LiveSource, ticks: Ticks) -> bool:

@@ -13,6 +13,7 @@ from streaming.serve.failures import RequestError
 
 MOST_EVENTS = 256
 MOST_READERS = 16
+_RETRY_SECONDS = 5
 _PULSE_SECONDS = 15.0
 PULSE = b": \n\n"
 """Sent where nothing happens, so that who has left is noticed and no proxy gives up."""
@@ -105,6 +106,7 @@ class EventLog:
                     429,
                     "too_many_readers",
                     f"{self._most_readers} clients listen to this stream: let one of them go",
+                    retry=_RETRY_SECONDS,
                 )
             self._wakers.append(wake)
         try:

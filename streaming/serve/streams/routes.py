@@ -54,7 +54,7 @@ class StreamRoutes:
 
     async def delete(self, stream_id: str) -> dict[str, Any]:
         """End a stream, and let go of what is held of it."""
-        self._streams.delete(stream_id)
+        await asyncio.to_thread(self._streams.delete, stream_id)
         return {"id": stream_id, "object": "stream", "deleted": True}
 
     async def events(self, request: Request, stream_id: str) -> Response:

@@ -19,10 +19,13 @@ from streaming.watch.plan import LivePlan
 from streaming.watch.record import LiveAnswer
 from streaming.watch.standing import StandingQuestion
 from streaming.watch.watching import Watching
-from workers.errors import VideoError
+from workers.errors import StreamError, VideoError
 from workers.run.engine import Engine
 from workers.video.live.events import Away, Event, Gap, LiveFrame
 from workers.video.live.source import LiveSource
+
+_MOST_MISSED = 10
+"""Times in a row at which standing questions could not be answered, after which a stream fails."""
 
 
 class _EndedError(Exception):
@@ -69,20 +72,17 @@ class Stream:
         self._outcome: str | None = None
         self._error: str | None = None
         self._ending = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        """At work until the stream has ended, and for a moment after that."""
 
     def start(self) -> None:
         """Open the source, and read it to its end."""
-        self._thread.start()
+        self.thread.start()
 
     def close(self) -> None:
         """End it, whatever it does; its reading process is killed."""
         self._end("deleted")
         self._source.close()
-
-    def join(self, timeout_seconds: float) -> None:
-        """Wait for its thread, which may be at work for a moment."""
-        self._thread.join(timeout_seconds)
 
     def look(self, plan: LivePlan) -> tuple[WatchedClip, float | None]:
         """Return what is held now, ready to be asked about, and the media time that it is of.
@@ -157,7 +157,7 @@ class Stream:
         for each in self._questions:
             by_time.setdefault(each.every_seconds, []).append(each)
         return {
-            every: Asker(self._engine, self.plan, questions, self._tell)
+            every: Asker(self._engine, self.plan, questions, self._tell, self._check, self._miss)
             for every, questions in by_time.items()
         }
 
@@ -165,9 +165,21 @@ class Stream:
         shown = replace(answer, gaps=[self._wording.gap(gap) for gap in answer.gaps])
         self.log.put("answer", shown.to_json())
 
-    def _hear(self, event: Event) -> None:
+    def _check(self) -> None:
         if self._outcome is not None:
             raise _EndedError
+
+    def _miss(self, error: StreamError, media_seconds: float, num_in_a_row: int) -> None:
+        """Tell that there are no answers of a time; raises the error where there will be none."""
+        self._check()
+        if self._engine.failure is not None or num_in_a_row >= _MOST_MISSED:
+            raise error
+        told = explain(error, self._wording.named).message
+        missed = {"source": self.plan.name, "media_seconds": _rounded(media_seconds)}
+        self.log.put("answer", {**missed, "error": told})
+
+    def _hear(self, event: Event) -> None:
+        self._check()
         if isinstance(event, LiveFrame):
             self._check_size(event)
         elif isinstance(event, Gap):

@@ -26,6 +26,8 @@ from workers.video.live.address import Address, parse_address
 from workers.video.live.source import LiveSource, Patience
 
 _JOIN_SECONDS = 10.0
+_DELETE_SECONDS = 1.0
+_RETRY_SECONDS = 2
 
 
 class Totals(NamedTuple):
@@ -53,6 +55,8 @@ class Streams:
         self._media = media
         self._lock = threading.Lock()
         self._streams: dict[str, Stream] = {}
+        self._ending: list[threading.Thread] = []
+        """Of streams that were deleted."""
         self._num_past_seen = self._num_past_dropped = 0
 
     def open(self, request: StreamRequest) -> Stream:
@@ -62,7 +66,8 @@ class Streams:
             RequestError: it is not allowed, there are too many, or the options are refused.
         """
         address, shown = self._locate(request.url)
-        self._check_room()
+        with self._lock:
+            self._check_room()
         stream_id = new_stream_id()
         plan = replace(self._plan(request, request.name or shown), clip_id=stream_id)
         source = self._source(address, request.options.source, plan.fps)
@@ -71,7 +76,7 @@ class Streams:
         with self._lock:
             self._check_room()
             self._streams[stream_id] = stream
-        stream.start()
+            stream.start()
         return stream
 
     def all(self) -> list[Stream]:
@@ -90,7 +95,7 @@ class Streams:
         return stream
 
     def delete(self, stream_id: str) -> None:
-        """End a stream, and let go of its tokens.
+        """End a stream, and let go of its tokens; its work ends by then, or soon after.
 
         Raises:
             RequestError: there is none of this name.
@@ -98,20 +103,23 @@ class Streams:
         with self._lock:
             stream = self.get(stream_id)
             del self._streams[stream_id]
+            self._ending.append(stream.thread)
             self._num_past_seen += stream.hold().num_frames
             self._num_past_dropped += stream.num_dropped_frames
         stream.close()
+        stream.thread.join(_DELETE_SECONDS)
 
     def close(self) -> None:
         """End all of them; there will be no more."""
         with self._lock:
             self._most = 0
             streams = list(self._streams.values())
+            threads = [*self._ending, *(stream.thread for stream in streams)]
         for stream in streams:
             stream.close()
         end = time.monotonic() + _JOIN_SECONDS
-        for stream in streams:
-            stream.join(max(0.0, end - time.monotonic()))
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def totals(self) -> Totals:
         """Return numbers of all streams."""
@@ -133,9 +141,11 @@ class Streams:
         return parse_address(opened), shown
 
     def _check_room(self) -> None:
-        if len(self._streams) >= self._most:
+        """Refuse another stream where there are as many as may be; the lock is held."""
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        if len(self._streams) + len(self._ending) >= self._most:
             text = f"{self._most} streams are kept here at a time: delete one that has ended"
-            raise RequestError(429, "too_many_streams", text)
+            raise RequestError(429, "too_many_streams", text, retry=_RETRY_SECONDS)
 
     def _plan(self, request: StreamRequest, name: str) -> LivePlan:
         options = request.options

@@ -28,6 +28,8 @@ def frames_of(numbers: Sequence[int]) -> list[LiveFrame]:
 class CountingEngine:
     """Holds as many numbers as an encoder would hold tokens, and knows how many that is."""
 
+    failure = None
+
     def __init__(self) -> None:
         self.banks: weakref.WeakSet[Tokens] = weakref.WeakSet()
 

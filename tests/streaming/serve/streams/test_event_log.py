@@ -90,8 +90,9 @@ def test_readers_are_bounded_and_leave_room_when_they_go() -> None:
         log = EventLog(most_readers=1)
         first = log.read(0)
         await anext(first)
-        with pytest.raises(RequestError, match="1 clients listen to this stream"):
+        with pytest.raises(RequestError, match="1 clients listen to this stream") as many:
             await anext(log.read(0))
+        assert many.value.headers()["Retry-After"]
         await first.aclose()
         await anext(log.read(0))
 

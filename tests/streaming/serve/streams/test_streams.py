@@ -1,8 +1,9 @@
 """Streams as a resource: their life, their limits, and attacks on both."""
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,10 @@ import pytest
 
 from streaming.flags import change
 from streaming.options import Options
+from streaming.result import Answer
 from streaming.serve.streams.request import read_stream
+from streaming.watch import asker
+from streaming.watch.live_clip import LiveClip
 from tests.clips import draw_clip
 from tests.sources import Content
 from tests.sources import serve as serve_contents
@@ -23,6 +27,8 @@ from tests.streaming.serve.streams.conftest import (
     serve,
     wait_for,
 )
+from tests.streaming.serve.stub import make_answer
+from workers.errors import ModelError, StreamError, WorkerError
 from workers.video.live.events import Away
 
 SLOW = {"mr_stream": {"speed": 0.01}}
@@ -166,6 +172,95 @@ def test_there_are_so_many_and_no_more(server: Counted, folder: Path) -> None:
     opened = [server.open(file_url(folder), **SLOW) for _ in range(3)]
     assert [answer.status_code for answer in opened] == [200, 200, 429]
     assert opened[2].json()["error"]["message"].startswith("2 streams are kept here at a time")
+    assert int(opened[2].headers["retry-after"]) > 0
+
+
+ASKED = {"questions": [{"question": "?", "every": 0.5}], **AT_ONCE}
+
+
+class Model:
+    """Answers standing questions as the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Any], Any]) -> None:
+        self.asked = threading.Event()
+        self.answer = answer
+        monkeypatch.setattr(asker, "ask", self.ask)
+        monkeypatch.setattr(LiveClip, "watch", lambda clip: None)
+
+    def ask(self, *_: Any, check: Callable[[], None], **__: Any) -> Iterator[Answer]:
+        self.asked.set()
+        self.answer(check)
+        yield make_answer("yes")
+
+
+def test_a_deleted_stream_asks_no_further(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(check: Callable[[], None]) -> None:
+        while True:
+            check()
+            time.sleep(0.01)
+
+    model = Model(monkeypatch, answer)
+    with serve(media_folder=str(folder)) as running:
+        stream_id = running.open(file_url(folder), **ASKED).json()["id"]
+        assert model.asked.wait(20)
+        thread = running.streams.get(stream_id).thread
+        running.http.delete(f"/v1/streams/{stream_id}")
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_a_deleted_stream_takes_its_place_until_its_work_has_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    model = Model(monkeypatch, lambda check: go_on.wait(20))
+    with serve(media_folder=str(folder), max_streams=1) as running:
+        stream_id = running.open(file_url(folder), **ASKED).json()["id"]
+        assert model.asked.wait(20)
+        thread = running.streams.get(stream_id).thread
+        running.http.delete(f"/v1/streams/{stream_id}")
+        assert running.http.get("/v1/streams").json()["data"] == []
+        assert running.open(file_url(folder), **ASKED).status_code == 429
+        go_on.set()
+        thread.join(20)
+        assert running.open(file_url(folder), **ASKED).status_code == 200
+
+
+@pytest.mark.parametrize("error", [ModelError("broke off"), WorkerError("died")])
+def test_a_stream_goes_on_without_an_answer_that_failed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: StreamError
+) -> None:
+    failures = iter([error])
+
+    def answer(_: Any) -> None:
+        for failure in failures:
+            raise failure
+
+    Model(monkeypatch, answer)
+    with serve(media_folder=str(folder)) as running:
+        stream_id = running.open(file_url(folder), **ASKED).json()["id"]
+        events = read_events(running.http, stream_id)
+    (_, missed), *answers, (_, end) = events
+    assert missed.keys() == {"source", "media_seconds", "error"}
+    assert (missed["source"], missed["media_seconds"]) == ("numbers.mkv", 0.5)
+    assert missed["error"].startswith("the answer failed here")
+    assert [value["answer"] for _, value in answers] == ["yes"] * 7
+    assert end["status"] == "ended"
+
+
+def test_a_stream_of_which_no_answer_comes_has_failed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_: Any) -> None:
+        raise ModelError("cannot be reached")
+
+    Model(monkeypatch, answer)
+    body = {**AT_ONCE, "questions": [{"question": "?", "every": 0.2}]}
+    with serve(media_folder=str(folder)) as running:
+        stream_id = running.open(file_url(folder), **body).json()["id"]
+        events = read_events(running.http, stream_id)
+    assert [kind for kind, _ in events] == ["answer"] * 9 + ["end"]
+    assert events[-1][1]["status"] == "failed"
 
 
 def test_pictures_that_are_too_large_end_a_stream(server: Counted, folder: Path) -> None:
