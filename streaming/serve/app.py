@@ -52,9 +52,9 @@ def create_app(
     _tell_errors(app, metrics)
     app.router.routes.extend(page_routes())
     Status(service, metrics, is_ready).add_to(app)
-    Uploads(files).add_to(app)
+    Uploads(files, options.load.max_queue).add_to(app)
     Pictures(service).add_to(app)
-    StreamRoutes(streams, service.options).add_to(app)
+    StreamRoutes(streams, service.options, pump).add_to(app)
     about_streams = StreamAnswers(streams, service.model, options.load.max_text_letters)
     most_pictures = options.media.max_frames
     Completions(service, about_streams, pump, metrics, options.load, most_pictures).add_to(app)

@@ -17,7 +17,7 @@ from streaming.serve.metrics import Metrics
 from streaming.serve.options import LoadOptions
 from streaming.serve.patience import ClientLeftError, Patience
 from streaming.serve.progress import EncodeProgress
-from streaming.serve.pump import Pump
+from streaming.serve.pump import Place, Pump
 from streaming.serve.reply import DONE, Reply, event
 from streaming.serve.served import Served
 from streaming.serve.service import Service
@@ -89,13 +89,18 @@ class Completions:
         What goes wrong before the first piece has a status of its own, also where it is streamed.
         """
         started = time.perf_counter()
-        self._pump.check()  # before a body is taken that could not be answered
-        chat = await asyncio.to_thread(self._read, await read_json(request))
+        with self._pump.enter() as place:  # before a body is taken that could not be answered
+            chat = await asyncio.to_thread(self._read, await read_json(request))
+            return await self._answer(request, chat, place, started)
+
+    async def _answer(self, request: Request, chat: Chat, place: Place, started: float) -> Response:
         patience = Patience(self._load.request_seconds)
         watcher = asyncio.create_task(_watch(request, patience))
         try:
             who = self._streams if chat.clip.is_stream else self._service
-            pieces: Pieces = self._pump.run(lambda tell: who.answer(chat, patience, tell), patience)
+            pieces: Pieces = self._pump.run(
+                lambda tell: who.answer(chat, patience, tell), patience, place
+            )
             begun = _Begun(chat=chat, started=started, first=await anext(pieces), rest=pieces)
             return self._streamed(begun) if chat.stream else await self._whole(begun)
         except ClientLeftError:

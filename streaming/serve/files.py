@@ -17,6 +17,8 @@ from streaming.serve.failures import RequestError
 
 _ID = re.compile(r"file-[0-9a-f]{32}")
 _NAME_LETTERS = 100
+_LEAST_BYTES = 4096
+"""That a file takes of a disk, however small it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,11 @@ class StoredFile:
     created: int
     """Unix seconds."""
     uploaded: bool
+
+    @property
+    def room_bytes(self) -> int:
+        """What it takes of the room for files."""
+        return _room_for(self.size_bytes)
 
     def to_json(self) -> dict[str, Any]:
         """Return OpenAI's file object."""
@@ -110,6 +117,10 @@ class Files:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._uses: dict[str, int] = {}
         self._doomed: dict[str, StoredFile] = {}
+        self._taken_bytes = 0
+        """The room of all files there are, those that are doomed among them."""
+        self._reserved_bytes = 0
+        """The room for those on their way in."""
 
     def close(self) -> None:
         """Remove all files."""
@@ -126,8 +137,36 @@ class Files:
         finally:
             incoming.abandon()
 
-    def keep(self, incoming: Incoming, name: str, *, uploaded: bool) -> StoredFile:
+    @contextmanager
+    def reserved(self, num_bytes: int) -> Iterator[None]:
+        """Hold room for a file that is on its way in, so that all of them have room together.
+
+        Args:
+            num_bytes: of the file, at most.
+
+        Raises:
+            RequestError: there is no room for it.
+        """
+        room = _room_for(num_bytes)
+        with self._lock:
+            self._make_room(room)
+            self._reserved_bytes += room
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved_bytes -= room
+
+    def keep(
+        self, incoming: Incoming, name: str, *, uploaded: bool, num_reserved: int = 0
+    ) -> StoredFile:
         """Take a file that has come; one of the same content is the same file.
+
+        Args:
+            incoming: written to its end.
+            name: by which a client calls it.
+            uploaded: whether it stays until it is deleted.
+            num_reserved: bytes for which :meth:`reserved` holds room for it.
 
         Raises:
             RequestError: it is empty, or there is no room for it.
@@ -136,9 +175,14 @@ class Files:
         if not incoming.size_bytes:
             raise RequestError(400, "media_empty", "the file is empty")
         with self._lock:
-            held = self._files.get(file_id) or self._doomed.pop(file_id, None)
+            held = self._files.get(file_id)
+            if held is None and (doomed := self._doomed.pop(file_id, None)) is not None:
+                held = replace(
+                    doomed, uploaded=uploaded, name=_tidy(name), created=int(time.time())
+                )
             if held is None:
-                self._make_room(incoming.size_bytes)
+                room = _room_for(incoming.size_bytes)
+                self._make_room(room - (_room_for(num_reserved) if num_reserved else 0))
                 path = os.path.join(self._folder.name, file_id)
                 os.replace(incoming.path, path)
                 os.utime(path, (0, 0))  # one content is one version, however often it comes
@@ -150,6 +194,7 @@ class Files:
                     created=int(time.time()),
                     uploaded=uploaded,
                 )
+                self._taken_bytes += room
             elif uploaded and not held.uploaded:
                 held = replace(held, uploaded=True, name=_tidy(name))
             self._files[file_id] = held
@@ -199,17 +244,24 @@ class Files:
                         self._unlink(self._doomed.pop(file.file_id))
 
     def _make_room(self, num_bytes: int) -> None:
-        total = sum(file.size_bytes for file in (*self._files.values(), *self._doomed.values()))
-        for file in list(self._files.values()):
-            if total + num_bytes <= self._max_bytes:
-                return
+        """Remove what was sent longest ago, as much as is needed and nothing if that is too little.
+
+        O(files that are looked at while room is short), none where there is room.
+        """
+        short = self._taken_bytes + self._reserved_bytes + num_bytes - self._max_bytes
+        removed = []
+        for file in self._files.values() if short > 0 else ():
             if not file.uploaded and file.file_id not in self._uses:
-                self._remove(file)
-                total -= file.size_bytes
-        if total + num_bytes > self._max_bytes:
+                removed.append(file)
+                short -= file.room_bytes
+            if short <= 0:
+                break
+        if short > 0:
             raise RequestError(
                 507, "storage_full", "no room for another clip here: delete files no longer asked"
             )
+        for file in removed:
+            self._remove(file)
 
     def _remove(self, file: StoredFile) -> None:
         del self._files[file.file_id]
@@ -219,9 +271,14 @@ class Files:
             self._unlink(file)
 
     def _unlink(self, file: StoredFile) -> None:
+        self._taken_bytes -= file.room_bytes
         with suppress(FileNotFoundError):
             os.unlink(file.path)
         self._on_removal(file.path)
+
+
+def _room_for(num_bytes: int) -> int:
+    return max(num_bytes, _LEAST_BYTES)
 
 
 def is_file_id(text: str) -> bool:

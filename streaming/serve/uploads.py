@@ -1,14 +1,17 @@
 """Routes for clips that are uploaded, as OpenAI has them for files."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.datastructures import UploadFile
 
-from streaming.serve.failures import bad_request
+from streaming.serve.failures import RequestError, bad_request
 from streaming.serve.files import Files, StoredFile
+from streaming.serve.pump import RETRY_SECONDS
 
 _BLOCK_BYTES = 2**20
 _MOST_FIELDS = 8
@@ -25,10 +28,13 @@ class Uploads:
 
     Args:
         files: where they are.
+        most: that come at a time; others are told to come back.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, most: int) -> None:
         self._files = files
+        self._most = most
+        self._num = 0
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -40,17 +46,38 @@ class Uploads:
 
     async def create(self, request: Request) -> dict[str, Any]:
         """Take a file of a form, whose other fields say nothing here."""
-        async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
-            part = form.get("file")
-            if not isinstance(part, UploadFile):
-                raise bad_request("the form must hold a file", "file")
-            return (await asyncio.to_thread(self._keep, part)).to_json()
+        num_bytes = self._num_bytes(request)
+        with self._place(), self._files.reserved(num_bytes):
+            async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+                part = form.get("file")
+                if not isinstance(part, UploadFile):
+                    raise bad_request("the form must hold a file", "file")
+                return (await asyncio.to_thread(self._keep, part, num_bytes)).to_json()
 
-    def _keep(self, part: UploadFile) -> StoredFile:
+    def _num_bytes(self, request: Request) -> int:
+        """Return what a file has at most, by what the request's head says."""
+        most, headers = self._files.max_file_bytes, request.headers
+        if "transfer-encoding" in headers or "content-length" not in headers:
+            return most
+        return min(most, int(headers["content-length"][:20]))
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._num >= self._most:
+            text = f"{self._most} files are on their way in: try again"
+            raise RequestError(429, "too_many_requests", text, retry=RETRY_SECONDS)
+        self._num += 1
+        try:
+            yield
+        finally:
+            self._num -= 1
+
+    def _keep(self, part: UploadFile, num_reserved: int) -> StoredFile:
         with self._files.incoming() as incoming:
             while block := part.file.read(_BLOCK_BYTES):
                 incoming.write(block)
-            return self._files.keep(incoming, part.filename or "clip", uploaded=True)
+            name = part.filename or "clip"
+            return self._files.keep(incoming, name, uploaded=True, num_reserved=num_reserved)
 
     async def list(self) -> dict[str, Any]:
         """List the files that are there."""

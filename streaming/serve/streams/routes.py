@@ -8,6 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from streaming.options import Options
 from streaming.serve.completions import read_json
+from streaming.serve.pump import Pump
 from streaming.serve.streams.request import read_stream
 from streaming.serve.streams.stream import Stream
 from streaming.serve.streams.streams import Streams
@@ -21,11 +22,13 @@ class StreamRoutes:
     Args:
         streams: of the server.
         options: what a stream is read with where a request says nothing.
+        pump: of the server, whose places requests for streams take too.
     """
 
-    def __init__(self, streams: Streams, options: Options) -> None:
+    def __init__(self, streams: Streams, options: Options, pump: Pump) -> None:
         self._streams = streams
         self._options = options
+        self._pump = pump
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -37,7 +40,8 @@ class StreamRoutes:
 
     async def create(self, request: Request) -> dict[str, Any]:
         """Open a source; it is connected to after this has been answered."""
-        stream = await asyncio.to_thread(self._open, await read_json(request))
+        with self._pump.enter():
+            stream = await asyncio.to_thread(self._open, await read_json(request))
         return stream.to_json()
 
     def _open(self, body: Any) -> Stream:

@@ -14,7 +14,7 @@ GONE: list[str] = []
 @pytest.fixture
 def files() -> Iterator[Files]:
     GONE.clear()
-    files = Files(max_bytes=100, max_file_bytes=50, on_removal=GONE.append)
+    files = Files(max_bytes=2 * 4096, max_file_bytes=50, on_removal=GONE.append)
     yield files
     files.close()
     assert not Path(files._folder.name).exists()
@@ -71,6 +71,54 @@ def test_a_file_that_is_sent_again_while_it_is_deleted_stays(files: Files) -> No
         files.delete(file.file_id)
         keep(files, b"1" * 50, uploaded=True)
     assert Path(files.get(file.file_id).path).exists()
+
+
+def test_a_deleted_file_that_another_sends_comes_back_as_theirs(files: Files) -> None:
+    with files.incoming() as incoming:
+        incoming.write(b"1" * 50)
+        file = files.keep(incoming, "private.mp4", uploaded=True)
+    with files.in_use(file):
+        files.delete(file.file_id)
+        again = keep(files, b"1" * 50)
+    assert (again.uploaded, again.name) == (False, "a.mp4")
+    assert files.uploads() == []
+    with pytest.raises(RequestError, match="no file of this id"):
+        files.get(file.file_id)
+
+
+def test_small_files_take_what_they_take_of_a_disk(files: Files) -> None:
+    first = keep(files, b"1")
+    keep(files, b"2")
+    assert Path(first.path).exists()
+    keep(files, b"3")
+    assert [first.path] == GONE
+
+
+def test_what_is_too_little_is_not_removed_for_nothing(files: Files) -> None:
+    sent = keep(files, b"1")
+    keep(files, b"2", uploaded=True)
+    with pytest.raises(RequestError, match="no room for another clip"), files.reserved(5000):
+        pass
+    assert Path(sent.path).exists()
+
+
+def test_room_is_held_for_what_is_on_its_way_in(files: Files) -> None:
+    with files.reserved(50), files.reserved(50):
+        with pytest.raises(RequestError, match="no room for another clip"):
+            keep(files, b"1")
+        with files.incoming() as incoming:
+            incoming.write(b"2" * 50)
+            files.keep(incoming, "b.mp4", uploaded=True, num_reserved=50)
+    keep(files, b"1")
+    assert files._reserved_bytes == 0
+
+
+def test_where_there_is_room_no_file_is_looked_at(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(files, b"1")
+    monkeypatch.setattr(StoredFile, "room_bytes", None)
+    keep(files, b"2")
 
 
 def test_a_file_has_so_many_bytes_and_no_more(files: Files) -> None:

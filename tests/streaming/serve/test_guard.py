@@ -208,14 +208,19 @@ def test_a_long_body_is_read_beside_the_event_loop(
 
 @contextmanager
 def posting(
-    client: httpx2.Client, path: str, content: bytes = b"", *, length: int
+    client: httpx2.Client,
+    path: str,
+    content: bytes = b"",
+    *,
+    length: int,
+    kind: str = "application/json",
 ) -> Iterator[socket.socket]:
     """Send a request by hand, with as much of its body as there is, and return the connection."""
     lines = [
         f"POST {path} HTTP/1.1",
         "Host: localhost",
         f"Authorization: Bearer {KEY}",
-        "Content-Type: application/json",
+        f"Content-Type: {kind}",
         f"Content-Length: {length}",
     ]
     address = client.base_url.host, client.base_url.port or 0
@@ -282,6 +287,37 @@ def test_too_many_at_a_time_are_told_to_come_back(start: Start) -> None:
         service.go_on.set()
         assert "[DONE]" in "".join(lines)
     assert client.post("/v1/chat/completions", json=BODY, headers=WITH_KEY).status_code == 200
+
+
+FORM = "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/chat/completions", "application/json"),
+        ("/v1/streams", "application/json"),
+        ("/v1/files", FORM),
+    ],
+)
+def test_a_place_is_taken_before_the_body_comes(start: Start, path: str, kind: str) -> None:
+    client = start(max_queue=1, body_seconds=20)
+    with posting(client, path, b"-", length=9, kind=kind):
+        wait_until(lambda: client.post(path, headers=WITH_KEY).status_code == 429)
+        refused = client.post(path, headers=WITH_KEY)
+        assert code_of(refused) == (429, "too_many_requests")
+        assert int(refused.headers["retry-after"]) > 0
+        assert client.get("/health").status_code == 200
+    wait_until(lambda: client.post(path, headers=WITH_KEY).status_code != 429)
+
+
+def test_an_upload_without_room_is_refused_before_it_comes(start: Start) -> None:
+    client = start()
+    for number in range(102):
+        file = number.to_bytes(2) * 4900
+        assert client.post("/v1/files", files={"file": file}, headers=WITH_KEY).status_code == 200
+    with posting(client, "/v1/files", length=10**4, kind=FORM) as link:
+        assert link.recv(65536).startswith(b"HTTP/1.1 507 ")
 
 
 @pytest.mark.parametrize("stream", [False, True])
