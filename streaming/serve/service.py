@@ -33,11 +33,12 @@ from streaming.serve.schemas import check_served_form
 from streaming.serve.served import Served, as_served
 from streaming.serve.sources import Sources
 from streaming.serve.warm import WarmClips
-from streaming.serve.warm_clip import WarmClip
+from streaming.serve.warm_clip import MOST_VISUALS, WarmClip
 from workers.checkpoint import EMBEDDED, locate, read_config
 from workers.disk.store import TokenStore
 from workers.errors import ContextError, StreamError
 from workers.run.engine import Engine
+from workers.video.thumbnail import most_thumbnail_bytes
 
 _THUMBNAIL_WIDTH = 320
 _BYTES_PER_FEATURE = 4
@@ -212,9 +213,12 @@ def _told(located: Located) -> Iterator[None]:
 
 
 def _num_bytes(plan: ClipPlan) -> int:
-    """Return the most that a clip's ranked tokens take, and the pictures kept for its record."""
+    """Return the most that is held of a clip: ranked tokens, sequences made of them, pictures."""
     config = read_config(locate(plan.options.model.model))
     hidden: int = (config.get("text_config") or {}).get("hidden_size", 4096)
-    kept = sum(pruning.max_keep for pruning in plan.clip.prunings)
-    per_frame = kept * hidden * _BYTES_PER_FEATURE + _THUMBNAIL_WIDTH * _THUMBNAIL_WIDTH // 2
-    return plan.clip.num_frames * per_frame
+    ranked = plan.clip.num_frames * sum(pruning.max_keep for pruning in plan.clip.prunings)
+    num_tokens = ranked + MOST_VISUALS * plan.num_entering
+    return num_tokens * hidden * _BYTES_PER_FEATURE + sum(
+        most_thumbnail_bytes(size, _THUMBNAIL_WIDTH)
+        for size in map(plan.source.size_of, plan.frames.tolist())
+    )

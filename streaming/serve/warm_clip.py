@@ -13,7 +13,7 @@ from workers.run.clips import EncodedClip, Visual
 from workers.run.engine import Engine
 from workers.visual import Allocation
 
-_MOST_VISUALS = 8
+MOST_VISUALS = 2
 """Budgets of a clip of which the sequence is held: what is shared out again takes milliseconds."""
 
 
@@ -40,7 +40,7 @@ class WarmClip:
                 visual = allocate(engine, plan, self.encoded).visual
                 self._visuals[allocation] = visual
             self._visuals.move_to_end(allocation)
-            while len(self._visuals) > _MOST_VISUALS:
+            while len(self._visuals) > MOST_VISUALS:
                 self._visuals.popitem(last=False)
         return WatchedClip(plan=plan, visual=visual)
 
