@@ -5,8 +5,9 @@ from collections.abc import Callable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from streaming.serve.completions import Completions
+from streaming.serve.completions import CLIENT_LEFT, Completions
 from streaming.serve.failures import RequestError, explain
 from streaming.serve.files import Files
 from streaming.serve.guard import Guard
@@ -66,6 +67,7 @@ def create_app(
         max_upload_bytes=files.max_file_bytes + _MULTIPART_BYTES,
         body_seconds=options.media.body_seconds,
         public_host=options.address.public_host,
+        failed=metrics.failed,
     )
 
 
@@ -82,3 +84,9 @@ def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
 
     for kind in (RequestError, HTTPException, Exception):
         app.add_exception_handler(kind, tell)
+    app.add_exception_handler(ClientDisconnect, _nobody_hears)
+
+
+async def _nobody_hears(request: Request, error: Exception) -> Response:
+    """End a request whose client left while its body came, which is no failure."""
+    return Response(status_code=CLIENT_LEFT)

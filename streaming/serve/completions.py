@@ -26,7 +26,7 @@ from streaming.serve.streams.answers import StreamAnswers
 
 Piece = str | EncodeProgress | Served
 Pieces = AsyncGenerator[Piece, None]
-_CLIENT_LEFT = 499
+CLIENT_LEFT = 499
 """The status of a response that nobody gets, as proxies log it."""
 
 
@@ -104,7 +104,7 @@ class Completions:
             begun = _Begun(chat=chat, started=started, first=await anext(pieces), rest=pieces)
             return self._streamed(begun) if chat.stream else await self._whole(begun)
         except ClientLeftError:
-            return Response(status_code=_CLIENT_LEFT)
+            return Response(status_code=CLIENT_LEFT)
         finally:
             watcher.cancel()
 

@@ -6,7 +6,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -40,6 +40,7 @@ class Guard:
         max_upload_bytes: of one that uploads a file.
         body_seconds: that a body may take to come.
         public_host: by which clients know the server, if by another name than it is asked for.
+        failed: told the code of each refusal.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Guard:
         max_upload_bytes: int,
         body_seconds: float,
         public_host: str | None = None,
+        failed: Callable[[str], object] = lambda code: None,
     ) -> None:
         self._app = app
         self._key = None if api_key is None else _digest(api_key)
@@ -60,6 +62,7 @@ class Guard:
         self._max_upload_bytes = max_upload_bytes
         self._body_seconds = body_seconds
         self._public_host = public_host
+        self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it."""
@@ -73,6 +76,7 @@ class Guard:
         try:
             self._check(scope, Headers(scope=scope))
         except RequestError as error:
+            self._failed(error.code)
             await refuse(send, error)
             return
         await self._app(scope, self._limited(scope, receive), send)

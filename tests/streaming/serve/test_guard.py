@@ -331,6 +331,27 @@ def test_work_ends_when_the_client_leaves(start: Start, stream: bool) -> None:
     wait_until(lambda: service.running == 0)
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/v1/chat/completions", "application/json"), ("/v1/files", FORM)]
+)
+def test_who_leaves_while_its_body_comes_is_no_failure(
+    start: Start, capfd: pytest.CaptureFixture[str], path: str, kind: str
+) -> None:
+    client = start(max_queue=1, body_seconds=20)
+    with posting(client, path, b"-", length=9, kind=kind):
+        wait_until(lambda: client.post(path, headers=WITH_KEY).status_code == 429)
+    wait_until(lambda: client.post(path, headers=WITH_KEY).status_code != 429)
+    assert "server_failed" not in client.get("/metrics", headers=WITH_KEY).text
+    assert capfd.readouterr().err == ""
+
+
+def test_what_the_guard_refuses_is_counted(start: Start) -> None:
+    client = start()
+    assert client.get("/version").status_code == 401
+    told = client.get("/metrics", headers=WITH_KEY).text
+    assert 'mr_stream:request_failure_total{code="invalid_api_key"} 1.0' in told
+
+
 def wait_until(is_so: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not is_so():
