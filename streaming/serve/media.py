@@ -17,6 +17,7 @@ from streaming.serve.failures import RequestError, bad_request
 from streaming.serve.files import Files, StoredFile, is_file_id, too_large
 from streaming.serve.options import MediaOptions
 from streaming.serve.urls import refused
+from workers.errors import display_name
 
 _DATA = re.compile(r"data:(?P<kind>[\w.+/-]*)(?:;[\w.+=-]*)*?;base64,", re.IGNORECASE | re.ASCII)
 _HEAD_LETTERS = 256
@@ -38,9 +39,10 @@ class Located:
         return next(iter(self.names.values())) if len(self.paths) == 1 else "the pictures"
 
     def shown(self, text: str) -> str:
-        """Return a line with what the client calls its files."""
+        """Return a line with what the client calls its files, also of paths that do not print."""
         for path, name in self.names.items():
-            text = text.replace(path, name)
+            for written in (path, display_name(path)):
+                text = text.replace(written, display_name(name))
         return text
 
 

@@ -103,6 +103,8 @@ def is_public(address: str) -> bool:
     inner: ipaddress.IPv4Address | None = None
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
+        if found.is_site_local:
+            return False
         if inner is None and found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
     if inner is not None:

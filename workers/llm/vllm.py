@@ -17,7 +17,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import torch
 from torch.nn.functional import embedding
@@ -34,6 +34,16 @@ from workers.visual import VisualSequence
 _EMBEDDINGS = "model.embed_tokens.weight"
 _STALL_SECONDS = 600.0
 """Seconds without a sign of the server after which it counts as dead."""
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Has a redirection be an error: who is led to another host would show it the key."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Go nowhere."""
+
+
+_OPENER = build_opener(_NoRedirects)
 
 
 def connect(options: ModelOptions) -> "VllmServer":
@@ -145,7 +155,7 @@ class VllmServer:
 
     def _open(self, request: Request) -> HTTPResponse:
         try:
-            response: HTTPResponse = urlopen(request, timeout=_STALL_SECONDS)
+            response: HTTPResponse = _OPENER.open(request, timeout=_STALL_SECONDS)
         except HTTPError as error:
             with closing(error):
                 raise ModelError(f"--llm-server {self._url}: {_reason(error)}") from None

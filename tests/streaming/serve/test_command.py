@@ -16,7 +16,7 @@ from streaming.serve import command, warming
 from streaming.serve.key import read_key
 from streaming.serve.options import ServerOptions
 from streaming.serve.serving import settled
-from workers.errors import ModelError
+from workers.errors import InputError, ModelError
 from workers.run.engine import Engine
 
 
@@ -58,7 +58,20 @@ def test_a_key_is_read_from_the_file_before_the_environment(
     assert read_key(None) is None
     monkeypatch.setenv("MR_STREAM_API_KEY", "from-outside")
     assert read_key(None) == "from-outside"
+    monkeypatch.setenv("MR_STREAM_API_KEY", "from-outside\n")
+    assert read_key(None) == "from-outside"
     assert read_key(str(file)) == "from-the-file"
+    monkeypatch.setenv("MR_STREAM_API_KEY", "")
+    assert read_key(None) is None
+
+
+@pytest.mark.parametrize("value", ["\n", "two words", "k\u00e9y"])
+def test_a_key_of_the_environment_is_one_that_can_be_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MR_STREAM_API_KEY", value)
+    with pytest.raises(InputError, match="MR_STREAM_API_KEY: must hold one key"):
+        read_key(None)
 
 
 @pytest.mark.parametrize(

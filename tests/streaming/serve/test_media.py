@@ -12,8 +12,9 @@ from streaming.serve.content import ClipPart
 from streaming.serve.download import Fetcher
 from streaming.serve.failures import RequestError
 from streaming.serve.files import Files
-from streaming.serve.media import Media
+from streaming.serve.media import Located, Media
 from streaming.serve.options import MediaOptions
+from workers.errors import VideoOpenError, display_name
 
 
 @pytest.fixture
@@ -53,6 +54,14 @@ def test_clips_come_as_data_and_from_the_folder(
     assert locate("data:image/png;base64,YQ==", "data:image/png;base64,Yg==", pictures=True) == (
         b"ab"
     )
+
+
+def test_a_path_that_does_not_print_is_not_shown_either() -> None:
+    path = "/srv/media/a\tb.mp4"
+    located = Located(paths=(path,), is_pictures=False, names={path: "a\tb.mp4"})
+    error = VideoOpenError(f"{display_name(path)}: no moov")
+    assert located.shown(str(error)) == r"'a\tb.mp4': no moov"
+    assert located.shown(f"{path}: no moov") == r"'a\tb.mp4': no moov"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -136,6 +139,29 @@ def test_a_key_is_shown_where_one_is_asked_for(checkpoint: Path, tmp_path: Path)
             connect(options)
         key.write_text("secret\n")
         connect(options)
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """Leads whoever asks to another path, where it answers."""
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def do_GET(self) -> None:
+        body = b'{"data": [{"id": "m"}]}'
+        self.send_response(307 if self.path == "/v1/models" else 200)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_nobody_is_followed_elsewhere_with_the_key() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(ModelError, match=r"\(307\)$"):
+            VllmServer(url, torch.zeros(1, 1), key="secret")
+        server.shutdown()
 
 
 def test_nobody_there_and_no_url_are_told_apart() -> None:
