@@ -7,12 +7,7 @@
 const SILENT = "The server does not answer. Is it still running?";
 const CUT = "The connection ended before the answer did.";
 
-export class ApiError extends Error {
-  constructor(message, status = 0) {
-    super(message);
-    this.status = status;
-  }
-}
+export class ApiError extends Error {}
 
 /** Return the model that this server serves, with what it says of its options. */
 export async function model() {
@@ -80,9 +75,9 @@ async function reached(promise, message = SILENT) {
 
 function errorOf(status, text) {
   try {
-    return new ApiError(JSON.parse(text).error.message, status);
+    return new ApiError(JSON.parse(text).error.message);
   } catch {
-    return new ApiError(`The server answered ${status}.`, status);
+    return new ApiError(`The server answered ${status}.`);
   }
 }
 

@@ -40,5 +40,10 @@ function literal(value) {
     );
     return `{${fields.join(", ")}}`;
   }
-  return { true: "True", false: "False", null: "None" }[value] ?? JSON.stringify(value);
+  const words = new Map([
+    [true, "True"],
+    [false, "False"],
+    [null, "None"],
+  ]);
+  return words.get(value) ?? JSON.stringify(value);
 }

@@ -8,12 +8,14 @@ import { announce, byId, el, say } from "./dom.js";
 const EXAMPLE = "example.mp4";
 const cards = [];
 let clip = null;
+let shown = null;
+let sending = null;
 let serving = null;
 
 const actions = {
   seek: (of, time) => {
-    clip = of;
-    play(of, time);
+    if (isAsked(clip)) clip = of; // a new clip is still to be asked about while others are shown
+    show(of, time);
     byId("player").scrollIntoView({ block: "nearest" });
   },
   remove: (card) => {
@@ -23,6 +25,14 @@ const actions = {
     (cards[0]?.element.querySelector(".close") ?? byId("question")).focus();
   },
 };
+
+const isAsked = (of) => cards.some((card) => card.asked.clip === of);
+
+/** Show a clip in the player, at a time of it if one is given. */
+function show(of, time) {
+  shown = of;
+  play(of, time);
+}
 
 async function connect() {
   try {
@@ -45,22 +55,23 @@ function offer({ note, budget, num_frames, pruner, pruners, max_num_frames }) {
 }
 
 function take(file, { isExample = false } = {}) {
-  if (clip && !cards.some((card) => card.asked.clip === clip)) clip.drop();
+  if (clip && !isAsked(clip)) clip.drop();
   say(byId("trouble"));
   const sent = byId("sent");
-  const taken = (clip = new Clip(file, (part) => taken === clip && (sent.value = part)));
+  const taken = new Clip(file, (part) => taken === sending && (sent.value = part));
+  clip = sending = taken;
   sent.value = 0;
   sent.hidden = false;
   byId("ideas").hidden = !isExample;
-  play(taken);
+  show(taken);
   (isExample ? byId("ideas").firstElementChild : byId("question")).focus();
   taken.id
     .then(
       () => announce(`${file.name} is ready`),
       (error) =>
-        taken === clip && error.name !== "AbortError" && say(byId("trouble"), error.message),
+        taken === sending && error.name !== "AbortError" && say(byId("trouble"), error.message),
     )
-    .finally(() => taken === clip && (sent.hidden = true));
+    .finally(() => taken === sending && (sent.hidden = true));
 }
 
 async function takeExample() {
@@ -90,6 +101,7 @@ async function ask() {
   }
   if (!serving) await connect();
   if (!serving) return;
+  if (shown !== clip) show(clip);
   const question = byId("question").value.trim();
   const warmBudget = serving.mr_stream.budget ?? Infinity;
   const asked = { clip, question, model: serving.id, options: settings(), warmBudget };
@@ -126,7 +138,7 @@ function listen() {
     if (event.key === "Escape") cards.find((card) => card.running)?.giveUp();
   });
   byId("player").addEventListener("timeupdate", (event) => {
-    for (const card of cards) card.playing(clip, event.target.currentTime);
+    for (const card of cards) card.playing(shown, event.target.currentTime);
   });
 }
 
@@ -138,7 +150,7 @@ function listenToDrops() {
     event.preventDefault();
     over(true);
   });
-  addEventListener("dragleave", (event) => over(event.relatedTarget !== null));
+  addEventListener("dragleave", (event) => event.relatedTarget === null && over(false));
   addEventListener("drop", (event) => {
     over(false);
     if (!event.dataTransfer.files[0]) return;

@@ -4,7 +4,14 @@
   const NAME = "mr-stream-theme";
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const chosen = localStorage.getItem(NAME);
+  const storage = (() => {
+    try {
+      return localStorage;
+    } catch {
+      return null; // a browser that stores nothing
+    }
+  })();
+  const chosen = storage?.getItem(NAME);
   if (chosen) root.dataset.theme = chosen;
 
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
@@ -13,10 +20,10 @@
     const dark = !isDark();
     if (dark === system.matches) {
       delete root.dataset.theme;
-      localStorage.removeItem(NAME);
+      storage?.removeItem(NAME);
     } else {
       root.dataset.theme = dark ? "dark" : "light";
-      localStorage.setItem(NAME, root.dataset.theme);
+      storage?.setItem(NAME, root.dataset.theme);
     }
   };
 

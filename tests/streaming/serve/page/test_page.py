@@ -156,6 +156,53 @@ def test_dropped_names_and_questions_are_text(open_page: OpenPage) -> None:
     assert page.locator("[src=x], main b:not(.kept), main script").count() == 0
 
 
+def test_text_that_is_dragged_is_no_clip(page: "Page") -> None:
+    dragged = page.evaluate_handle(
+        "() => { const dragged = new DataTransfer(); dragged.setData('text/plain', 'x');"
+        " return dragged; }"
+    )
+    for kind in ("dragover", "dragleave"):
+        page.evaluate(
+            "([kind, dataTransfer]) => document.querySelector('#question').dispatchEvent("
+            "new DragEvent(kind, { bubbles: true, dataTransfer, relatedTarget: document.body }))",
+            [kind, dragged],
+        )
+    assert page.locator("#screen.over").count() == 0
+
+
+def test_an_older_clip_is_looked_at_while_a_new_one_is_sent(page: "Page") -> None:
+    ask(page, QUESTION)
+    page.locator(".card [role=option]").nth(2).click()
+    held: list[Any] = []
+    page.route("**/v1/files", lambda route: held.append(route))
+    with page.expect_request("**/v1/files"):
+        drop(page, "new.mp4")
+    page.locator(".patches .time").click()
+    assert page.locator("#name").inner_text() == "example.mp4"
+    held[0].continue_()
+    page.locator("#sent").wait_for(state="hidden")
+    ask(page, QUESTION)
+    assert page.locator("#name").inner_text() == "new.mp4"
+    sources = page.locator(".card .source").all_inner_texts()
+    assert [text.partition(" ")[0] for text in sources] == ["new.mp4", "example.mp4"]
+    page.locator(".card").nth(1).locator(".patches .time").click()
+    ask(page, QUESTION)
+    assert page.locator(".card .source").first.inner_text().startswith("example.mp4")
+
+
+def test_where_nothing_can_be_stored_the_theme_turns(open_page: OpenPage) -> None:
+    page = open_page(color_scheme="dark")
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage',"
+        " { get() { throw new DOMException('denied', 'SecurityError'); } });"
+    )
+    page.reload()
+    page.get_by_role("button", name="Light theme").click()
+    assert brightness(page) > 220
+    page.get_by_role("button", name="Dark theme").click()
+    assert brightness(page) < 40
+
+
 def test_an_error_is_the_line_that_the_server_says(open_page: OpenPage) -> None:
     page = open_page(viewport=WIDE)
     page.set_input_files("#file", {"name": "notes.mp4", "mimeType": "", "buffer": b"no video"})

@@ -1,5 +1,6 @@
 """Parts of the page that have right answers of their own, in a real browser."""
 
+import ast
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,15 @@ def test_of_many_frames_only_a_chosen_one_is_fetched_and_one_let_go_is_blank(
     scripted.locator(".patches .blank").nth(1).wait_for()
     assert {url.partition("/v1/")[2] for url in fetched} == {"clips/none/frames/7"}
     assert scripted.locator(".card img").count() == 0
+
+
+def test_a_literal_is_python_s_whatever_a_text_says(open_page: OpenPage) -> None:
+    value = ["true", "null", "constructor", 'it\'s "x"\n', True, False, None, 1.5, {"true": []}]
+    text = open_page().evaluate(
+        "async (value) => (await import('/page/copies.js')).python({ value, mr_stream: {} })", value
+    )
+    (line,) = re.findall(r"^    value=(.*),$", text, re.MULTILINE)
+    assert ast.literal_eval(line) == value
 
 
 def test_patches_are_lit_as_in_a_report(open_page: OpenPage) -> None:
