@@ -91,7 +91,7 @@ def read_chat(body: Any, options: Options, most_pictures: int) -> Chat:
         raise bad_request("mr_stream.progress is told on the way: give stream: true", "mr_stream")
     evidence, choices = _flag(ours, "evidence"), _read_choices(ours)
     values = _changes(body, ours)
-    if choices and values.get("json_schema") is not None:
+    if choices and values.setdefault("json_schema", None) is not None:
         raise bad_request("give response_format or mr_stream.choices, not both", "mr_stream")
     if clip.is_pictures and not {"num_frames", "fps"} & values.keys():
         values["num_frames"] = len(clip.addresses)
@@ -112,10 +112,12 @@ def read_chat(body: Any, options: Options, most_pictures: int) -> Chat:
 def _check_names(body: Mapping[str, Any]) -> None:
     known = [*_READ, *NAMES, *_IGNORED, *_NEUTRAL]
     for name, value in body.items():
+        if value is None:
+            continue
         if name not in known:
             hint = suggest(name, known)
             raise bad_request(f"unrecognized request argument supplied: {name}{hint}", name)
-        if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
+        if name in _NEUTRAL and value not in _NEUTRAL[name]:
             raise bad_request(f"{name} is not had here: leave it out", name)
 
 
@@ -131,9 +133,8 @@ def _changes(body: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, obje
     values: dict[str, object] = {
         ours: body[theirs] for theirs, ours in NAMES.items() if body.get(theirs) is not None
     }
-    schema = requested_schema(body.get("response_format"))
-    if schema is not None:
-        values["json_schema"] = schema
+    if body.get("response_format") is not None:  # of any type it goes before the server's schema
+        values["json_schema"] = requested_schema(body["response_format"])
     media = _object(body, "media_io_kwargs")
     for kind, given in media.items():
         if kind != "video" or not isinstance(given, dict):
@@ -151,6 +152,7 @@ def _changes(body: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, obje
         values[name] = value
     if values.get("pruner") == "none":  # which has no budget, whatever the server's is
         values.setdefault("budget", None)
+        values.setdefault("keep_ratio", None)
     return values
 
 

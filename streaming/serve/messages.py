@@ -37,7 +37,10 @@ def read_messages(messages: Any, most_pictures: int) -> tuple[list[Turn], ClipPa
         role = "system" if role == "developer" else role
         if role not in ("system", "user", "assistant"):
             raise bad_request(f"{where}.role must be system, user or assistant", where)
-        text, clip = read_content(message.get("content"), where, most_pictures)
+        content = message.get("content")
+        if content is None and role == "assistant":
+            content = ""
+        text, clip = read_content(content, where, most_pictures)
         if clip is not None:
             if role != "user":
                 raise bad_request("a clip belongs into a user message", where)
@@ -46,7 +49,8 @@ def read_messages(messages: Any, most_pictures: int) -> tuple[list[Turn], ClipPa
                     "a conversation is about one clip, and there are several", "messages"
                 )
             known = clip
-        turns.append(Turn(role=role, text=checked_text(text, where)))
+        is_question = place == len(messages) - 1
+        turns.append(Turn(role=role, text=checked_text(text, where, may_be_blank=not is_question)))
     if known is None:
         raise bad_request(NO_CLIP, "messages")
     _check_order(turns)
@@ -80,12 +84,14 @@ def checked_choices(choices: Any, where: str) -> tuple[str, ...]:
     return tuple(checked_text(text, where) for text in choices)
 
 
-def checked_text(text: str, where: str) -> str:
+def checked_text(text: str, where: str, *, may_be_blank: bool = False) -> str:
     """Return a text that is one; ``where`` it stands is for errors.
 
     Raises:
-        RequestError: it is blank, or no text.
+        RequestError: it is blank where it may not be, or no text.
     """
+    if may_be_blank and not text.strip():
+        return text
     try:
         check_text(text, what=f"the text of {where}")
     except InputError as error:

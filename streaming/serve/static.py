@@ -20,8 +20,8 @@ _HEADERS = {"Cache-Control": "no-cache"}
 def page_routes() -> list[Route]:
     """Return a route for each file of the page, and ``/`` for its ``index.html``.
 
-    They hold nothing of anybody's, so they need no key. No name comes from a request: what is not
-    a file of the page has no route.
+    They are behind the key like every other path. No name comes from a request: what is not a file
+    of the page has no route.
     """
     files = sorted(path for path in _FOLDER.iterdir() if path.suffix in _TYPES)
     return [_route(path) for path in files]

@@ -212,6 +212,14 @@ def test_turns_go_into_the_prompt(server: Running, uploaded: str) -> None:
     assert later["mr_stream"]["question"] == "And then?"
 
 
+def test_turns_may_say_nothing(server: Running, uploaded: str) -> None:
+    said = [{"role": "system", "content": ""}, about(uploaded)]
+    answered = {"role": "assistant", "content": None}
+    later = server.chat(*said, answered, {"role": "user", "content": "And then?"})
+    assert later.status_code == 200, later.text
+    assert later.json()["mr_stream"]["question"] == "And then?"
+
+
 def test_an_answer_is_one_of_the_choices(server: Running, uploaded: str) -> None:
     choices = ["a cat", "a dog"]
     record = record_of(server, about(uploaded), mr_stream={"choices": choices})

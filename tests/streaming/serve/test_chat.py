@@ -42,6 +42,21 @@ def test_turns_come_before_the_question() -> None:
     )
 
 
+@pytest.mark.parametrize("content", [None, "", " ", []])
+def test_what_was_said_before_may_be_blank(content: Any) -> None:
+    said = [about("file-1", ""), {"role": "assistant", "content": content}]
+    chat = read(messages=[*said, {"role": "user", "content": "Why?"}])
+    assert [turn.text.strip() for turn in chat.question.earlier] == ["", ""]
+    said[0] = {"role": "system", "content": ""}
+    assert read(messages=[said[0], about("file-1")]).question.earlier[0].role == "system"
+
+
+@pytest.mark.parametrize("role", ["system", "user"])
+def test_only_an_answer_may_be_null(role: str) -> None:
+    with pytest.raises(RequestError, match=r"messages\[0\]\.content must be a text or a list"):
+        read(messages=[{"role": role, "content": None}, about("file-1")])
+
+
 def test_a_clip_may_be_named_with_every_question() -> None:
     assert read(messages=[*SAID, about("file-1")]).clip.addresses == ("file-1",)
 
@@ -62,6 +77,33 @@ def test_options_come_under_three_names() -> None:
 def test_what_says_nothing_here_is_taken() -> None:
     chat = read(n=1, top_p=1.0, user="me", tools=[], logit_bias=None, frequency_penalty=0)
     assert chat.options == Options()
+
+
+@pytest.mark.parametrize("name", ["reasoning_effort", "audio", "prediction", "functions", "n"])
+def test_what_is_null_was_not_given(name: str) -> None:
+    assert read(**{name: None}).options == Options()
+
+
+def read_on(server: dict[str, object], **body: Any) -> Options:
+    """Return the options of a request to a server with these options of its own."""
+    options = change(Options(), server, source="")
+    return read_chat({"messages": [about("file-1")], **body}, options, 4).options
+
+
+def test_without_pruning_the_server_s_budget_does_not_hold() -> None:
+    for server in ({"keep_ratio": 0.1}, {"budget": 64}):
+        options = read_on(server, mr_stream={"pruner": "none"})
+        assert (options.budget.budget, options.budget.keep_ratio) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"response_format": {"type": "text"}}, {"mr_stream": {"choices": ["a", "b"]}}],
+)
+def test_a_form_of_the_request_s_goes_before_the_server_s(body: dict[str, Any]) -> None:
+    server: dict[str, object] = {"json_schema": '{"type": "integer"}'}
+    assert read_on(server).generation.json_schema == '{"type": "integer"}'
+    assert read_on(server, **body).generation.json_schema is None
 
 
 def test_no_client_chooses_how_or_where_the_server_works() -> None:
