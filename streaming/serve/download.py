@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from streaming.serve.failures import RequestError
-from streaming.serve.files import too_large
+from streaming.serve.incoming import too_large
 from streaming.serve.urls import (
     MediaUrl,
     Resolver,

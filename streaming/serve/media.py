@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 from streaming.serve.content import ClipPart, too_many_pictures
 from streaming.serve.download import Fetcher
 from streaming.serve.failures import RequestError, bad_request
-from streaming.serve.files import Files, StoredFile, is_file_id, too_large
+from streaming.serve.files import Files, StoredFile, is_file_id
+from streaming.serve.incoming import too_large
 from streaming.serve.options import MediaOptions
 from streaming.serve.urls import refused
 from workers.errors import display_name
