@@ -1,10 +1,12 @@
 """A server on loopback with the embedded model, in one process, for all tests of it."""
 
 import base64
+import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from streaming.flags import change
 from streaming.serve.options import ServerOptions
 from streaming.serve.serving import Server, listening, serving
 from tests.clips import draw_clip
+from workers.run.engine import Engine
 
 KEY = "a-key-of-tests"
 SETTINGS = {
@@ -100,6 +103,31 @@ def uploaded(server: Running, video: Path) -> str:
     with video.open("rb") as file:
         answer = server.http.post("/v1/files", files={"file": ("numbers.mp4", file)})
     return str(answer.json()["id"])
+
+
+def asked_and_left(server: Running, url: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Ask of a model that says nothing, leave, and return whether the question has heard of it."""
+    begun, left = threading.Event(), threading.Event()
+
+    def say_nothing(
+        engine: Engine, visual: Any, prompt: Any, sampling: Any, check: Callable[[], object]
+    ) -> Iterator[str]:
+        begun.set()
+        try:
+            while True:
+                check()
+                time.sleep(0.01)
+        finally:
+            left.set()
+        yield ""
+
+    monkeypatch.setattr(Engine, "generate", say_nothing)
+    body = json.dumps({"messages": [about(url)]})
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    with closing(HTTPConnection(server.url.removeprefix("http://"))) as link:
+        link.request("POST", "/v1/chat/completions", body, headers)
+        assert begun.wait(20)
+    return left.wait(20)
 
 
 def data_url(content: bytes, kind: str = "video/mp4") -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from streaming import ask
 from tests.clips import draw_clip, paint_frame, read_frame_number
-from tests.streaming.serve.conftest import Running, about, data_url
+from tests.streaming.serve.conftest import Running, about, asked_and_left, data_url
 
 
 def picture_url(number: int) -> str:
@@ -287,6 +287,12 @@ def test_clients_that_ask_at_once_have_one_clip_encoded_once(
         records = list(threads.map(lambda text: record_of(server, about(url, text)), questions))
     assert sorted(record["warm"] for record in records) == [False, *[True] * 5]
     assert [record["question"] for record in records] == questions
+
+
+def test_a_question_that_waits_for_the_model_hears_its_client_leave(
+    server: Running, uploaded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked_and_left(server, uploaded, monkeypatch)
 
 
 def test_files_come_and_go(server: Running, video: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from streaming import ask
 from streaming.watch import command
 from tests.streaming.conftest import Result
-from tests.streaming.serve.conftest import KEY, Running, about
+from tests.streaming.serve.conftest import KEY, Running, about, asked_and_left
 from tests.streaming.serve.streams.conftest import file_url, read_events, wait_for
 
 QUESTION = "What number is shown?"
@@ -110,6 +110,12 @@ def test_a_smaller_budget_is_answered_from_what_is_held(
     assert record["bank"] == {"hit": True, "made_for_budget": 128}
     assert record["answer"] in ("a cat", "a dog")
     assert sum(frame["share"] for frame in record["frames"]) == pytest.approx(1)
+
+
+def test_a_question_that_waits_for_the_model_hears_its_client_leave(
+    server: Running, ended: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked_and_left(server, ended["id"], monkeypatch)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
