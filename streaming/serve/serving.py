@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
             timeout_graceful_shutdown=_CLOSE_SECONDS,
             server_header=False, h11_max_incomplete_event_size=2**16,
         )  # fmt: skip
-        server = Server(config, streams, warming)
+        server = Server(config, streams, lambda: warming.failure is not None)
         server.run(sockets=[listener])
         if warming.failure is not None:
             raise warming.failure
@@ -60,22 +60,25 @@ def run(arguments: argparse.Namespace, output: TextIO) -> None:
 class Server(uvicorn.Server):
     """Ends streams when it is told to stop, as whoever listens to one would be waited for.
 
-    It stops by itself where the models turn out to be unusable.
-
     Args:
         config: of the server.
         streams: of the application.
-        warming: of its models.
+        is_useless: asked ten times a second; it stops where that is so.
     """
 
-    def __init__(self, config: uvicorn.Config, streams: Streams, warming: Warming) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        streams: Streams,
+        is_useless: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(config)
         self._streams = streams
-        self._warming = warming
+        self._is_useless = is_useless
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop; asked ten times a second."""
-        return await super().on_tick(counter) or self._warming.failure is not None
+        """Return whether to stop."""
+        return await super().on_tick(counter) or self._is_useless()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""

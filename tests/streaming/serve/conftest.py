@@ -53,8 +53,8 @@ class Running(NamedTuple):
 def run_server(**settings: Any) -> Iterator[Running]:
     """Run a server with the settings of the tests, changed."""
     options = change(ServerOptions(), {**SETTINGS, **settings}, source="the test")
-    with listening(options) as listener, serving(options, KEY) as (app, streams, warming):
-        server = Server(uvicorn.Config(app, log_level="error", access_log=False), streams, warming)
+    with listening(options) as listener, serving(options, KEY) as (app, streams, _):
+        server = Server(uvicorn.Config(app, log_level="error", access_log=False), streams)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
