@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from workers.errors import WorkerError
 from workers.messages import Note
 from workers.run.job import MAX_DEATHS, Job, KindAndUnit
 from workers.run.queue import Unit
@@ -43,18 +44,16 @@ class CallJob(Job):
             self.tell((handle, news))
         return []
 
-    def is_given_up(self, deaths: int, reason: str) -> bool:
-        """Return whether so many workers have died of it, the last for this reason."""
-        is_overrun = reason != WorkerDiedError.reason
-        return deaths >= (self._max_overruns if is_overrun else MAX_DEATHS)
-
     def finish(self, unit: Unit) -> None:
         """End with the unit."""
         self.end()
 
-    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
+    def after_death(self, unit: Unit, error: WorkerDiedError) -> list[KindAndUnit]:
         """Try again; an answer is said again from its beginning."""
+        deaths, is_overrun = unit.deaths + 1, error.reason != WorkerDiedError.reason
+        if deaths >= (self._max_overruns if is_overrun else MAX_DEATHS):
+            raise WorkerError(f"{self.what} killed its worker {deaths} times ({error})")
         self._position = 0
         if unit.company is not None:
             unit.company.worker = None
-        return [(self.kind, unit.again(deaths=unit.deaths + 1))]
+        return [(self.kind, unit.again(deaths=deaths))]

@@ -1,19 +1,23 @@
 """A clip on its way through decoders and encoders."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from workers.errors import WorkerError
 from workers.messages import Clip, EncodeNews, EncodeRequest, Note, ReadNews, ReadRequest
 from workers.run.job import MAX_DEATHS, Job, KindAndUnit
 from workers.run.queue import Unit
-from workers.run.worker import CHUNKS_AHEAD
+from workers.run.worker import CHUNKS_AHEAD, WorkerDiedError
 from workers.vision.anchors import anchor_of
 
 _MAX_DEATHS_TOGETHER = 1
 """Deaths after which a chunk is tried again whole."""
+_MAX_DEATHS_IN_A_ROW = 30
+"""Deaths of a kind of worker on a clip, no result between them, after which it is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,7 @@ class ClipJob(Job):
         self.started = time.perf_counter()
         self._warnings: list[tuple[int, str]] = []
         self._left = clip.num_frames
+        self._deaths: Counter[str] = Counter()
         self._account(0)
 
     @property
@@ -61,6 +66,7 @@ class ClipJob(Job):
 
     def receive(self, unit: Unit, handle: Any, note: Note) -> list[KindAndUnit]:
         """Take a chunk that was read, or frames that were encoded."""
+        self._deaths[_kind(unit)] = 0
         self.seconds.update(note.seconds)
         if isinstance(unit.request, EncodeRequest):
             self._take_ranked(unit, handle, note)
@@ -88,11 +94,14 @@ class ClipJob(Job):
         self.tell(Progress(num_encoded=len(frames)))
         self._account(len(frames))
 
-    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
+    def after_death(self, unit: Unit, error: WorkerDiedError) -> list[KindAndUnit]:
         """Return the suspects, ahead of all else."""
-        deaths, part = unit.deaths + 1, unit.frames
-        kind = "encoder" if isinstance(unit.request, EncodeRequest) else "decoder"
-        blame = f"killed its {kind} {MAX_DEATHS} times ({reason})"
+        deaths, part, kind = unit.deaths + 1, unit.frames, _kind(unit)
+        self._deaths[kind] += 1
+        if self._deaths[kind] > _MAX_DEATHS_IN_A_ROW:
+            name, times = self.clip.name, f"{self._deaths[kind]} times in a row"
+            raise WorkerError(f"{name}: killed its {kind} {times} ({error})")
+        blame = f"killed its {kind} {MAX_DEATHS} times ({error.reason})"
         if kind == "encoder":
             frames = unit.request.frame_indices.tolist()
             groups = self._suspects(part, frames, deaths, blame)
@@ -173,6 +182,10 @@ class ClipJob(Job):
         self._left -= num_frames
         if self._left == 0:
             self.end()
+
+
+def _kind(unit: Unit) -> str:
+    return "encoder" if isinstance(unit.request, EncodeRequest) else "decoder"
 
 
 def _slice(segment: Any, frames: list[int]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from workers.messages import Note
 from workers.run.queue import Unit
+from workers.run.worker import WorkerDiedError
 
 MAX_DEATHS = 4
 """Deaths of workers on one frame, or on one call, after which it is given up.
@@ -73,8 +74,12 @@ class Job:
     def finish(self, unit: Unit) -> None:
         """Hear that a unit has yielded all its results."""
 
-    def after_death(self, unit: Unit, reason: str) -> list[KindAndUnit]:
-        """Return what is to be done in place of a unit whose worker died, and of what."""
+    def after_death(self, unit: Unit, error: WorkerDiedError) -> list[KindAndUnit]:
+        """Return what is to be done in place of a unit whose worker died.
+
+        Raises:
+            WorkerError: the job is given up, which has killed too often.
+        """
         raise NotImplementedError
 
     def after_loss(self, unit: Unit) -> list[KindAndUnit]:

@@ -18,7 +18,6 @@ from typing import Any
 
 from workers.errors import StreamError, WorkerError
 from workers.messages import Note
-from workers.run.call_job import CallJob
 from workers.run.clip_job import ClipJob
 from workers.run.job import Job, KindAndUnit
 from workers.run.meter import Meter, NoMeter, readings
@@ -27,8 +26,14 @@ from workers.run.worker import InputLostError, Worker, WorkerDiedError
 
 CHUNKS_PER_ENCODER = 2
 """Chunks held for each encoder: one it works on and one that waits."""
-_MAX_DEATHS_IN_A_ROW = 30
-"""Deaths of one kind of worker without any result between them, after which all is given up."""
+_MAX_DEATHS_AT_START = 30
+"""Deaths of a worker before it is ready, in a row, after which all is given up."""
+_MAX_DEATHS_IN_A_ROW = 300
+"""Deaths of one kind of worker without any result between them, after which all is given up.
+
+What kills workers is given up long before (`ClipJob`, `CallJob`): a data set may have some
+seventy files in a row that kill whoever opens them.
+"""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -159,13 +164,19 @@ class Schedule:
 
     def _prepare(self, post: _Post) -> bool:
         """Wait until a worker is ready; False where it will never be."""
+        deaths = 0
         while not self._closed and self.failure is None:
             replaced = post.replaced
             try:
                 post.worker.start()
                 return True
             except WorkerDiedError as error:
-                self._replace(post, replaced, error)
+                deaths += 1
+                if deaths > _MAX_DEATHS_AT_START:
+                    text = f"{post.worker.name} died {deaths} times before it was ready ({error})"
+                    self._fail(WorkerError(text))
+                else:
+                    self._replace(post, replaced, error)
             except Exception as error:
                 text = f"{post.worker.name} could not start: {_one_line(error)}"
                 self._fail(error if isinstance(error, StreamError) else WorkerError(text))
@@ -253,14 +264,10 @@ class Schedule:
         with self._turn:
             if unit.job.ended:
                 return
-            deaths = unit.deaths + 1
-            if isinstance(unit.job, CallJob) and unit.job.is_given_up(deaths, error.reason):
-                self._end(
-                    unit.job,
-                    WorkerError(f"{unit.job.what} killed its worker {deaths} times ({error})"),
-                )
-                return
-            self._push(unit.job.after_death(unit, error.reason), first=True)
+            try:
+                self._push(unit.job.after_death(unit, error), first=True)
+            except WorkerError as given_up:
+                self._end(unit.job, given_up)
             self._sweep(unit.job)
 
     def _replace(self, post: _Post, replaced: int, error: WorkerDiedError) -> None:

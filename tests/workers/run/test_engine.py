@@ -325,10 +325,36 @@ def test_frames_that_cannot_be_decoded_are_left_to_their_warning() -> None:
 
 @pytest.mark.parametrize("kind", ["decoder_dies", "encoder_dies"])
 @pytest.mark.parametrize("frames_per_chunk", [1, 8])
-def test_workers_that_only_die_end_the_run(kind: str, frames_per_chunk: int) -> None:
+def test_a_clip_that_only_kills_is_given_up_and_others_encoded(
+    kind: str, frames_per_chunk: int
+) -> None:
+    def kills(frames: Frames) -> bool:
+        return bool(frames) and min(frames) >= 4
+
+    worker = kind.removesuffix("_dies")
     clip = make_clip(2000, frames_per_chunk=frames_per_chunk, num_segments=20)
-    with pytest.raises(WorkerError, match=r"^31 \w+ died in a row without a result"):
-        Outcome(clip, **{kind: lambda frames: True})
+    book = Book()
+    with running(book, **{kind: kills}) as (engine, _):
+        for _ in range(3):
+            text = rf"^clip.mp4: killed its {worker} 31 times in a row \(killed"
+            with pytest.raises(WorkerError, match=text):
+                engine.encode(clip)
+            assert engine.failure is None
+            assert engine.encode(make_clip(4)).num_given_up == 0
+
+
+@pytest.mark.parametrize("kind", ["decoder_dies", "encoder_dies"])
+def test_workers_that_do_nothing_but_die_end_the_engine(kind: str) -> None:
+    clip = make_clip(2000, frames_per_chunk=8, num_segments=20)
+    last = r"^301 \w+ died in a row without a result \(killed"
+    with running(Book(), **{kind: lambda frames: bool(frames)}) as (engine, _):
+        for _ in range(9):
+            with pytest.raises(WorkerError, match="31 times in a row"):
+                engine.encode(clip)
+        with pytest.raises(WorkerError, match=last):
+            engine.encode(clip)
+        with pytest.raises(WorkerError, match=last):
+            engine.encode(make_clip(4))
 
 
 def test_what_a_stage_raises_ends_its_clip_and_stops_its_decoders() -> None:
@@ -609,7 +635,7 @@ class Unready:
     ("error", "expected", "starts"),
     [
         (ModelError("folder: no config.json"), "^folder: no config.json$", 1),
-        (WorkerDiedError("killed"), r"^31 llms died in a row without a result \(killed\)$", 31),
+        (WorkerDiedError("killed"), r"^llm-0 died 31 times before it was ready \(killed\)$", 31),
         (RuntimeError("a\nbug"), "^llm-0 could not start: a bug$", 1),
     ],
 )
