@@ -15,7 +15,16 @@ import statistics
 from functools import partial
 from pathlib import Path
 
-from benchmarks.pruner_speed import COLUMNS, NUM_BASE, ROWS, Seconds, make_clip, run_fast, timed
+from benchmarks.pruner_speed import (
+    COLUMNS,
+    NUM_BASE,
+    ROWS,
+    Seconds,
+    at_least_two,
+    make_clip,
+    run_fast,
+    timed,
+)
 from pruner import METHODS
 from streaming.bench.hardware import describe_hardware
 from workers.process import prepare_process
@@ -57,7 +66,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=4096)
     parser.add_argument("--keep-ratio", type=float, default=0.1)
     parser.add_argument("--noise", type=float, default=0.9)
-    parser.add_argument("--repeats", type=int, default=3, help="at least 2")
+    parser.add_argument("--repeats", type=at_least_two, default=3, help="at least 2")
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's default")
     parser.add_argument("--json", type=Path, help="also write all seconds here")
     options = parser.parse_args()

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.pruner_speed import COLUMNS, NUM_BASE, ROWS, TILES, make_tower, timed
+from benchmarks.pruner_speed import COLUMNS, NUM_BASE, ROWS, TILES, at_least_two, make_tower, timed
 from pruner import Candidates, FrameLayout, choose_candidates, stand_ins, token_sizes
 from streaming.bench.hardware import describe_hardware
 from workers.process import prepare_process
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", type=int, default=[512, 4096])
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--dim", type=int, default=4096)
-    parser.add_argument("--repeats", type=int, default=5, help="at least 2")
+    parser.add_argument("--repeats", type=at_least_two, default=5, help="at least 2")
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's default")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     options = parser.parse_args()

@@ -83,6 +83,13 @@ def run_fast(name: str, base: Tensor, grid: Tensor, num_keep: int) -> list[Tenso
     return list(order[:, :num_keep].sort(dim=1).values)
 
 
+def at_least_two(text: str) -> int:
+    """Return how often to measure: of one time there are no quartiles."""
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError("quartiles need 2 at least")
+    return int(text)
+
+
 def timed(call: Callable[[], object], device: str) -> Seconds:
     """Seconds of one call, the device's queue drained on both sides."""
     import torch
@@ -188,7 +195,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(PLAIN), choices=list(PLAIN))
     parser.add_argument("--dims", nargs="+", type=int, default=[4096])
     parser.add_argument("--frames", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=7, help="at least 2")
+    parser.add_argument("--repeats", type=at_least_two, default=7, help="at least 2")
     parser.add_argument("--noise", type=float, default=0.9)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's default")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
