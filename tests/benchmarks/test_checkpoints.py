@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.checkpoints import to_markdown
+from benchmarks.checkpoints import to_markdown, to_summary
 
 
 def score(row: str, right: float, change: tuple[float, float, float] | None) -> dict[str, Any]:
@@ -34,6 +34,24 @@ def test_checkpoints_stand_side_by_side_and_only_what_all_show_is_bold() -> None
     ]
 
 
+def test_a_summary_marks_what_every_checkpoint_shows() -> None:
+    clear, unclear, against = (0.1, 0.05, 0.15), (0.1, -0.01, 0.2), (-0.1, -0.2, -0.05)
+    tables = [table(clear, clear, against), table(clear, unclear, against)]
+    for each in tables:
+        each["scores"].append({**score("none", 0.95, None), "kept": "1"})
+    assert to_summary(tables).splitlines() == [
+        "| method | kept 0.1 | kept 1 |",
+        "| --- | --- | --- |",
+        "| `base` | 80.0 / 80.0 |  |",
+        "| `row 0` | **90.0 / 90.0** |  |",
+        "| `row 1` | 90.0 / 90.0 |  |",
+        "| `row 2` | *90.0 / 90.0* |  |",
+        "| `none` |  | 95.0 / 95.0 |",
+    ]
+
+
 def test_evaluations_of_other_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="evaluations of other rows, budgets or baselines"):
         to_markdown([table(), table((0.0, 0.0, 0.0))])
+    with pytest.raises(ValueError, match="evaluations of other rows, budgets or baselines"):
+        to_summary([table(), {**table(), "baseline": "other"}])
