@@ -1,4 +1,4 @@
-"""The embedded checkpoint truly answers, end to end, on clips it has never seen."""
+"""The embedded checkpoint and the second truly answer, on clips they have never seen."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
+import training
 from streaming.engine import open_engine
 from streaming.evaluate.questions import Question, is_right, read_questions
 from streaming.flags import change
@@ -21,6 +22,7 @@ from training.questions import TIMED, TYPES
 from workers.checkpoint import locate
 from workers.run.engine import Engine
 
+SECOND = str(Path(training.__path__[0], "second"))
 OPTIONS = change(Options(), {"max_new_tokens": 8, "timestamps": True}, source="the test")
 LEAST_SHORT, LEAST_LONG, LEAST_OF_A_TYPE = 0.92, 0.8, 0.4
 LEAST_PRUNED, LEAST_CHOSEN = 0.65, 0.6
@@ -34,9 +36,9 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_set(folder, seed=99, clips_per_kind=1, num_frames=(1, 6))
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with open_engine(OPTIONS) as engine:
+@pytest.fixture(scope="module", params=["embedded", SECOND], ids=["embedded", "second"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with open_engine(change(OPTIONS, {"model": request.param}, source="the test")) as engine:
         yield engine
 
 
@@ -111,8 +113,9 @@ def test_it_chooses_the_right_answer_of_several(engine: Engine, questions: Path)
     assert share(right) > LEAST_CHOSEN
 
 
-def test_it_is_an_ordinary_checkpoint_of_transformers() -> None:
-    folder = Path(locate("embedded"))
+@pytest.mark.parametrize("name", ["embedded", SECOND], ids=["embedded", "second"])
+def test_it_is_an_ordinary_checkpoint_of_transformers(name: str) -> None:
+    folder = Path(locate(name))
     assert sum(file.stat().st_size for file in folder.iterdir()) < 20_000_000
     model = LlavaNextForConditionalGeneration.from_pretrained(folder)
     processor = AutoProcessor.from_pretrained(folder)
