@@ -18,7 +18,7 @@ from workers.vision.encoder import FrameFeatures, VisionEncoder
 from workers.vision.geometry import FrameGeometry, TileGeometry
 
 LEAST_SIMILARITY = 0.9
-"""Cosine to the anchor's below which a base token has changed (measured: docs/evaluation.md)."""
+"""Cosine to the anchor's below which a base token has changed (measured: docs/measurements.md)."""
 MOST_DIFFERENCE = 24.0
 """Mean difference of a base patch from the anchor's, of 255 levels, above which it surely has."""
 _LONE_TILES = 5
