@@ -12,8 +12,8 @@ class Curriculum:
 
     ``mixtures`` are the chances of every number of frames, ``dense_weights`` how much the questions
     to tokens half way up count beside the answers, ``stamp_weights`` how much all that
-    guides times does: that picture tokens look at their frame's timestamp, that it can be read off
-    them half way up and said by the last layer's heads, and where these look.
+    guides times does: that picture tokens look at their frame's timestamp, that the last layer's
+    heads would say it of them, and where these look.
 
     ``text_share`` of the batches of several frames are about text: a plate in every scene, and two
     scenes or more. ``timed_share`` of all have timestamps in their prompts.

@@ -83,8 +83,9 @@ class Passage:
     """Tokens of the prefix (n) of which there is more."""
     looked_at: torch.Tensor
     """``rows``, as the last layer gets them: (clips, rows, hidden)."""
-    size: torch.Tensor
-    """Root mean square of the questions' states behind the last layer: a number, no gradient."""
+    sizes: torch.Tensor
+    """Root mean squares of the questions' states behind the last layer (clips, questions, length),
+    without gradient."""
     names: torch.Tensor
     """Attention of the layer above the probed ones, questions to themselves: (clips, heads,
     questions, length, length)."""
@@ -144,7 +145,7 @@ def run_language(
         time_looks=looks[1].unflatten(2, shape),
         rows=rows,
         looked_at=looked_at,
-        size=asked_states.detach().float().square().mean().sqrt(),
+        sizes=asked_states.detach().float().square().mean(-1).sqrt().unflatten(1, shape),
         seen_from=seen_from[0],
         names=names[0].unflatten(2, shape),
     )

@@ -14,8 +14,9 @@ from transformers import LlavaNextForConditionalGeneration
 from training.forward import Passage, Prefix
 from training.labels import IGNORE
 from training.questions import TIMED, TYPES
-from training.sequence_labels import NO_SIGN
 
+SIGN_OF_HEAD = (0, 1, 0)
+"""What the first heads are for where times are told: whole seconds with the point, tenths."""
 _NUM_ROWS = 96
 _LEAST = 1e-4
 """Added to a weight before its logarithm is taken."""
@@ -27,9 +28,8 @@ def look_loss(
     """Return how little heads look at what is sought, while an answer that is looked up is said.
 
     Half of the heads of the last layer but one are to look at the tokens that show the item of an
-    answer: the mean of -log(weight on them) over the answers' characters. In a time each sign has a
-    head of its own, in the last layer, see ``time_loss``: there a head that brings signs brings
-    nothing else.
+    answer: the mean of -log(weight on them) over the answers' characters. Where a time is said,
+    heads of the last layer are to look there too, see ``time_loss``.
 
     Args:
         prefix: The prompt's.
@@ -37,7 +37,7 @@ def look_loss(
         batch: ``item``, ``sought``, ``reads``, ``types`` and ``labels``, as ``clips_batch`` says.
 
     Returns:
-        That of all answers but times, and that of times.
+        That of all answers in the last layer but one, and that of times in the last.
     """
     shown = batch["item"].flatten(2)[:, prefix.frame, prefix.token]  # (clips, prefix)
     is_sought = shown[:, None, None] == batch["sought"][..., None]
@@ -47,10 +47,10 @@ def look_loss(
     number = (batch["labels"] != IGNORE).long().cumsum(-1) - 1
     looks, times = (each.permute(0, 2, 3, 1, 4) for each in (passage.looks, passage.time_looks))
     loss, time = looks.sum() * 0.0, times.sum() * 0.0
-    timed, others = rows & is_time[..., None], rows & ~is_time[..., None]
-    if bool(others.any()):
-        half = looks[others][:, : looks.shape[3] // 2].float()
-        loss = -_log((half * found[others][:, None]).sum(-1)).mean()
+    timed = rows & is_time[..., None]
+    if bool(rows.any()):
+        half = looks[rows][:, : looks.shape[3] // 2].float()
+        loss = -_log((half * found[rows][:, None]).sum(-1)).mean()
     if bool(timed.any()):
         time = time_loss(times[timed].float(), found[timed], number[timed], prefix)
     return loss, time
@@ -79,10 +79,10 @@ def name_loss(passage: Passage, batch: Mapping[str, torch.Tensor]) -> torch.Tens
 def time_loss(
     looks: torch.Tensor, found: torch.Tensor, number: torch.Tensor, prefix: Prefix
 ) -> torch.Tensor:
-    """Return how little the head of each sign of a time looks where it is told, and no other does.
+    """Return how little the heads of a time's sign look where it is told, and how much others do.
 
-    A picture token knows all signs of its frame's time, so which one is said is settled by which
-    head brings it: the k-th looks at what is found, the others at no picture at all.
+    A picture token knows both signs of its frame's time, so which one is said is settled by which
+    head brings it: its own look at what is found, the others at no picture at all.
 
     Args:
         looks: Weights (n, heads, prefix length) of the tokens of times.
@@ -90,7 +90,9 @@ def time_loss(
         number: (n) which sign follows, from 1; before it stands a space, which is no head's.
         prefix: The prompt's.
     """
-    is_own = torch.arange(looks.shape[1]) == number[:, None] - 1
+    signs = torch.tensor(SIGN_OF_HEAD)[: looks.shape[1]]
+    is_own = torch.zeros(looks.shape[:2], dtype=torch.bool)
+    is_own[:, : len(signs)] = signs == number[:, None] - 1
     told = (looks * found[:, None]).sum(-1)
     elsewhere = 1 - (looks * (prefix.token >= 0)).sum(-1).clamp(max=1)
     is_other = ~is_own & (number > 0)[:, None]
@@ -101,37 +103,45 @@ def copy_loss(
     model: LlavaNextForConditionalGeneration,
     prefix: Prefix,
     passage: Passage,
-    stamp: torch.Tensor,
-    signs: torch.Tensor,
+    batch: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
-    """Return how badly the head of each sign would say it of a picture token that it looks at.
+    """Return how badly the heads of each sign would say it of a picture token they look at.
 
-    The cross entropy of what the last layer brings from there alone, read out as at the end: so
-    what answers of a few questions teach is taught by every token. It is divided by the size of
-    what it is added to in answers, so that it has to be heard there: divided by its own, it was
-    right alone and a tenth of the rest.
+    The cross entropy of what the last layer brings from there alone, read out as at the end, among
+    the signs of the clip's own frames: so what answers of a few questions teach is taught by every
+    token. Among all signs, the commonest was learnt, and said of every frame. Half of it is of what
+    is brought divided by its own size, which is how its direction is learnt; by that alone it was
+    right and a tenth of the rest, so half of it is divided by the size of what it is added to in
+    answers, among which it has to be heard.
 
     Args:
         model: The model.
         prefix: The prompt's.
-        passage: Its ``rows``, ``looked_at`` and ``size``.
-        stamp: (frames, 5) signs.
-        signs: Ids of the signs that there are, without the one that is nothing.
+        passage: Its ``rows``, ``looked_at`` and ``sizes``.
+        batch: ``stamp`` and ``labels``, as ``clips_batch`` says.
     """
     states = passage.looked_at
     if not states.shape[1]:
         return states.sum() * 0.0
     language = model.model.language_model
     layer, heads = language.layers[-1], language.config.num_attention_heads
-    told = stamp[prefix.frame[passage.rows], :heads]  # (n, 5)
+    signs = torch.tensor(SIGN_OF_HEAD)[:heads]
+    of_heads = slice(len(signs))
     values = layer.self_attn.v_proj(layer.input_layernorm(states)).unflatten(-1, (heads, -1))
     output = layer.self_attn.o_proj.weight.unflatten(1, (heads, -1)).to(values.dtype)
-    of_heads = slice(told.shape[1])
-    said = torch.einsum("cnhd,ehd->cnhe", values[:, :, of_heads], output[:, of_heads])
-    logits = model.lm_head(language.norm.weight * said / passage.size).float()
-    known = told != NO_SIGN
-    wanted = signs[told[known]].expand(len(states), -1)
-    return F.cross_entropy(logits[:, known].flatten(0, 1), wanted.flatten())
+    brought = torch.einsum("cnhd,ehd->cnhe", values[:, :, of_heads], output[:, of_heads])
+    stamp, size = batch["stamp"], passage.sizes[batch["labels"] != IGNORE].mean()
+    said = torch.stack([brought[:, :, signs == n].sum(2) for n in range(stamp.shape[1])], dim=2)
+    heard = language.norm.weight * said / size
+    loss = states.sum() * 0.0
+    for number, own in enumerate(stamp.T):
+        ids, wanted = own.unique(return_inverse=True)
+        wanted = wanted[prefix.frame[passage.rows]].expand(len(states), -1)
+        alone = F.rms_norm(heard[:, :, number].float(), heard.shape[-1:])
+        for each in (heard[:, :, number], alone):
+            logits = F.linear(each, model.lm_head.weight[ids]).float()
+            loss = loss + F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+    return loss / (2 * stamp.shape[1])
 
 
 def some_tokens(prefix: Prefix, item: torch.Tensor) -> torch.Tensor:
@@ -153,32 +163,30 @@ def _spread(chosen: torch.Tensor) -> torch.Tensor:
 
 
 def stamp_loss(prefix: Prefix, passage: Passage, stamp: torch.Tensor) -> torch.Tensor:
-    """Return how little some picture tokens look at their own frame's timestamp, a head a sign.
+    """Return how little some picture tokens look at their own frame's timestamp.
 
     Args:
         prefix: The prompt's.
         passage: Its ``rows`` and ``seen_from``.
-        stamp: (frames, 5) signs, all ``IGNORE`` without timestamps.
+        stamp: (frames, 2) ids, all ``IGNORE`` without timestamps.
     """
     weights = passage.seen_from
     if not weights.shape[2]:
         return weights.sum() * 0.0
-    places = sign_places(prefix, stamp)[prefix.frame[passage.rows]].T  # (5, n)
-    heads = torch.arange(len(places)) % weights.shape[1]
-    index = places.clamp(min=0).expand(len(weights), -1, -1)[..., None]
-    mass = weights[:, heads].float().gather(-1, index)[..., 0]
-    return -_log(mass)[:, places >= 0].mean()
+    signs = torch.tensor(SIGN_OF_HEAD)[: weights.shape[1]]
+    places = sign_places(prefix, stamp)[prefix.frame[passage.rows]].T[signs]  # (heads, n)
+    index = places.expand(len(weights), -1, -1)[..., None]
+    return -_log(weights[:, : len(signs)].float().gather(-1, index)).mean()
 
 
 def sign_places(prefix: Prefix, stamp: torch.Tensor) -> torch.Tensor:
-    """Return where in the prefix each frame's timestamp has its signs (frames, 5), -1 for none.
+    """Return where in the prefix each frame's timestamp has its signs (frames, 2).
 
     They stand before the picture, with one token behind them.
     """
-    number = torch.arange(stamp.shape[1])
-    lengths = (stamp != NO_SIGN).sum(1, keepdim=True)
-    first = (prefix.frame == torch.arange(len(stamp))[:, None]).int().argmax(1, keepdim=True)
-    return torch.where(number < lengths, first - 1 - lengths + number, -1)
+    num_frames, num_signs = stamp.shape
+    first = (prefix.frame == torch.arange(num_frames)[:, None]).int().argmax(1, keepdim=True)
+    return first - 1 - num_signs + torch.arange(num_signs)
 
 
 def _log(weights: torch.Tensor) -> torch.Tensor:

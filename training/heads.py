@@ -8,7 +8,7 @@ from training.glyphs import CHARACTERS
 from training.labels import IGNORE, NO_SHAPE, NOTHING, NUM_BINS, NUM_KINDS
 from training.questions import COUNTS
 from training.scene import DIRECTIONS
-from training.sequence_labels import NUM_RANKS, STAMP_LENGTH, STAMP_SIGNS
+from training.sequence_labels import NUM_RANKS
 
 Labels = dict[str, torch.Tensor]
 _QUIET = 0.15
@@ -70,10 +70,10 @@ class SequenceHeads(nn.Module):
         self.motion = nn.Linear(hidden_size, len(DIRECTIONS) + 1)
         self.number_rank = nn.Linear(hidden_size, NUM_RANKS)
         self.character = nn.Linear(hidden_size, len(CHARACTERS))
-        self.stamp = nn.Linear(hidden_size, STAMP_LENGTH * STAMP_SIGNS)
         self.num_shapes = nn.Linear(hidden_size, len(COUNTS))
         self.log_frame = nn.Linear(hidden_size, 1)
         self.is_base = nn.Linear(hidden_size, 2)
+        self.is_new = nn.Linear(hidden_size, 2)
         self.x = nn.Linear(hidden_size, NUM_BINS)
         self.y = nn.Linear(hidden_size, NUM_BINS)
 
@@ -82,14 +82,15 @@ class SequenceHeads(nn.Module):
 
         Args:
             hidden: Hidden states (n, hidden) of labelled visual tokens.
-            labels: ``motion``, ``number_rank``, ``character``, ``num_shapes``, ``is_base``, ``x``,
-                ``y`` (n) class numbers, ``log_frame`` (n) floats.
+            labels: ``motion``, ``number_rank``, ``character``, ``num_shapes``, ``is_base``,
+                ``is_new``, ``x``, ``y`` (n) class numbers, ``log_frame`` (n) floats.
         """
         motion, rank = self.motion(hidden), self.number_rank(hidden)
         count, read = self.num_shapes(hidden), self.character(hidden)
         frame = self.log_frame(hidden)[:, 0].float()
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
+        new = self.is_new(hidden)
         miss = (frame - labels["log_frame"]).abs()
         loss = (
             _entropy(motion[on_base], labels["motion"][on_base])
@@ -99,6 +100,7 @@ class SequenceHeads(nn.Module):
             + 0.5 * _entropy(count, labels["num_shapes"])
             + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
             + 0.5 * _entropy(base, labels["is_base"])
+            + 0.5 * _entropy(new, labels["is_new"])
             + 0.5 * _entropy(x, labels["x"])
             + 0.5 * _entropy(y, labels["y"])
         )
@@ -109,21 +111,12 @@ class SequenceHeads(nn.Module):
             "token_read": _right(read, labels["character"], IGNORE),
             "token_count": _right(count, labels["num_shapes"], IGNORE),
             "token_base": _right(base, labels["is_base"], IGNORE),
+            "token_new": _right(new, labels["is_new"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),
             "token_y": _right(y, labels["y"], IGNORE),
             "token_frame_miss": miss.mean().detach(),
         }
         return loss, right
-
-    def read_stamps(self, hidden: torch.Tensor, stamp: torch.Tensor) -> tuple[torch.Tensor, Labels]:
-        """Return the loss of telling one's frame's timestamp, and the share of signs told right.
-
-        Args:
-            hidden: Hidden states (n, hidden) of visual tokens.
-            stamp: Signs (n, 5), all ``IGNORE`` without timestamps.
-        """
-        told = self.stamp(hidden).unflatten(-1, (STAMP_LENGTH, STAMP_SIGNS))
-        return _entropy(told, stamp), {"token_stamp": _right(told, stamp, IGNORE)}
 
 
 def _entropy(

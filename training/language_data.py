@@ -17,7 +17,7 @@ from training.looks import reads_of, seen_in, sought_in
 from training.prompts import prompts_of
 from training.questions import TYPES, Question, questions_of
 from training.scene import Clip
-from training.sequence_labels import SEEN, sequence_labels, stamp_labels
+from training.sequence_labels import SEEN, sequence_labels
 from workers.vision.tiles import cut_tiles
 
 Batch = dict[str, NDArray[np.generic]]
@@ -26,7 +26,9 @@ LONG = 32
 LONG_ASPECTS = ("16:9", "9:16")
 _ASKED = 18
 """Tokens of a question with its answer, about."""
-_STAMP = 8
+_STAMP = 5
+_FEWEST_TIMED = 2
+"""Frames of a clip whose times are asked for in training: easily told in short ones, to begin."""
 
 
 def aspects_of(num_frames: int) -> tuple[str, ...]:
@@ -86,10 +88,11 @@ def clips_batch(
         ``tiles`` (clips, frames, 5, 56, 56, 3) uint8; ``segments`` (frames, length), the ids before
         every picture, with timestamps where ``timed``; ``ids`` and ``labels`` (clips, questions,
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
-        (clips, frames, 5, 64), ``stamp`` (frames, 5) and ``num_shapes`` (clips, frames); ``reads``
-        (clips, questions, frames), whether a question's answer is to be found there, and ``sought``
-        (clips, questions, length), the item where it is; ``named`` the same, which token of a
-        question is the one word that names what it is about; ``size`` (height, width).
+        (clips, frames, 5, 64) and ``num_shapes`` (clips, frames); ``stamp`` (frames, 2), the ids
+        that tell a frame's time; ``reads`` (clips, questions, frames), whether a question's answer
+        is to be found there, and ``sought`` (clips, questions, length), the item where it is;
+        ``named`` the same, which token of a question is the one word that names what it is about;
+        ``size`` (height, width).
     """
     moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
     duration = draw_duration(generator, num_frames, recipe)
@@ -99,18 +102,19 @@ def clips_batch(
         replace(compose_clip(generator, aspect, num_frames, recipe), duration_seconds=duration)
         for _ in range(num_clips)
     ]
+    asked = [questions_of(clip, timed=timed, fewest_timed=_FEWEST_TIMED) for clip in clips]
     chosen = [
         [
             seen_in(question, clip, moments, times)
-            for question in choose(generator, questions_of(clip, timed=timed), num_questions)
+            for question in choose(generator, questions, num_questions)
         ]
-        for clip in clips
+        for clip, questions in zip(clips, asked, strict=True)
     ]
     prompts = prompts_of(tokenizer)
     batch = _pictures(generator, clips, moments)
     batch |= _asked(tokenizer, clips, chosen, moments, num_questions)
     batch["segments"] = prompts.segments(num_frames, times if timed else None)
-    batch["stamp"] = stamp_labels(times if timed else None, num_frames)
+    batch["stamp"] = prompts.stamps(num_frames, times if timed else None)
     batch["size"] = np.array(ASPECTS[aspect][::-1])
     return batch
 

@@ -23,7 +23,7 @@ from training.labels import IGNORE
 from training.language_data import clips_batch, language_batch
 from training.questions import TYPES
 from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
-from training.sequence_labels import SEEN, SIGNS
+from training.sequence_labels import SEEN
 
 _NUM_PLACES = NUM_TILES * GEOMETRY.num_base
 """Patches of all tiles of a picture."""
@@ -53,10 +53,8 @@ class LanguageStage:
     type_weights: Mapping[str, float] = field(default_factory=dict)
     module: nn.Module = field(init=False)
     average: AveragedModel = field(init=False)
-    _signs: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._signs = torch.tensor(self.tokenizer.convert_tokens_to_ids([*SIGNS]))
         attention.register()
         self.model.model.language_model.set_attn_implementation(attention.NAME)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGE))
@@ -92,8 +90,6 @@ class LanguageStage:
         answers = (losses * weights).sum() / weights.sum()
         states, shown = _dense(prefix, passage.probed, batch)
         dense, figures = self.heads(states, shown)
-        read, told = self.heads.read_stamps(states, shown["stamp"])
-        figures |= told
         right = _right(logits, labels)
         asked = batch["types"] >= 0
         figures["answers"] = answers.detach()
@@ -106,9 +102,9 @@ class LanguageStage:
         figures["name_look"] = name.detach()
         stamp = stamp_loss(prefix, passage, batch["stamp"])
         figures["stamp_look"] = stamp.detach()
-        copied = copy_loss(self.model, prefix, passage, batch["stamp"], self._signs)
+        copied = copy_loss(self.model, prefix, passage, batch)
         figures["copied"] = copied.detach()
-        times = stamp + read + copied + time_look
+        times = stamp + copied + time_look
         guided = self.look_weight * (look + name) + batch["stamp_weight"] * times
         return answers + batch["dense_weight"] * dense + guided, figures
 
@@ -184,7 +180,5 @@ def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.
     # A frame's last patch has seen the whole frame: it is asked for the number of shapes.
     shapes = torch.where(token == token[-1], batch["num_shapes"][:, frame], IGNORE)
     flat["num_shapes"] = shapes.flatten()
-    stamp = batch["stamp"][frame]
-    flat["stamp"] = stamp.expand(num_clips, *stamp.shape).flatten(0, 1)
     flat["log_frame"] = torch.log1p(frame.float()).expand(num_clips, -1).flatten()
     return states.flatten(0, 1), flat

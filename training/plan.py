@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_MIXTURES: tuple[tuple[int, dict[int, float]], ...] = (
-    (0, {1: 0.6, 2: 0.4}),
-    (400, {1: 0.3, 2: 0.35, 3: 0.35}),
-    (700, {1: 0.2, 2: 0.25, 3: 0.2, 4: 0.25, 6: 0.1}),
-    (1100, {1: 0.15, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1, 8: 0.1}),
-    (1600, {1: 0.15, 2: 0.2, 3: 0.16, 4: 0.2, 6: 0.12, 8: 0.12, 16: 0.05}),
-    (2200, {1: 0.1, 2: 0.15, 3: 0.14, 4: 0.18, 6: 0.12, 8: 0.12, 16: 0.11, 32: 0.06, 64: 0.02}),
+    (0, {1: 0.5, 2: 0.35, 3: 0.15}),
+    (350, {1: 0.25, 2: 0.3, 3: 0.3, 4: 0.15}),
+    (600, {1: 0.2, 2: 0.25, 3: 0.2, 4: 0.25, 6: 0.1}),
+    (950, {1: 0.15, 2: 0.25, 3: 0.2, 4: 0.2, 6: 0.1, 8: 0.1}),
+    (1400, {1: 0.15, 2: 0.2, 3: 0.16, 4: 0.2, 6: 0.12, 8: 0.12, 16: 0.05}),
+    (1900, {1: 0.08, 2: 0.12, 3: 0.13, 4: 0.17, 6: 0.12, 8: 0.13, 16: 0.16, 32: 0.07, 64: 0.02}),
 )
 DEFAULT_TYPE_WEIGHTS = {
-    "count": 4.0, "code": 2.0, "motion": 2.0, "when": 3.0, "order": 2.0, "first": 2.0, "last": 2.0,
+    "count": 6.0, "code": 2.0, "motion": 3.0, "when": 4.0, "order": 3.0, "first": 2.0, "last": 3.0,
     "appear": 4.0, "leave": 4.0,
 }  # fmt: skip
 
@@ -42,8 +42,8 @@ class Plan:
     vision_decay: int = 1400
     vision_peak: float = 1.5e-3
     vision_batch: int = 32
-    language_steps: int = 4000
-    language_decay: int = 2200
+    language_steps: int = 3600
+    language_decay: int = 1900
     language_peak: float = 1.1e-3
     tokens_per_batch: int = 6000
     plate_chance: float = 0.9
@@ -51,8 +51,8 @@ class Plan:
     text_share: float = 0.3
     timed_share: float = 0.7
     look_weight: float = 1.0
-    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (600, 0.5), (1700, 1.0), (2300, 0.3))
-    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.0), (1600, 0.5), (2000, 1.0))
+    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (500, 0.5), (1450, 1.0), (2000, 0.3))
+    stamp_weights: Sequence[tuple[int, float]] = ((0, 0.5),)
     type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES
 

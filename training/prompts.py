@@ -18,6 +18,8 @@ from workers.llm.prompt import timestamp_text
 from workers.llm.tokenizer import TokenizerFiles
 
 Int64Array = NDArray[np.int64]
+NUM_SIGNS = 2
+"""Tokens that tell a time: whole seconds with the point, and tenths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,6 +69,16 @@ class Prompts:
         for segment, row in zip(segments, rows, strict=True):
             segment[: len(row)] = row
         return segments
+
+    def stamps(self, num_frames: int, times: Sequence[float] | None) -> Int64Array:
+        """Return (frames, 2) the ids before and behind the point of every frame's time.
+
+        ``IGNORE`` without timestamps.
+        """
+        if times is None:
+            return np.full((num_frames, NUM_SIGNS), IGNORE)
+        encode = self._tokenizer.encode
+        return np.array([encode(f"{time:.1f}", add_special_tokens=False) for time in times])
 
     def question(self, text: str) -> list[int]:
         """Return the ids between the last picture and the answer."""

@@ -22,7 +22,7 @@ _ROUNDING = 0.1
 """Seconds: a tenth of a second is shown, of the answer and of the frames."""
 
 
-_FEWEST_TIMED = 4
+FEWEST_TIMED = 4
 """Frames of a clip whose times are asked for: in shorter ones a guess is within tolerance."""
 
 
@@ -49,14 +49,19 @@ Named = tuple[int, int, Scene, Shape]
 """Numbers of a scene and of a shape in it, the scene and the shape."""
 
 
-def questions_of(clip: Clip, *, timed: bool = False) -> list[Question]:
+def questions_of(
+    clip: Clip, *, timed: bool = False, fewest_timed: int = FEWEST_TIMED
+) -> list[Question]:
     """Return every question about ``clip`` that has exactly one answer.
 
     Args:
         clip: What is shown.
         timed: Ask for seconds too, which takes timestamps in the prompt.
+        fewest_timed: Sampled frames from which on they are asked for.
     """
-    asks = [_looks, _count, _plates, _places, _motion, _order, _when, *[_times] * timed]
+    asks = [_looks, _count, _plates, _places, _motion, _order, _when]
+    if timed and clip.num_frames >= fewest_timed:
+        asks.append(_times)
     return [question for ask in asks for question in ask(clip)]
 
 
@@ -198,8 +203,6 @@ def _when(clip: Clip) -> Iterator[Question]:
 
 
 def _times(clip: Clip) -> Iterator[Question]:
-    if clip.num_frames < _FEWEST_TIMED:
-        return
     tolerance = round(clip.duration_seconds / clip.num_frames + _ROUNDING, 2)
     for number, item, scene, shape in _named_by_color(clip):
         asked = (

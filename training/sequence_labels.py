@@ -3,21 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.draw import FIRST_ID
-from training.glyphs import DIGITS
 from training.labels import IGNORE, Int64Array, label_tokens
 from training.scene import Clip
 
-SEEN = ("item", "motion", "number_rank", "character", "x", "y")
+SEEN = ("item", "motion", "number_rank", "character", "x", "y", "is_new")
 NUM_RANKS = 4
-SIGNS = (*DIGITS, ".")
-NO_SIGN = len(SIGNS)
-"""Behind a timestamp that is shorter than others."""
-STAMP_SIGNS = len(SIGNS) + 1
-STAMP_LENGTH = 5
-"""Characters of a timestamp up to 999.9 seconds; a shorter one ends in nothing."""
 
 
 def sequence_labels(clip: Clip, moments: Sequence[float]) -> dict[str, Int64Array]:
@@ -26,10 +18,11 @@ def sequence_labels(clip: Clip, moments: Sequence[float]) -> dict[str, Int64Arra
     ``item``: what it shows, as in ``label_tokens``, plates in tiles only. ``motion``: the way its
     shape moves, from the second frame of a shot on. ``number_rank``: where a tile shows a number,
     how many other numbers came earlier. ``character``: of a tile's plate. ``x``, ``y``: where in
-    the frame its shape is. ``IGNORE`` where the frames so far cannot tell.
+    the frame its shape is. ``is_new``: 1 where no earlier frame shows that shape, else 0.
+    ``IGNORE`` where the frames so far cannot tell.
     """
     rows: dict[str, list[Int64Array]] = {name: [] for name in SEEN}
-    before = -1
+    before, known = -1, set[int]()
     for moment in moments:
         labels = label_tokens(clip, moment)
         index, scene = clip.scene_at(moment)
@@ -40,22 +33,10 @@ def sequence_labels(clip: Clip, moments: Sequence[float]) -> dict[str, Int64Arra
         rank = np.where(on_number, min(earlier, NUM_RANKS - 1), IGNORE)
         item = labels.item.copy()
         item[0, item[0] >= FIRST_ID] = IGNORE
-        values = (item, motion, rank, labels.character, labels.x, labels.y)
+        is_new = np.where(labels.x == IGNORE, IGNORE, int(index not in known))
+        values = (item, motion, rank, labels.character, labels.x, labels.y, is_new)
         for name, value in zip(SEEN, values, strict=True):
             rows[name].append(value)
         before = index
+        known.add(index)
     return {name: np.stack(values) for name, values in rows.items()}
-
-
-def stamp_labels(times: Sequence[float] | None, num_frames: int) -> NDArray[np.int64]:
-    """Return (frames, 5) the characters of every frame's timestamp, ``IGNORE`` without any."""
-    if times is None:
-        return np.full((num_frames, STAMP_LENGTH), IGNORE)
-    texts = [f"{time:.1f}" for time in times]
-    return np.array(
-        [[_sign(text[place : place + 1]) for place in range(STAMP_LENGTH)] for text in texts]
-    )
-
-
-def _sign(character: str) -> int:
-    return SIGNS.index(character) if character else NO_SIGN

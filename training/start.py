@@ -3,20 +3,24 @@
 import math
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
-from training.glyphs import CHARACTERS
+from training.glyphs import CHARACTERS, DIGITS
+from training.guides import SIGN_OF_HEAD
 from training.heads import VisionHeads
 from training.labels import IGNORE, NUM_BINS
 from training.model import to_pixel_values, vision_features
 from training.runner import to_tensors
 from training.scene import COLORS, SHAPES
 from training.vision_data import LABELS, vision_batch
-from training.words import single_token
+from training.words import number_tokens, single_token
 
 NORM = 3.5
 """Length of visual and word vectors when the language stage begins."""
 _FLOOR = 3e-2
+_STRONG = 2.4
 _NAMES: dict[str, tuple[str, ...]] = {
     "color": tuple(COLORS), "shape": SHAPES, "character": tuple(CHARACTERS),
 }  # fmt: skip
@@ -65,6 +69,23 @@ def copy_attended(model: LlavaNextForConditionalGeneration) -> None:
         turn = torch.linalg.qr(torch.randn(size, size))[0]
         attention.v_proj.weight.copy_(0.5 * turn)
         attention.o_proj.weight.copy_(0.5 * turn.T)
+    _pass_on(model)
+
+
+def _pass_on(model: LlavaNextForConditionalGeneration) -> None:
+    """Let the heads of the last layer that say times begin by copying what those half way up copy.
+
+    Both strongly: of a timestamp has to be left, after two copies, what is heard beside all else.
+    """
+    layers = model.model.language_model.layers
+    middle, last = layers[len(layers) // 2 - 1].self_attn, layers[-1].self_attn
+    size = len(SIGN_OF_HEAD) * middle.head_dim
+    for one, other, heads in (
+        (middle.v_proj, last.v_proj, slice(size)),
+        (middle.o_proj, last.o_proj, (slice(None), slice(size))),
+    ):
+        one.weight[heads] *= _STRONG
+        other.weight[heads] = one.weight[heads]
 
 
 @torch.no_grad()
@@ -98,6 +119,7 @@ def match_words(
     embed.normal_(std=NORM / math.sqrt(size))
     head.normal_(std=0.5 / math.sqrt(size))
     model.model.image_newline.normal_(std=NORM / math.sqrt(size))
+    match_numbers(model, tokenizer)
     for name, words in _NAMES.items():
         label, known = labels[name], _known(name, labels)
         overall = features[known].mean(0)
@@ -117,6 +139,33 @@ def match_words(
             token = single_token(tokenizer, word)
             embed[token] += sign * NORM / 2 * found
             head[token] = sign * found
+
+
+@torch.no_grad()
+def match_numbers(
+    model: LlavaNextForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Make the vectors of the numbers of times of their digits, and read out what is put in.
+
+    A number is the sum of a vector for each digit in its place, so that what is learnt of copying
+    one is known of all: with vectors of their own, only those were copied that are common. All are
+    among what the heads for whole seconds copy half way up, as far as it goes at right angles.
+    """
+    numbers = number_tokens(tokenizer)
+    embed, head = model.model.language_model.embed_tokens.weight, model.lm_head.weight
+    texts = [text.removesuffix(".") for text in tokenizer.convert_ids_to_tokens(numbers)]
+    longest = max(map(len, texts))
+    signs = {sign: number for number, sign in enumerate(f"{DIGITS} ")}
+    digits = torch.tensor([[signs[sign] for sign in text.rjust(longest)] for text in texts])
+    layers = model.model.language_model.layers
+    middle = layers[len(layers) // 2 - 1].self_attn
+    values = middle.v_proj.weight.unflatten(0, (-1, middle.head_dim))
+    of_seconds = [h for h, sign in enumerate(SIGN_OF_HEAD[: len(values)]) if sign == 0]
+    copied = values[of_seconds].flatten(0, 1)
+    drawn = nn.init.orthogonal_(torch.empty(longest * len(signs), len(copied)))
+    places = (drawn @ F.normalize(copied, dim=1)).unflatten(0, (longest, len(signs)))
+    made = F.normalize(places[torch.arange(longest), digits].sum(1), dim=1)
+    embed[numbers], head[numbers] = NORM * made, made
 
 
 def _known(name: str, labels: dict[str, torch.Tensor]) -> torch.Tensor:

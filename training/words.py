@@ -1,10 +1,14 @@
 """The tokenizer, the chat template and the processor of the tiny checkpoint."""
 
+import json
+import re
+from itertools import product
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlavaNextImageProcessorPil, LlavaNextProcessor, PreTrainedTokenizerFast
 
 from training.canvas import GEOMETRY
-from training.glyphs import CHARACTERS
+from training.glyphs import CHARACTERS, DIGITS
 from training.questions import COUNTS, PARTS
 from training.scene import COLORS, DIRECTIONS, SHAPES
 from workers.vision.normalize import CLIP_MEAN, CLIP_STD
@@ -27,8 +31,9 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
 )
-_PIECES = r"s\] | ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-"""Words, numbers, signs and spaces, as in GPT-2, but for the end of a timestamp: one piece."""
+_PIECES = r"s\] |(?<!\p{N})\p{N}{1,3}\.(?=\p{N})|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""Words, signs and spaces as in GPT-2; digits one by one, as plates have them. Up to three digits
+before the point of a time are one piece with it, as in Llama 3; so is the end of a timestamp."""
 _SENTENCES = (
     "USER: what ASSISTANT: what", "what color is the", "what shape is the object?", "move?",
     "how many shapes are there?", "what number is shown?", "what code is shown?", "number?",
@@ -44,7 +49,6 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.Split(Regex(_PIECES), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
@@ -61,7 +65,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator([line for line in corpus for _ in range(4)], trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=_with_numbers(tokenizer),
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
@@ -73,6 +77,18 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     fast.add_tokens([AddedToken(IMAGE_TOKEN, special=True)], special_tokens=True)
     return fast
+
+
+def _with_numbers(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a tokenizer that has one token for every number of up to three digits and a point."""
+    state = json.loads(tokenizer.to_str())
+    vocabulary, merges = state["model"]["vocab"], state["model"]["merges"]
+    for length in (1, 2, 3):
+        for digits in product(DIGITS, repeat=length):
+            rest = "".join(digits[1:]) + "."
+            vocabulary[digits[0] + rest] = len(vocabulary)
+            merges.append([digits[0], rest])
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def build_processor() -> LlavaNextProcessor:
@@ -92,6 +108,12 @@ def build_processor() -> LlavaNextProcessor:
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def number_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return the ids of all tokens that are digits and a point."""
+    is_number = re.compile(r"[0-9]+\.").fullmatch
+    return sorted(number for text, number in tokenizer.get_vocab().items() if is_number(text))
 
 
 def single_token(tokenizer: PreTrainedTokenizerFast, word: str) -> int:

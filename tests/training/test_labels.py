@@ -16,7 +16,7 @@ from training.labels import (
     label_tokens,
 )
 from training.scene import COLORS, DIRECTIONS, Clip
-from training.sequence_labels import sequence_labels, stamp_labels
+from training.sequence_labels import sequence_labels
 from workers.vision.tiles import cut_tiles
 
 
@@ -93,9 +93,18 @@ def test_numbers_are_ranked_in_the_order_they_come() -> None:
     assert {0, 1, 2} <= seen
 
 
-def test_stamps_are_the_characters_of_the_times() -> None:
-    signs = "0123456789."
-    for time, row in zip((7.5, 12.25, 599.0), stamp_labels((7.5, 12.25, 599.0), 3), strict=True):
-        text = "".join(signs[sign : sign + 1] for sign in row.tolist())
-        assert text == f"{time:.1f}"
-    assert (stamp_labels(None, 2) == IGNORE).all()
+def test_a_shape_is_new_where_no_earlier_frame_shows_it() -> None:
+    again = 0
+    for seed in range(20):
+        drawn, moments = clip("square", 6, seed), frame_moments(6, 0.5)
+        labels = sequence_labels(drawn, moments)
+        shown: list[int] = []
+        for frame, moment in enumerate(moments):
+            scene, _ = drawn.scene_at(moment)
+            new, item = labels["is_new"][frame], labels["item"][frame]
+            on_shape = (item >= 0) & (item < FIRST_ID)
+            assert set(new[on_shape].tolist()) <= {int(scene not in shown)}
+            assert (new[~on_shape] == IGNORE).all()
+            again += scene in shown[:-1] and shown[-1] != scene
+            shown.append(scene)
+    assert again  # a scene that comes back shows nothing new

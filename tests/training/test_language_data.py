@@ -10,13 +10,12 @@ from training.curriculum import Curriculum
 from training.draw import FIRST_ID, SECOND_ID
 from training.forward import Passage, Prefix
 from training.glyphs import CHARACTERS
-from training.guides import look_loss, name_loss, time_loss
+from training.guides import SIGN_OF_HEAD, look_loss, name_loss, time_loss
 from training.labels import IGNORE, NUM_BINS
 from training.language_data import aspects_of, clips_batch, language_batch
 from training.looks import NAMED, WRITTEN
 from training.questions import TIMED, TYPES
 from training.scene import COLORS, SHAPES
-from training.sequence_labels import STAMP_SIGNS
 from training.words import build_processor
 
 TEXT = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.0, min_scenes=2, back_and_forth=0.0)
@@ -51,17 +50,18 @@ def test_answers_that_are_looked_up_are_where_they_are_sought() -> None:
     for clip, row in asked.tolist():
         at = np.flatnonzero(batch["labels"][clip, row] != IGNORE)
         said = TOKENIZER.decode(batch["labels"][clip, row, at[:-1]])
-        for place, character in zip(at[1:-1], said.strip(), strict=True):
+        is_text = TYPES[batch["types"][clip, row]] in WRITTEN
+        signs = said.strip() if is_text else re.findall(r"\d+\.|\d", said)
+        for place, sign in zip(at[1:-1], signs, strict=True):
             found = batch["item"][clip] == batch["sought"][clip, row, place]
             found &= batch["reads"][clip, row][:, None, None]
             assert found.any()
-            if TYPES[batch["types"][clip, row]] in WRITTEN:
+            if is_text:
                 read = batch["character"][clip][found]
-                assert set(read.tolist()) == {CHARACTERS.index(character)}
+                assert set(read.tolist()) == {CHARACTERS.index(sign)}
             else:
                 (frame,) = np.flatnonzero(batch["reads"][clip, row])
-                stamp = "".join("0123456789."[sign : sign + 1] for sign in batch["stamp"][frame])
-                assert stamp == said.strip()
+                assert TOKENIZER.decode(batch["stamp"][frame]) == said.strip()
         assert batch["sought"][clip, row, at[-1]] == IGNORE
 
 
@@ -97,13 +97,14 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
     right = torch.cat([torch.zeros(*sought.shape[:-1], 1), sought.float()], dim=-1)
     right = right / right.sum(-1, keepdim=True).clamp(min=1)
     number = (batch["labels"] != IGNORE).cumsum(-1) - 1
-    own_head = (torch.arange(6)[:, None, None] == number[:, None] - 1)[..., None]  # of each sign
+    signs = torch.tensor([*SIGN_OF_HEAD, -1, -1, -1])  # of six heads
+    own_head = (signs[:, None, None] == number[:, None] - 1)[..., None]
     of_times = right[:, None] * own_head
 
     def losses(looks: torch.Tensor, times: torch.Tensor) -> list[float]:
         passage = Passage(
             hidden=NOTHING, probed=NOTHING, looks=looks[:, None].expand(-1, 6, -1, -1, -1),
-            time_looks=times, rows=NOTHING, looked_at=NOTHING, size=NOTHING,
+            time_looks=times, rows=NOTHING, looked_at=NOTHING, sizes=NOTHING,
             names=NOTHING, seen_from=NOTHING,
         )  # fmt: skip
         return [float(loss) for loss in look_loss(prefix, passage, batch)]
@@ -145,14 +146,14 @@ def test_the_word_that_names_one_thing_is_marked_and_looked_at_while_its_answer_
     assert loss(right.roll(1, -1)) > 9
 
 
-def test_each_sign_of_a_time_is_told_by_a_head_of_its_own() -> None:
+def test_each_sign_of_a_time_is_told_by_heads_of_its_own() -> None:
     prefix = Prefix(
         embeds=torch.empty(0), frame=torch.tensor([-1, 0, 0, 1]), token=torch.tensor([-1, 0, -1, 0])
     )
     found = torch.tensor([[False, False, False, True]] * 3)
     number = torch.tensor([0, 1, 2])
     right = torch.zeros(3, 6, 4)
-    right[1, 0, 3] = right[2, 1, 3] = 1.0
+    right[1, [0, 2], 3] = right[2, 1, 3] = 1.0
     assert abs(float(time_loss(right, found, number, prefix))) < 1e-3
     right[0] = torch.rand(6, 4)  # of the space before the first sign: it is no head's
     assert abs(float(time_loss(right, found, number, prefix))) < 1e-3
@@ -161,7 +162,7 @@ def test_each_sign_of_a_time_is_told_by_a_head_of_its_own() -> None:
     early[2, 1] = torch.tensor([0.0, 1.0, 0.0, 0.0])
     swapped[1:] = right[1:].flip(0)
     assert 0.05 < float(time_loss(other, found, number, prefix)) < 0.1
-    assert float(time_loss(early, found, number, prefix)) > 4
+    assert float(time_loss(early, found, number, prefix)) > 3
     assert float(time_loss(swapped, found, number, prefix)) > 9
 
 
@@ -170,7 +171,7 @@ def test_prompts_with_timestamps_have_times_to_tell() -> None:
         batch = batch_of_text(3, timed=timed)
         types = {TYPES[number] for number in np.unique(batch["types"]) if number >= 0}
         assert bool(types & set(TIMED)) == timed
-        assert (batch["stamp"] < STAMP_SIGNS).all()
+        assert batch["stamp"].shape == (5, 2)
         assert (batch["stamp"] == IGNORE).all() == (not timed)
         texts = [TOKENIZER.decode(row[row >= 0]) for row in batch["segments"]]
         assert all(("s]" in text) == timed for text in texts)

@@ -9,12 +9,12 @@ from training import attention
 from training.canvas import ASPECTS, geometry_of
 from training.compose import Recipe
 from training.forward import Passage, Prefix, embed_prefix, run_language, token_order
-from training.guides import copy_loss, sign_places, some_tokens, stamp_loss
+from training.guides import SIGN_OF_HEAD, copy_loss, sign_places, some_tokens, stamp_loss
+from training.labels import IGNORE
 from training.language_data import clips_batch
 from training.model import build_model, to_pixel_values
 from training.prompts import Prompts, prompts_of
 from training.scene import COLORS, DIRECTIONS, SHAPES
-from training.sequence_labels import NO_SIGN, SIGNS
 from training.words import build_processor, single_token
 from workers.vision.normalize import Normalization, normalize
 
@@ -55,9 +55,13 @@ def test_timestamps_stand_before_their_pictures() -> None:
     ids = prompt_of(prompts, processor.image_token_id, 2, [9.96, 120.04])
     text = processor.tokenizer.decode(ids)
     assert text == "<s>USER: [10.0s] <image>\n[120.0s] <image>"
-    # What ends a timestamp is one token, and so is every other character of it.
+    # All timestamps have the same number of tokens, whole seconds with the point in one.
     (stamp,) = (row[row >= 0] for row in prompts.segments(2, [9.96, 120.04])[1:])
-    assert len(stamp) == len("\n[120.0") + 1
+    pieces = [processor.tokenizer.decode(piece) for piece in stamp]
+    assert pieces == ["\n", "[", "120.", "0", "s] "]
+    told = processor.tokenizer.batch_decode(prompts.stamps(2, [9.96, 120.04]))
+    assert told == ["10.0", "120.0"]
+    assert (prompts.stamps(2, None) == IGNORE).all()
 
 
 def passage_of(rows: torch.Tensor, **known: torch.Tensor) -> Passage:
@@ -122,9 +126,8 @@ def test_a_picture_s_tokens_are_to_look_at_its_own_timestamp() -> None:
     )
     stamp = torch.from_numpy(arrays["stamp"])
     places = sign_places(prefix, stamp)
-    found = [tokenizer.decode(ids[row[row >= 0].numpy()]) for row in places]
-    told = ["".join("0123456789."[sign : sign + 1] for sign in signs) for signs in stamp.tolist()]
-    assert found == told
+    assert (ids[places.numpy()] == arrays["stamp"]).all()
+    assert all("." in tokenizer.decode(number) for number in arrays["stamp"][:, 0])
 
     item = torch.from_numpy(arrays["item"])
     rows = some_tokens(prefix, item)
@@ -133,8 +136,8 @@ def test_a_picture_s_tokens_are_to_look_at_its_own_timestamp() -> None:
     assert (prefix.token[rows] >= 0).all()
     assert 0.2 < float((shown >= 0).float().mean()) < 0.8  # of both, not by their areas
     weights = torch.zeros(1, 6, len(rows), len(ids))
-    for head in range(5):
-        weights[0, head, torch.arange(len(rows)), places[prefix.frame[rows], head]] = 1.0
+    for head, sign in enumerate(SIGN_OF_HEAD):
+        weights[0, head, torch.arange(len(rows)), places[prefix.frame[rows], sign]] = 1.0
     losses = [
         float(stamp_loss(prefix, passage_of(rows, seen_from=each), stamp))
         for each in (weights, weights / 2, weights.roll(1, 1))
@@ -154,23 +157,25 @@ def test_a_sign_that_a_head_brings_along_is_the_one_that_would_be_said() -> None
     prefix = Prefix(
         embeds=torch.empty(0), frame=torch.tensor([-1, 0, 0, 1]), token=torch.tensor([-1, 0, 1, 0])
     )
-    stamp = torch.tensor([[3, 10, 5, NO_SIGN, NO_SIGN], [1, 2, 10, 5, NO_SIGN]])
-    signs = torch.tensor(tokenizer.convert_tokens_to_ids([*SIGNS]))
+    stamp = torch.tensor([[500, 20], [1100, 25]])
+    labels = torch.tensor([[[IGNORE, 7, 8]]])
+    sizes = torch.tensor([[[90.0, 2.0, 4.0]]])  # of what is said 3 in the mean
     states = torch.randn(2, 3, 192)
     losses = []
     with torch.no_grad():
-        for clip, row, head in product(range(2), range(3), range(5)):
-            sign = int(stamp[(0, 0, 1)[row], head])
-            if sign != NO_SIGN:
-                own = slice(32 * head, 32 * head + 32)
-                value = layer.self_attn.v_proj(layer.input_layernorm(states[clip, row]))[own]
-                brought = layer.self_attn.o_proj.weight[:, own] @ value
-                heard = language.norm.weight * brought / 3  # beside what is of size 3
-                said = model.lm_head(heard).log_softmax(0)
-                losses.append(-said[signs[sign]])
+        for clip, row, sign in product(range(2), range(3), range(2)):
+            own = [d for h, s in enumerate(SIGN_OF_HEAD) if s == sign
+                   for d in range(32 * h, 32 * h + 32)]  # fmt: skip
+            value = layer.self_attn.v_proj(layer.input_layernorm(states[clip, row]))[own]
+            brought = layer.self_attn.o_proj.weight[:, own] @ value
+            heard = language.norm.weight * brought / 3  # beside what is of size 3
+            for each in (heard, heard / heard.square().mean().sqrt()):
+                said = model.lm_head(each)[stamp[:, sign]].log_softmax(0)
+                losses.append(-said[(0, 0, 1)[row]])
         expected = torch.stack(losses).mean()
-        passage = passage_of(torch.tensor([1, 2, 3]), looked_at=states, size=torch.tensor(3.0))
-        torch.testing.assert_close(copy_loss(model, prefix, passage, stamp, signs), expected)
+        passage = passage_of(torch.tensor([1, 2, 3]), looked_at=states, sizes=sizes)
+        batch = {"stamp": stamp, "labels": labels}
+        torch.testing.assert_close(copy_loss(model, prefix, passage, batch), expected)
 
 
 def test_every_answer_word_is_one_token() -> None:

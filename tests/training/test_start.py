@@ -8,10 +8,12 @@ import torch
 
 from tests.training.test_train import TINY
 from training import start
+from training.guides import SIGN_OF_HEAD
+from training.model import build_model
 from training.runner import LearningRate, Pace, run_stage
 from training.train import prepare, vision_stage
 from training.vision_data import vision_batch
-from training.words import build_processor
+from training.words import build_processor, number_tokens
 
 
 def test_a_word_that_no_picture_shows_has_a_vector_all_the_same(
@@ -29,6 +31,26 @@ def test_a_word_that_no_picture_shows_has_a_vector_all_the_same(
     assert words.isfinite().all()
     assert words.norm(dim=1).min() > 0.5
     assert model.lm_head.weight.isfinite().all()
+
+
+def test_a_time_copied_twice_is_read_out_as_itself_before_anything_is_learnt() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_processor().tokenizer
+    model = build_model(tokenizer, vision_size=32, num_vision_layers=2)
+    start.copy_attended(model)
+    language, numbers = model.model.language_model, number_tokens(tokenizer)
+    layers = language.layers
+    with torch.no_grad():
+        start.match_numbers(model, tokenizer)
+        carried = language.embed_tokens.weight[numbers]
+        for layer in (layers[len(layers) // 2 - 1], layers[-1]):
+            own = [d for head, sign in enumerate(SIGN_OF_HEAD) if sign == 0
+                   for d in range(32 * head, 32 * head + 32)]  # fmt: skip
+            value = layer.self_attn.v_proj(layer.input_layernorm(carried))[:, own]
+            carried = value @ layer.self_attn.o_proj.weight[:, own].T
+        said = model.lm_head(carried)[:, numbers].argmax(1)
+    assert len(numbers) == 1110
+    assert (said == torch.arange(len(numbers))).all()
 
 
 class Broken:
