@@ -100,7 +100,9 @@ def _card(frame: KeptFrame, fit: Fit) -> dict[str, Any]:
             height,
             seen_area(width, height, fit),
         ),
-        "grid": _overlay(lines[:, :-1], width, height, (0, 0, width, height)),
+        "grid": _overlay(
+            lines[:, :-1], width, height, grid_area(width, height, layout.rows, layout.columns)
+        ),
         "num_newlines": int(lines[:, -1].sum()),
     }
 
@@ -121,6 +123,20 @@ def seen_area(width: int, height: int, fit: Fit) -> tuple[float, float, float, f
         return 0, 0, width, height
     side = min(width, height) if fit == "crop" else max(width, height)
     return (width - side) / 2, (height - side) / 2, side, side
+
+
+def grid_area(
+    width: int, height: int, rows: int, columns: int
+) -> tuple[float, float, float, float]:
+    """Return the left, top, width and height of what the grid covers of a picture's plane.
+
+    Its cells are square. Along one side they fit; along the other they end up to half a cell
+    beyond the picture, since as many rows (or columns) are cut off a canvas on either side.
+    """
+    if not rows:
+        return 0, 0, width, height
+    cell = max(width / columns, height / rows)
+    return (width - columns * cell) / 2, (height - rows * cell) / 2, columns * cell, rows * cell
 
 
 def _overlay(

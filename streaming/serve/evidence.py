@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from streaming.report.page import seen_area
+from streaming.report.page import grid_area, seen_area
 from workers.arrays import Int64Array
 from workers.vision.geometry import Fit
 from workers.visual import KeptFrame
@@ -38,9 +38,8 @@ def show_frames(
     """Return frames as plain values.
 
     ``base`` and ``grid`` are ``rows`` x ``columns`` cells, of which those ``kept`` are listed,
-    ascending, row by row. The grid's lie over the whole displayed picture, the base's over what is
-    ``seen`` of its plane: left, top, width and height in parts of the picture's sides. ``share`` is
-    the frame's part of all visual tokens.
+    ascending, row by row. They lie over what is ``seen`` of the picture's plane: left, top, width
+    and height in parts of its sides. ``share`` is the frame's part of all visual tokens.
 
     Args:
         frames: of an answer.
@@ -55,6 +54,9 @@ def show_frames(
 
 def _show(frame: KeptFrame, total: int, fit: Fit, picture: Picture) -> dict[str, Any]:
     layout = frame.layout
+    width, height = picture[:2] if picture.url else (layout.columns or 1, layout.rows or 1)
+    on_base = seen_area(width, height, fit)
+    on_grid = grid_area(width, height, layout.rows, layout.columns)
     side = math.isqrt(layout.num_base)
     kept: Int64Array = frame.keep_indices
     lines = kept[kept >= layout.num_base] - layout.num_base
@@ -66,18 +68,24 @@ def _show(frame: KeptFrame, total: int, fit: Fit, picture: Picture) -> dict[str,
         "num_visual_tokens": frame.num_visual_tokens,
         "share": round(frame.num_visual_tokens / total, 6),
         "novelty": round(frame.novelty, 6),
-        "base": {"rows": side, "columns": side, "kept": base, "seen": _seen(picture, fit)},
+        "base": {
+            "rows": side,
+            "columns": side,
+            "kept": base,
+            "seen": _parts(on_base, width, height),
+        },
         "grid": {
             "rows": layout.rows,
             "columns": layout.columns,
             "kept": (row * layout.columns + column)[cells].tolist(),
+            "seen": _parts(on_grid, width, height),
         },
         "num_newlines": int((~cells).sum()),
         "thumbnail": picture._asdict(),
     }
 
 
-def _seen(picture: Picture, fit: Fit) -> list[float]:
-    width, height, _ = picture
-    left, top, seen_width, seen_height = seen_area(width, height, fit)
-    return [left / width, top / height, seen_width / width, seen_height / height]
+def _parts(area: tuple[float, float, float, float], width: int, height: int) -> list[float]:
+    left, top, seen_width, seen_height = area
+    parts = (left / width, top / height, seen_width / width, seen_height / height)
+    return [round(part, 6) for part in parts]

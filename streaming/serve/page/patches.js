@@ -28,14 +28,14 @@ function showCells(figure, name, { time, picture }, cells) {
  * Return the picture under a veil that leaves the kept cells clear.
  *
  * @param {{url: string, width: number, height: number}} picture url is "" where it is not to be had
- * @param {{rows: number, columns: number, kept: number[]}} cells `kept` ones ascending, row by row
+ * @param {{rows: number, columns: number, kept: number[], seen: number[]}} cells `kept` ones
+ *   ascending, row by row, on what is `seen`: left, top, width, height in parts of the picture
  * @param {string} label for those who cannot see it
  */
 function lit(picture, cells, label) {
-  const { rows, columns } = cells;
   const overlay = svg(
     "svg",
-    { viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    { viewBox: pictureIn(cells).join(" "), preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("path", { class: "veil", d: veil(cells) }),
     svg("path", { class: "border", d: border(cells) }),
   );
@@ -51,11 +51,18 @@ export function pictureOf({ url, width, height }, alt = "") {
   return picture;
 }
 
-/** Return a rectangle around all and the runs of kept cells, left clear by even-odd filling. */
-export function veil({ rows, columns, kept }) {
+/** Return the left, top, width and height of the picture, in cells. */
+function pictureIn({ rows, columns, seen: [left, top, width, height] }) {
+  const [across, down] = [columns / width, rows / height];
+  return [-left * across, -top * down, across, down].map((side) => Number(side.toFixed(4)));
+}
+
+/** Return a rectangle around the picture and the runs of kept cells, clear by even-odd filling. */
+export function veil(cells) {
+  const [left, top, width, height] = pictureIn(cells);
   const hole = ([y, x, length]) => `M${x} ${y}h${length}v1h-${length}z`;
-  const holes = runs(columns, kept).map(hole);
-  return `M0 0h${columns}v${rows}h-${columns}z${holes.join("")}`;
+  const holes = runs(cells.columns, cells.kept).map(hole);
+  return `M${left} ${top}h${width}v${height}h-${width}z${holes.join("")}`;
 }
 
 /** Return the kept cells' outer sides. */

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from pruner.layout import FrameLayout
-from streaming.report.page import write_report
+from streaming.report.page import grid_area, write_report
 from streaming.result import Answer
 from workers.errors import OutputError
-from workers.vision.geometry import Fit
+from workers.vision.geometry import DEFAULT_PINPOINTS, Fit, TileGeometry
 from workers.visual import KeptFrame
 
 
@@ -154,8 +154,40 @@ def test_base_cells_lie_where_the_model_sees_the_picture(
     assert [group["transform"] for group in page.elements["g"]] == [transform]
 
 
+@pytest.mark.parametrize(
+    "size", [(360, 640), (640, 360), (240, 440), (480, 640), (672, 672), (300, 1900), (37, 500)]
+)
+def test_grid_cells_lie_where_tiles_have_the_picture(size: tuple[int, int]) -> None:
+    tiles = TileGeometry(tile_size=336, patch_size=14, pinpoints=DEFAULT_PINPOINTS)
+    geometry = tiles.frame(*size)
+    canvas = [side // tiles.token_size for side in geometry.target]
+    expected = [
+        (first * tiles.token_size - padding) / resized * side
+        for first, padding, resized, side in zip(
+            ((all_ - own) // 2 for all_, own in
+             zip(canvas, (geometry.rows, geometry.columns), strict=True)),
+            geometry.padding, geometry.resized, size, strict=True,
+        )
+    ]  # fmt: skip
+    height, width = size
+    left, top, seen_width, seen_height = grid_area(width, height, geometry.rows, geometry.columns)
+    pixels = [side / resized for side, resized in zip(size, geometry.resized, strict=True)]
+    assert [top, left] == pytest.approx(expected, abs=1.01 * max(pixels))  # of the canvas: rounding
+    cells = seen_height / geometry.rows, seen_width / geometry.columns
+    token = [tiles.token_size * pixel for pixel in pixels]
+    assert cells == pytest.approx(token, rel=2 / min(geometry.resized))
+
+
+def test_a_grid_of_more_rows_than_the_picture_ends_beyond_it(tmp_path: Path) -> None:
+    frame = replace(selection(0, 0.1, rows=28), thumbnail_jpeg=jpeg(480, 270))
+    page = Page(report(tmp_path, answer(frame)))
+    assert page.paths("veil")[1].startswith("M0 0.5h48v27h-48z")
+    assert page.elements["g"][1]["transform"] == "translate(0 -5) scale(10 10)"
+
+
 def test_frames_of_several_sizes_have_cells_of_their_own(tmp_path: Path) -> None:
-    frames = [selection(0, 0.3), selection(1, 0.3, rows=48, columns=20), selection(2, 0.3, 0, 0)]
+    tall = replace(selection(1, 0.3, rows=48, columns=20), thumbnail_jpeg=jpeg(100, 240))
+    frames = [selection(0, 0.3), tall, selection(2, 0.3, 0, 0)]
     page = Page(report(tmp_path, answer(*frames)))
     assert [veil.partition("z")[0] for veil in page.paths("veil")] == [
         "M0 0h24v24h-24", "M0 0h48v27h-48", "M0 0h24v24h-24", "M0 0h20v48h-20", "M0 0h24v24h-24",

@@ -33,7 +33,8 @@ def test_each_token_is_where_it_lies() -> None:
     """In the flat order: base 0 to 3, line 4 5 6 with newline 7, line 8 9 10 with newline 11."""
     first, second = show_frames([frame(0, 3, 4, 6, 7, 9), frame(11, 10)], "stretch", PICTURES)
     assert first["base"]["kept"] == [0, 3]
-    assert first["grid"] == {"rows": 2, "columns": 3, "kept": [0, 2, 4]}
+    seen = [0, -0.166667, 1, 1.333333]  # of 40 x 20, in cells of a third of 40
+    assert first["grid"] == {"rows": 2, "columns": 3, "kept": [0, 2, 4], "seen": seen}
     assert (first["num_newlines"], first["share"]) == (1, 0.75)
     assert (second["grid"]["kept"], second["num_newlines"]) == ([5], 1)
     assert first["thumbnail"] == {"width": 40, "height": 20, "url": "/v1/clips/c/frames/0"}

@@ -130,7 +130,7 @@ def test_an_answer_is_given_up_and_the_server_told(scripted: "Page", way: str) -
 
 
 def frame(number: int) -> dict[str, Any]:
-    cells = {"rows": 2, "columns": 2, "kept": [number % 4]}
+    cells = {"rows": 2, "columns": 2, "kept": [number % 4], "seen": [0, 0, 1, 1]}
     url = f"/v1/clips/none/frames/{number}"
     return {
         "pts_seconds": number, "num_visual_tokens": 2, "base": cells, "grid": cells,
@@ -166,17 +166,28 @@ def test_a_literal_is_python_s_whatever_a_text_says(open_page: OpenPage) -> None
 def test_patches_are_lit_as_in_a_report(open_page: OpenPage) -> None:
     page = open_page()
     noise = np.random.default_rng(3).random((27, 48))
-    for share in (0.0, 0.3, 1.0):
-        cells = noise < share
+    for share, left, top in ((0.0, 0, 0), (0.3, 0, -5), (0.3, 105, 0), (1.0, 0, -105)):
+        cells, area = noise < share, (left, top, 480 - 2 * left, 270 - 2 * top)
         rows, columns = cells.shape
         drawn = page.evaluate(
             "async (cells) => { const { veil, border } = await import('/page/patches.js');"
             " return { veil: veil(cells), border: border(cells) }; }",
-            {"rows": rows, "columns": columns, "kept": np.flatnonzero(cells).tolist()},
-        )
-        report = _overlay(cells, 480, 270, (0, 0, 480, 270))
-        assert drawn["veil"] == report["veil"]
+            {
+                "rows": rows, "columns": columns, "kept": np.flatnonzero(cells).tolist(),
+                "seen": [side / (480, 270)[place % 2] for place, side in enumerate(area)],
+            },
+        )  # fmt: skip
+        report = _overlay(cells, 480, 270, area)
+        assert numbers(drawn["veil"]) == pytest.approx(numbers(report["veil"]), abs=1e-4)
+        assert re.sub(NUMBER, "", drawn["veil"]) == re.sub(NUMBER, "", report["veil"])
         assert sides(drawn["border"]) == sides(report["border"])
+
+
+NUMBER = r"-?[0-9.]+"
+
+
+def numbers(path: str) -> list[float]:
+    return [float(number) for number in re.findall(NUMBER, path)]
 
 
 def sides(border: str) -> set[tuple[int, int, str]]:
