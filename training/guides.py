@@ -108,35 +108,40 @@ def copy_loss(
     """Return how badly the heads of each sign would say it of a picture token they look at.
 
     The cross entropy of what the last layer brings from there alone, read out as at the end, among
-    the signs of the clip's own frames: so what answers of a few questions teach is taught by every
-    token. Among all signs, the commonest was learnt, and said of every frame. Half of it is of what
-    is brought divided by its own size, which is how its direction is learnt; by that alone it was
-    right and a tenth of the rest, so half of it is divided by the size of what it is added to in
-    answers, among which it has to be heard.
+    the signs of the clip's own frames and all that differ from one of them by a digit: so what
+    answers of a few questions teach is taught by every token. Among all signs, the commonest was
+    learnt, and said of every frame; among those of the frames alone, only the digits that differ
+    between them. Half of it is of what is brought divided by its own size, which is how its
+    direction is learnt; by that alone it was right and a tenth of the rest, so half of it is
+    divided by the size of what it is added to in answers, among which it has to be heard.
 
     Args:
         model: The model.
         prefix: The prompt's.
         passage: Its ``rows``, ``looked_at`` and ``sizes``.
-        batch: ``stamp`` and ``labels``, as ``clips_batch`` says.
+        batch: ``stamp``, ``signs`` and ``labels``, as ``clips_batch`` says.
     """
     states = passage.looked_at
     if not states.shape[1]:
         return states.sum() * 0.0
     language = model.model.language_model
     layer, heads = language.layers[-1], language.config.num_attention_heads
-    signs = torch.tensor(SIGN_OF_HEAD)[:heads]
-    of_heads = slice(len(signs))
+    sign_of_head = torch.tensor(SIGN_OF_HEAD)[:heads]
+    of_heads = slice(len(sign_of_head))
     values = layer.self_attn.v_proj(layer.input_layernorm(states)).unflatten(-1, (heads, -1))
     output = layer.self_attn.o_proj.weight.unflatten(1, (heads, -1)).to(values.dtype)
     brought = torch.einsum("cnhd,ehd->cnhe", values[:, :, of_heads], output[:, of_heads])
     stamp, size = batch["stamp"], passage.sizes[batch["labels"] != IGNORE].mean()
-    said = torch.stack([brought[:, :, signs == n].sum(2) for n in range(stamp.shape[1])], dim=2)
+    said = torch.stack(
+        [brought[:, :, sign_of_head == n].sum(2) for n in range(stamp.shape[1])], dim=2
+    )
     heard = language.norm.weight * said / size
     loss = states.sum() * 0.0
-    for number, own in enumerate(stamp.T):
-        ids, wanted = own.unique(return_inverse=True)
-        wanted = wanted[prefix.frame[passage.rows]].expand(len(states), -1)
+    for number, (own, signs) in enumerate(zip(stamp.T, batch["signs"], strict=True)):
+        ids = signs[signs != IGNORE]
+        wanted = torch.searchsorted(ids, own.contiguous())[prefix.frame[passage.rows]].expand(
+            len(states), -1
+        )
         alone = F.rms_norm(heard[:, :, number].float(), heard.shape[-1:])
         for each in (heard[:, :, number], alone):
             logits = F.linear(each, model.lm_head.weight[ids]).float()

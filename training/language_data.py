@@ -24,6 +24,8 @@ Batch = dict[str, NDArray[np.generic]]
 LONG = 32
 """Frames from which on pictures are wide or tall, which have the fewest tokens."""
 LONG_ASPECTS = ("16:9", "9:16")
+DEAR = 16
+"""Frames from which on training draws no clip of one scene, in which no time can be asked for."""
 _ASKED = 18
 """Tokens of a question with its answer, about."""
 _STAMP = 5
@@ -37,8 +39,11 @@ def aspects_of(num_frames: int) -> tuple[str, ...]:
 
 
 def most_questions(num_frames: int) -> int:
-    """Return how many questions a clip is asked at most: about as many as it has."""
-    return 12 if num_frames < 4 else 20
+    """Return how many questions a clip is asked at most.
+
+    About as many as it has; of dear clips that there are few of, all.
+    """
+    return 12 if num_frames < 4 else 20 if num_frames < DEAR else 40
 
 
 def language_batch(
@@ -56,7 +61,7 @@ def language_batch(
     num_clips = max(1, min(32, curriculum.tokens_per_batch // (prefix + asked)))
     recipe = Recipe(
         max_shapes=most_shapes(num_frames), plate_chance=curriculum.plate_chance,
-        code_chance=curriculum.code_chance,
+        code_chance=curriculum.code_chance, min_scenes=1 if num_frames < DEAR else 2,
     )  # fmt: skip
     if num_frames > 1 and generator.random() < curriculum.text_share:
         recipe = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)
@@ -89,10 +94,10 @@ def clips_batch(
         every picture, with timestamps where ``timed``; ``ids`` and ``labels`` (clips, questions,
         length); ``types`` (clips, questions), -1 where there is none; the dense labels ``SEEN``
         (clips, frames, 5, 64) and ``num_shapes`` (clips, frames); ``stamp`` (frames, 2), the ids
-        that tell a frame's time; ``reads`` (clips, questions, frames), whether a question's answer
-        is to be found there, and ``sought`` (clips, questions, length), the item where it is;
-        ``named`` the same, which token of a question is the one word that names what it is about;
-        ``size`` (height, width).
+        that tell a frame's time; ``signs`` (2, n), those and all that differ by a digit; ``reads``
+        (clips, questions, frames), whether a question's answer is to be found there, and ``sought``
+        (clips, questions, length), the item where it is; ``named`` the same, which token of a
+        question is the one word that names what it is about; ``size`` (height, width).
     """
     moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
     duration = draw_duration(generator, num_frames, recipe)
@@ -114,7 +119,8 @@ def clips_batch(
     batch = _pictures(generator, clips, moments)
     batch |= _asked(tokenizer, clips, chosen, moments, num_questions)
     batch["segments"] = prompts.segments(num_frames, times if timed else None)
-    batch["stamp"] = prompts.stamps(num_frames, times if timed else None)
+    stamps = prompts.stamps(num_frames, times if timed else None)
+    batch |= {"stamp": stamps, "signs": prompts.signs(stamps)}
     batch["size"] = np.array(ASPECTS[aspect][::-1])
     return batch
 

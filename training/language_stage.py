@@ -21,6 +21,7 @@ from training.guides import copy_loss, look_loss, name_loss, some_tokens, stamp_
 from training.heads import Labels, SequenceHeads
 from training.labels import IGNORE
 from training.language_data import clips_batch, language_batch
+from training.numbers import Numbers
 from training.questions import TYPES
 from training.runner import LearningRate, MakeBatch, Tensors, to_tensors
 from training.sequence_labels import SEEN
@@ -53,12 +54,16 @@ class LanguageStage:
     type_weights: Mapping[str, float] = field(default_factory=dict)
     module: nn.Module = field(init=False)
     average: AveragedModel = field(init=False)
+    _numbers: Numbers = field(init=False)
 
     def __post_init__(self) -> None:
         attention.register()
         self.model.model.language_model.set_attn_implementation(attention.NAME)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGE))
         self.average.requires_grad_(False)
+        self._numbers = Numbers(self.tokenizer)
+        for words in self._words():
+            words.register_hook(self._numbers.as_sums)
         parts = {"model": self.model, "heads": self.heads, "average": self.average}
         self.module = nn.ModuleDict(parts)
 
@@ -114,9 +119,16 @@ class LanguageStage:
         known = batch["labels"] != IGNORE
         return by_type[batch["types"]][..., None].expand(known.shape)[known]
 
+    @torch.no_grad()
     def after_step(self) -> None:
-        """Let the average follow."""
+        """Keep the numbers sums of their digits, and let the average follow."""
+        for words in self._words():
+            words.copy_(self._numbers.as_sums(words))
         self.average.update_parameters(self.model)
+
+    def _words(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tables that words are put in by and read out by."""
+        return self.model.model.language_model.embed_tokens.weight, self.model.lm_head.weight
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:

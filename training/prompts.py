@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from training.glyphs import DIGITS
 from training.labels import IGNORE
 from training.questions import Question
 from training.scene import COLORS, SHAPES
-from training.words import CHAT_TEMPLATE, IMAGE_TOKEN, MAX_POSITIONS, single_token
+from training.words import CHAT_TEMPLATE, IMAGE_TOKEN, MAX_POSITIONS, MOST_DIGITS, single_token
 from workers.llm.chat_template import ChatTemplate
 from workers.llm.prompt import timestamp_text
 from workers.llm.tokenizer import TokenizerFiles
@@ -80,6 +81,22 @@ class Prompts:
         encode = self._tokenizer.encode
         return np.array([encode(f"{time:.1f}", add_special_tokens=False) for time in times])
 
+    def signs(self, stamps: Int64Array) -> Int64Array:
+        """Return (2, n) the ids of ``stamps`` and of all that differ from one of them by a digit.
+
+        Of each kind, in order, ``IGNORE`` behind; nothing of stamps that are ``IGNORE``.
+        """
+        known = self._tokenizer.get_vocab()
+        convert = self._tokenizer.convert_ids_to_tokens
+        rows = []
+        for column in stamps.T:
+            texts = convert([int(sign) for sign in set(column) - {IGNORE}])
+            rows.append(sorted({known[near] for text in texts for near in near_signs(text)}))
+        signs = np.full((len(rows), max(map(len, rows))), IGNORE)
+        for row, ids in zip(signs, rows, strict=True):
+            row[: len(ids)] = ids
+        return signs
+
     def question(self, text: str) -> list[int]:
         """Return the ids between the last picture and the answer."""
         return list(self._template.build(text, [""]).question)
@@ -102,6 +119,26 @@ class Prompts:
             names = np.isin(prompt, self._names)
             named[row, : len(prompt)] = names if names.sum() == 1 else False
         return AskedTokens(ids=ids, labels=labels, named=named)
+
+
+@lru_cache(maxsize=1024)
+def near_signs(sign: str) -> frozenset[str]:
+    """Return what a time's sign becomes by another digit, and itself.
+
+    Before a point a digit may also be gone from the front or have come there.
+    """
+    digits = sign.removesuffix(".")
+    point = sign[len(digits) :]
+    places = range(len(digits))
+    near = {digits[:place] + new + digits[place + 1 :] for place in places for new in DIGITS}
+    if point:
+        near |= {digits[1:], *(new + digits for new in DIGITS)}
+    longest = MOST_DIGITS if point else 1
+    return frozenset(
+        each + point
+        for each in near
+        if each and len(each) <= longest and (each == "0" or not each.startswith("0"))
+    )
 
 
 @lru_cache(maxsize=2)

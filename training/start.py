@@ -7,15 +7,16 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
-from training.glyphs import CHARACTERS, DIGITS
+from training.glyphs import CHARACTERS
 from training.guides import SIGN_OF_HEAD
 from training.heads import VisionHeads
 from training.labels import IGNORE, NUM_BINS
 from training.model import to_pixel_values, vision_features
+from training.numbers import NUM_PARTS, Numbers
 from training.runner import to_tensors
 from training.scene import COLORS, SHAPES
 from training.vision_data import LABELS, vision_batch
-from training.words import number_tokens, single_token
+from training.words import MOST_DIGITS, single_token
 
 NORM = 3.5
 """Length of visual and word vectors when the language stage begins."""
@@ -147,25 +148,19 @@ def match_numbers(
 ) -> None:
     """Make the vectors of the numbers of times of their digits, and read out what is put in.
 
-    A number is the sum of a vector for each digit in its place, so that what is learnt of copying
-    one is known of all: with vectors of their own, only those were copied that are common. All are
-    among what the heads for whole seconds copy half way up, as far as it goes at right angles.
+    All are among what the heads for whole seconds copy half way up, as far as it goes at right
+    angles. They stay sums of their digits, see ``Numbers``.
     """
-    numbers = number_tokens(tokenizer)
+    numbers = Numbers(tokenizer)
     embed, head = model.model.language_model.embed_tokens.weight, model.lm_head.weight
-    texts = [text.removesuffix(".") for text in tokenizer.convert_ids_to_tokens(numbers)]
-    longest = max(map(len, texts))
-    signs = {sign: number for number, sign in enumerate(f"{DIGITS} ")}
-    digits = torch.tensor([[signs[sign] for sign in text.rjust(longest)] for text in texts])
     layers = model.model.language_model.layers
     middle = layers[len(layers) // 2 - 1].self_attn
     values = middle.v_proj.weight.unflatten(0, (-1, middle.head_dim))
     of_seconds = [h for h, sign in enumerate(SIGN_OF_HEAD[: len(values)]) if sign == 0]
     copied = values[of_seconds].flatten(0, 1)
-    drawn = nn.init.orthogonal_(torch.empty(longest * len(signs), len(copied)))
-    places = (drawn @ F.normalize(copied, dim=1)).unflatten(0, (longest, len(signs)))
-    made = F.normalize(places[torch.arange(longest), digits].sum(1), dim=1)
-    embed[numbers], head[numbers] = NORM * made, made
+    drawn = nn.init.orthogonal_(torch.empty(NUM_PARTS, len(copied)))
+    made = numbers.parts @ (drawn @ F.normalize(copied, dim=1)) / math.sqrt(MOST_DIGITS)
+    embed[numbers.tokens], head[numbers.tokens] = NORM * made, made
 
 
 def _known(name: str, labels: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -14,6 +14,8 @@ from training.scene import COLORS, DIRECTIONS, SHAPES
 from workers.vision.normalize import CLIP_MEAN, CLIP_STD
 
 MAX_POSITIONS = 65_536
+MOST_DIGITS = 3
+"""Before the point of a time, in one token."""
 IMAGE_TOKEN = "<image>"
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -83,7 +85,7 @@ def _with_numbers(tokenizer: Tokenizer) -> Tokenizer:
     """Return a tokenizer that has one token for every number of up to three digits and a point."""
     state = json.loads(tokenizer.to_str())
     vocabulary, merges = state["model"]["vocab"], state["model"]["merges"]
-    for length in (1, 2, 3):
+    for length in range(1, MOST_DIGITS + 1):
         for digits in product(DIGITS, repeat=length):
             rest = "".join(digits[1:]) + "."
             vocabulary[digits[0] + rest] = len(vocabulary)

@@ -13,7 +13,7 @@ from training.guides import SIGN_OF_HEAD, copy_loss, sign_places, some_tokens, s
 from training.labels import IGNORE
 from training.language_data import clips_batch
 from training.model import build_model, to_pixel_values
-from training.prompts import Prompts, prompts_of
+from training.prompts import Prompts, near_signs, prompts_of
 from training.scene import COLORS, DIRECTIONS, SHAPES
 from training.words import build_processor, single_token
 from workers.vision.normalize import Normalization, normalize
@@ -62,6 +62,33 @@ def test_timestamps_stand_before_their_pictures() -> None:
     told = processor.tokenizer.batch_decode(prompts.stamps(2, [9.96, 120.04]))
     assert told == ["10.0", "120.0"]
     assert (prompts.stamps(2, None) == IGNORE).all()
+
+
+@pytest.mark.parametrize(
+    ("told", "near"),
+    [
+        ("5", "0 1 2 3 4 5 6 7 8 9"),
+        ("0.", "0. 1. 2. 3. 4. 5. 6. 7. 8. 9. 10. 20. 30. 40. 50. 60. 70. 80. 90."),
+        ("20.", "0. 10. 20. 21. 22. 23. 24. 25. 26. 27. 28. 29. 30. 40. 50. 60. 70. 80. 90. "
+         "120. 220. 320. 420. 520. 620. 720. 820. 920."),
+        ("413.", "13. 113. 213. 313. 403. 410. 411. 412. 413. 414. 415. 416. 417. 418. 419. 423. "
+         "433. 443. 453. 463. 473. 483. 493. 513. 613. 713. 813. 913."),
+    ],
+)  # fmt: skip
+def test_a_sign_s_neighbours_differ_by_one_digit_and_are_written_as_times_are(
+    told: str, near: str
+) -> None:
+    assert near_signs(told) == set(near.split())
+
+
+def test_signs_are_those_of_all_frames_and_their_neighbours() -> None:
+    tokenizer = build_processor().tokenizer
+    prompts = prompts_of(tokenizer)
+    seconds, tenths = prompts.signs(prompts.stamps(3, [9.96, 19.5, 19.54]))
+    assert tokenizer.decode(tenths[tenths != IGNORE]) == "0123456789"
+    assert (np.diff(seconds) > 0).all()  # in order, and each once
+    assert set(tokenizer.convert_ids_to_tokens(seconds)) == near_signs("10.") | near_signs("19.")
+    assert prompts.signs(prompts.stamps(3, None)).size == 0
 
 
 def passage_of(rows: torch.Tensor, **known: torch.Tensor) -> Passage:
@@ -158,6 +185,7 @@ def test_a_sign_that_a_head_brings_along_is_the_one_that_would_be_said() -> None
         embeds=torch.empty(0), frame=torch.tensor([-1, 0, 0, 1]), token=torch.tensor([-1, 0, 1, 0])
     )
     stamp = torch.tensor([[500, 20], [1100, 25]])
+    signs = torch.tensor([[500, 700, 1100], [20, 25, IGNORE]])
     labels = torch.tensor([[[IGNORE, 7, 8]]])
     sizes = torch.tensor([[[90.0, 2.0, 4.0]]])  # of what is said 3 in the mean
     states = torch.randn(2, 3, 192)
@@ -170,11 +198,12 @@ def test_a_sign_that_a_head_brings_along_is_the_one_that_would_be_said() -> None
             brought = layer.self_attn.o_proj.weight[:, own] @ value
             heard = language.norm.weight * brought / 3  # beside what is of size 3
             for each in (heard, heard / heard.square().mean().sqrt()):
-                said = model.lm_head(each)[stamp[:, sign]].log_softmax(0)
-                losses.append(-said[(0, 0, 1)[row]])
+                among = signs[sign][signs[sign] >= 0]
+                said = model.lm_head(each)[among].log_softmax(0)
+                losses.append(-said[among == stamp[(0, 0, 1)[row], sign]])
         expected = torch.stack(losses).mean()
         passage = passage_of(torch.tensor([1, 2, 3]), looked_at=states, sizes=sizes)
-        batch = {"stamp": stamp, "labels": labels}
+        batch = {"stamp": stamp, "signs": signs, "labels": labels}
         torch.testing.assert_close(copy_loss(model, prefix, passage, batch), expected)
 
 
