@@ -74,6 +74,8 @@ class Passage:
     """Of the questions, normalised: (clips, questions, length, hidden)."""
     probed: torch.Tensor
     """Of the prefix, half way up: (clips, prefix length, hidden)."""
+    asked: torch.Tensor
+    """Of the questions, half way up: (clips, questions, length, hidden)."""
     looks: torch.Tensor
     """Attention of the last layer but one, questions to the prefix: (clips, heads, questions,
     length, prefix length)."""
@@ -114,10 +116,10 @@ def run_language(
     num_questions, length = ids.shape[1:]
     prefix_length = prefix.embeds.shape[1]
     hidden = torch.cat([prefix.embeds, language.embed_tokens(ids).flatten(1, 2)], dim=1)
-    asked = torch.arange(prefix_length, prefix_length + length).repeat(num_questions)
-    positions = torch.cat([torch.arange(prefix_length), asked])[None]
+    behind = torch.arange(prefix_length, prefix_length + length).repeat(num_questions)
+    positions = torch.cat([torch.arange(prefix_length), behind])[None]
     rotary = language.rotary_emb(hidden, positions)
-    probed = hidden
+    probed, asked = hidden.tensor_split([prefix_length], dim=1)
     looks: list[torch.Tensor] = []
     seen_from: list[torch.Tensor] = []
     names: list[torch.Tensor] = []
@@ -134,13 +136,14 @@ def run_language(
             names=names if number == probe_layer + 1 else None,
         )  # fmt: skip
         if number == probe_layer:
-            probed = hidden[:, :prefix_length]
+            probed, asked = hidden.tensor_split([prefix_length], dim=1)
     asked_states = hidden[:, prefix_length:]
     hidden = language.norm(asked_states)
     shape = (num_questions, length)
     return Passage(
         hidden=hidden.unflatten(1, shape),
         probed=probed,
+        asked=asked.unflatten(1, shape),
         looks=looks[0].unflatten(2, shape),
         time_looks=looks[1].unflatten(2, shape),
         rows=rows,

@@ -1,5 +1,7 @@
 """Training-only heads: they ask every visual token what it shows, and are dropped afterwards."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,6 +15,8 @@ from training.sequence_labels import NUM_RANKS
 Labels = dict[str, torch.Tensor]
 _QUIET = 0.15
 """Weight of tokens that show nothing: there are many."""
+_FRAMES = 3.0
+"""Weight of being off by a factor of e in how many frames there were: a tenth is already much."""
 
 
 class VisionHeads(nn.Module):
@@ -22,7 +26,8 @@ class VisionHeads(nn.Module):
         super().__init__()
         self.color = nn.Linear(hidden_size, NUM_KINDS)
         self.shape = nn.Linear(hidden_size, NO_SHAPE + 1)
-        self.character = nn.Linear(hidden_size, len(CHARACTERS))
+        self.character = nn.Linear(hidden_size, len(CHARACTERS) + 1)
+        """The last class is a plate that cannot be read."""
         self.x = nn.Linear(hidden_size, NUM_BINS)
         self.y = nn.Linear(hidden_size, NUM_BINS)
 
@@ -39,13 +44,16 @@ class VisionHeads(nn.Module):
         loose = torch.ones(NO_SHAPE + 1)
         loose[NO_SHAPE] = _QUIET
         color, shape = self.color(features), self.shape(features)
-        character = self.character(high)
+        character, unread = self.character(high), self.character(base)
         x, y = self.x(base), self.y(base)
-        # Only base tokens can know where in the frame they are; only tiles can be read.
+        # Only base tokens can know where in the frame they are; only tiles can be read, and what
+        # the base shows of a plate is to be like no character.
+        unreadable = torch.where(labels["color"][:, 0] > NOTHING, len(CHARACTERS), IGNORE)
         loss = (
             _entropy(color, labels["color"], quiet)
             + _entropy(shape, labels["shape"], loose)
             + 2.0 * _entropy(character, labels["character"][:, 1:])
+            + _entropy(unread, unreadable)
             + _entropy(x, labels["x"][:, 0])
             + _entropy(y, labels["y"][:, 0])
             + 2.0 * _vote_loss(shape, labels)
@@ -91,14 +99,14 @@ class SequenceHeads(nn.Module):
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
         new = self.is_new(hidden)
-        miss = (frame - labels["log_frame"]).abs()
+        miss = (frame - labels["log_frame"]).abs().mean()
         loss = (
             _entropy(motion[on_base], labels["motion"][on_base])
             + _entropy(motion[~on_base], labels["motion"][~on_base])
             + 0.5 * _entropy(rank, labels["number_rank"])
             + 0.5 * _entropy(read, labels["character"])
-            + 0.5 * _entropy(count, labels["num_shapes"])
-            + 0.5 * F.smooth_l1_loss(frame, labels["log_frame"], beta=0.2)
+            + _entropy(count, labels["num_shapes"])
+            + _FRAMES * miss
             + 0.5 * _entropy(base, labels["is_base"])
             + 0.5 * _entropy(new, labels["is_new"])
             + 0.5 * _entropy(x, labels["x"])
@@ -114,9 +122,19 @@ class SequenceHeads(nn.Module):
             "token_new": _right(new, labels["is_new"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),
             "token_y": _right(y, labels["y"], IGNORE),
-            "token_frame_miss": miss.mean().detach(),
+            "token_frame_miss": miss.detach(),
         }
         return loss, right
+
+    def length(self, hidden: torch.Tensor, num_frames: int) -> tuple[torch.Tensor, Labels]:
+        """Return the loss of telling how many frames there are, as pictures tell those before them.
+
+        Args:
+            hidden: Hidden states (n, hidden) of tokens behind the last picture.
+            num_frames: Of the clip.
+        """
+        miss = (self.log_frame(hidden)[:, 0].float() - math.log(num_frames)).abs().mean()
+        return _FRAMES * miss, {"length_miss": miss.detach()}
 
 
 def _entropy(

@@ -25,7 +25,9 @@ LONG = 32
 """Frames from which on pictures are wide or tall, which have the fewest tokens."""
 LONG_ASPECTS = ("16:9", "9:16")
 DEAR = 16
-"""Frames from which on training draws no clip of one scene, in which no time can be asked for."""
+"""Frames from which on training draws few clips of one scene: no time can be asked for there."""
+_ONE_SCENE = 0.4
+"""Chance that such a clip may be of one scene."""
 _ASKED = 18
 """Tokens of a question with its answer, about."""
 _STAMP = 5
@@ -59,9 +61,10 @@ def language_batch(
     num_questions = most_questions(num_frames)
     asked = num_questions * _ASKED
     num_clips = max(1, min(32, curriculum.tokens_per_batch // (prefix + asked)))
+    may_be_one = num_frames < DEAR or generator.random() < _ONE_SCENE
     recipe = Recipe(
         max_shapes=most_shapes(num_frames), plate_chance=curriculum.plate_chance,
-        code_chance=curriculum.code_chance, min_scenes=1 if num_frames < DEAR else 2,
+        code_chance=curriculum.code_chance, min_scenes=1 if may_be_one else 2,
     )  # fmt: skip
     if num_frames > 1 and generator.random() < curriculum.text_share:
         recipe = Recipe(max_shapes=2, plate_chance=1.0, code_chance=0.15, min_scenes=2)

@@ -95,6 +95,8 @@ class LanguageStage:
         answers = (losses * weights).sum() / weights.sum()
         states, shown = _dense(prefix, passage.probed, batch)
         dense, figures = self.heads(states, shown)
+        length, missed = self.heads.length(passage.asked[labels != IGNORE], batch["tiles"].shape[1])
+        figures |= missed
         right = _right(logits, labels)
         asked = batch["types"] >= 0
         figures["answers"] = answers.detach()
@@ -111,7 +113,7 @@ class LanguageStage:
         figures["copied"] = copied.detach()
         times = stamp + copied + time_look
         guided = self.look_weight * (look + name) + batch["stamp_weight"] * times
-        return answers + batch["dense_weight"] * dense + guided, figures
+        return answers + batch["dense_weight"] * (dense + length) + guided, figures
 
     def _weights(self, batch: Tensors) -> torch.Tensor:
         """Return how much every answer token counts."""
@@ -189,8 +191,8 @@ def _dense(prefix: Prefix, probed: torch.Tensor, batch: Tensors) -> tuple[torch.
     shape = (num_clips, -1, _NUM_PLACES)
     flat = {name: batch[name].view(shape)[:, frame, token].flatten() for name in SEEN}
     flat["is_base"] = (token < GEOMETRY.num_base).long().expand(num_clips, -1).flatten()
-    # A frame's last patch has seen the whole frame: it is asked for the number of shapes.
-    shapes = torch.where(token == token[-1], batch["num_shapes"][:, frame], IGNORE)
+    # Behind the base tile the whole frame has been seen: there is asked for the number of shapes.
+    shapes = torch.where(token < GEOMETRY.num_base, IGNORE, batch["num_shapes"][:, frame])
     flat["num_shapes"] = shapes.flatten()
     flat["log_frame"] = torch.log1p(frame.float()).expand(num_clips, -1).flatten()
     return states.flatten(0, 1), flat

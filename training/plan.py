@@ -16,7 +16,7 @@ DEFAULT_MIXTURES: tuple[tuple[int, dict[int, float]], ...] = (
     (1900, {1: 0.06, 2: 0.1, 3: 0.1, 4: 0.14, 6: 0.1, 8: 0.11, 16: 0.21, 32: 0.14, 64: 0.04}),
 )
 DEFAULT_TYPE_WEIGHTS = {
-    "count": 6.0, "code": 2.0, "motion": 3.0, "when": 4.0, "order": 3.0, "first": 2.0, "last": 3.0,
+    "count": 6.0, "code": 2.0, "motion": 3.0, "when": 6.0, "order": 3.0, "first": 2.0, "last": 3.0,
     "appear": 4.0, "leave": 4.0,
 }  # fmt: skip
 

@@ -18,6 +18,8 @@ TIMED = ("appear", "leave")
 """Types answered in seconds, which takes timestamps in the prompt."""
 _MARGIN = 0.09
 _SLACK = 0.12
+_CLEAR = 0.04
+"""Of a clip: how far from the next third the middle is of what is said to lie in one."""
 _ROUNDING = 0.1
 """Seconds: a tenth of a second is shown, of the answer and of the frames."""
 
@@ -195,11 +197,13 @@ def _order(clip: Clip) -> Iterator[Question]:
 def _when(clip: Clip) -> Iterator[Question]:
     for named in _named_by_color(clip):
         _, _, scene, shape = named
-        for index, part in enumerate(PARTS):
-            inside = scene.start > index / 3 - _SLACK and scene.end < (index + 1) / 3 + _SLACK
-            if inside and clip.num_frames >= 3:
-                text = f"in which part of the clip is the {shape.color} object?"
-                yield _ask("when", text, part, named)
+        middle = (scene.start + scene.end) / 2
+        third = int(middle * 3)
+        is_clear = min(abs(middle - 1 / 3), abs(middle - 2 / 3)) > _CLEAR
+        is_inside = scene.start > third / 3 - _SLACK and scene.end < (third + 1) / 3 + _SLACK
+        if is_clear and is_inside and clip.num_frames >= 3:
+            text = f"in which part of the clip is the {shape.color} object?"
+            yield _ask("when", text, PARTS[third], named)
 
 
 def _times(clip: Clip) -> Iterator[Question]:

@@ -1,3 +1,4 @@
+from collections import defaultdict
 from functools import cache
 
 import numpy as np
@@ -202,6 +203,15 @@ def test_parts_contain_the_middle_of_what_they_name() -> None:
     for _, question in found:
         middle = (question.start + question.end) / 2
         assert question.answer == ("beginning", "middle", "end")[int(middle * 3)]
+
+
+@pytest.mark.parametrize("num_frames", [1, 4, 8, 16, 32])
+def test_what_is_asked_has_one_answer(num_frames: int) -> None:
+    for clip in clips("16:9", num_frames, 150):
+        answers = defaultdict(set)
+        for question in questions_of(clip, timed=True):
+            answers[question.text].add(question.answer)
+        assert all(len(given) == 1 for given in answers.values())
 
 
 def test_first_and_last_numbers_are_what_the_first_and_last_plates_say() -> None:

@@ -103,9 +103,9 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
 
     def losses(looks: torch.Tensor, times: torch.Tensor) -> list[float]:
         passage = Passage(
-            hidden=NOTHING, probed=NOTHING, looks=looks[:, None].expand(-1, 6, -1, -1, -1),
-            time_looks=times, rows=NOTHING, looked_at=NOTHING, sizes=NOTHING,
-            names=NOTHING, seen_from=NOTHING,
+            hidden=NOTHING, probed=NOTHING, asked=NOTHING,
+            looks=looks[:, None].expand(-1, 6, -1, -1, -1), time_looks=times,
+            rows=NOTHING, looked_at=NOTHING, sizes=NOTHING, names=NOTHING, seen_from=NOTHING,
         )  # fmt: skip
         return [float(loss) for loss in look_loss(prefix, passage, batch)]
 
