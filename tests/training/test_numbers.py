@@ -31,7 +31,8 @@ def test_sums_are_what_a_loop_over_places_adds_up() -> None:
         if number in numbers.tokens:
             digits = text.removesuffix(".").rjust(3)
             made[number] = sum(places[n, "0123456789 ".index(d)] for n, d in enumerate(digits))
-    torch.testing.assert_close(numbers.as_sums(made), made)  # they are sums already
+    # They are sums already, as far as float32 goes.
+    torch.testing.assert_close(numbers.as_sums(made), made, atol=2e-4, rtol=0)
     before = rows.clone()
     sums = numbers.as_sums(rows)
     assert torch.equal(rows, before)
@@ -67,4 +68,4 @@ def test_what_is_learnt_of_one_number_is_known_of_those_with_a_digit_in_common()
         assert moved[IDS["413."]] < moved[IDS["483."]] < moved[IDS["488."]] < -0.01
         assert moved[single_token(TOKENIZER, "red")].abs() < 1e-3
         for rows in (table, average):
-            torch.testing.assert_close(Numbers(TOKENIZER).as_sums(rows), rows)
+            torch.testing.assert_close(Numbers(TOKENIZER).as_sums(rows), rows, atol=2e-4, rtol=0)
