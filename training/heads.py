@@ -1,4 +1,4 @@
-"""Training-only heads: they ask every visual token what it shows, and are dropped afterwards."""
+"""Training-only heads: they ask tokens what they show and follow, and are dropped afterwards."""
 
 import math
 
