@@ -122,17 +122,20 @@ def _fill(choose_tokens: Callable[[int], list[Kept]], budget: int, text: FrameTe
     """Return the most tokens that fit beside the timestamps of the frames that keep any.
 
     At least those that fit beside all timestamps; where these leave no frame out they are all.
+    As more tokens leave no more frames out, what one number leaves room for bounds the others:
+    above if it fits itself, else below. Few are tried, for each is a choice of the whole clip's.
     """
     low = budget - text.total
     kept = choose_tokens(low)
-    high = budget - _paid(kept, text)
+    high = middle = budget - _paid(kept, text)
     while low < high:
-        middle = (low + high + 1) // 2
         more = choose_tokens(middle)
-        if middle + _paid(more, text) <= budget:
-            low, kept = middle, more
+        room = budget - _paid(more, text)
+        if middle <= room:
+            low, kept, high = middle, more, min(high, room)
         else:
             high = middle - 1
+        middle = room if low < room < high else (low + high + 1) // 2
     return kept
 
 

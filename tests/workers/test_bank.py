@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruner import Candidates, FrameLayout, prefix_sizes, stand_ins, water_fill
+from pruner import Candidates, FrameLayout, choose, prefix_sizes, stand_ins, water_fill
 from pruner.coverage import cover
 from tests.pruner.test_standing import slow_sizes
 from workers.arrays import pack, unpack
@@ -472,6 +472,26 @@ def test_a_method_of_the_clip_keeps_the_most_that_fits_beside_the_timestamps_sho
         left_out.append(8 - len(visual))
     assert min(left_out) == 0
     assert max(left_out) > 3
+
+
+def test_a_method_of_the_clip_chooses_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def counted(
+        name: str, base: torch.Tensor, grid: torch.Tensor, newline: torch.Tensor, own: Sequence[int]
+    ) -> object:
+        tried.append(len(base))
+        return choose(name, base, grid, newline, own)
+
+    monkeypatch.setattr("workers.keeping.choose", counted)
+    ranked = [
+        replace(each, frame_indices=np.array([number]))
+        for number, each in enumerate(still_and_moving() * 3)
+    ]
+    visual, _ = allocate(ranked, 200, method="evs", num_timestamp_tokens=(5,) * 24)
+    assert len(visual) < 24
+    assert tried == [24] * len(tried)
+    assert len(tried) <= 4  # halving what is between takes eight
 
 
 def test_a_timestamp_may_cost_more_where_its_frame_is_the_first() -> None:
