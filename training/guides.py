@@ -57,10 +57,10 @@ def look_loss(
 
 
 def name_loss(passage: Passage, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return how little heads look at the word that names what is sought, while its answer is said.
+    """Return how little heads look at the words that name what is sought, while the answer is said.
 
     Half of the heads of the layer above the probed ones, over all tokens of answers whose question
-    names one thing.
+    names anything; where it names two things, at both alike.
 
     Args:
         passage: Its ``names``.
@@ -72,8 +72,9 @@ def name_loss(passage: Passage, batch: Mapping[str, torch.Tensor]) -> torch.Tens
     if not bool(rows.any()):
         return weights.sum() * 0.0
     half = weights[rows][:, : weights.shape[3] // 2].float()
-    own = named[:, :, None].expand(*rows.shape, -1)[rows]
-    return -_log((half * own[:, None]).sum(-1)).mean()
+    own = named[:, :, None].expand(*rows.shape, -1)[rows][:, None].float()  # (n, 1, length)
+    num = own.sum(-1, keepdim=True)
+    return -(_log(half * num) * own / num).sum(-1).mean()
 
 
 def time_loss(

@@ -15,7 +15,7 @@ from training.sequence_labels import NUM_RANKS
 Labels = dict[str, torch.Tensor]
 _QUIET = 0.15
 """Weight of tokens that show nothing: there are many."""
-_FRAMES = 3.0
+_FRAMES = 2.0
 """Weight of being off by a factor of e in how many frames there were: a tenth is already much."""
 
 
@@ -49,6 +49,7 @@ class VisionHeads(nn.Module):
         # Only base tokens can know where in the frame they are; only tiles can be read, and what
         # the base shows of a plate is to be like no character.
         unreadable = torch.where(labels["color"][:, 0] > NOTHING, len(CHARACTERS), IGNORE)
+        mixed, right_mixed = self._mixed_loss(features, labels["color"])
         loss = (
             _entropy(color, labels["color"], quiet)
             + _entropy(shape, labels["shape"], loose)
@@ -57,10 +58,12 @@ class VisionHeads(nn.Module):
             + _entropy(x, labels["x"][:, 0])
             + _entropy(y, labels["y"][:, 0])
             + 2.0 * _vote_loss(shape, labels)
+            + mixed
         )
         right = {
             "color_base": _right(color[:, 0], labels["color"][:, 0], NOTHING),
             "color_high": _right(color[:, 1:], labels["color"][:, 1:], NOTHING),
+            "color_mixed": right_mixed,
             "shape_base": _right(shape[:, 0], labels["shape"][:, 0], NO_SHAPE),
             "shape_high": _right(shape[:, 1:], labels["shape"][:, 1:], NO_SHAPE),
             "character_high": _right(character, labels["character"][:, 1:], IGNORE),
@@ -68,6 +71,27 @@ class VisionHeads(nn.Module):
             "y_base": _right(y, labels["y"][:, 0], IGNORE),
         }
         return loss, right
+
+    def _mixed_loss(
+        self, features: torch.Tensor, color: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of telling both colours of two tokens' mean, and how often both are told.
+
+        A question that names two colours looks for the sum of both, which is to be like neither
+        orange, between red and yellow, nor any other third. Every token of a shape is mixed with
+        one of another picture (Zhang et al., mixup, 2018, equal shares, of features).
+        """
+        on_shape = (color >= 0) & (color < NOTHING)
+        own, label = features[on_shape], color[on_shape]
+        away = len(own) // 2
+        other = label.roll(away)
+        logits = self.color((own + own.roll(away, 0)) / 2)
+        loss = (_entropy(logits, label) + _entropy(logits, other)) / 2
+        differ = label != other
+        told = logits[differ].topk(2).indices.sort().values
+        both = torch.stack([label, other], dim=-1)[differ].sort().values
+        hits = (told == both).all(-1).sum() / differ.sum().clamp(min=1)
+        return loss, hits.detach()
 
 
 class SequenceHeads(nn.Module):
@@ -90,8 +114,8 @@ class SequenceHeads(nn.Module):
 
         Args:
             hidden: Hidden states (n, hidden) of labelled visual tokens.
-            labels: ``motion``, ``number_rank``, ``character``, ``num_shapes``, ``is_base``,
-                ``is_new``, ``x``, ``y`` (n) class numbers, ``log_frame`` (n) floats.
+            labels: ``item``, ``motion``, ``number_rank``, ``character``, ``num_shapes``,
+                ``is_base``, ``is_new``, ``x``, ``y`` (n) class numbers, ``log_frame`` (n) floats.
         """
         motion, rank = self.motion(hidden), self.number_rank(hidden)
         count, read = self.num_shapes(hidden), self.character(hidden)
@@ -99,14 +123,15 @@ class SequenceHeads(nn.Module):
         on_base = labels["is_base"] == 1
         base, x, y = self.is_base(hidden), self.x(hidden), self.y(hidden)
         new = self.is_new(hidden)
-        miss = (frame - labels["log_frame"]).abs().mean()
+        miss, shows = (frame - labels["log_frame"]).abs(), labels["item"] >= 0
+        shown_miss, other_miss = _mean(miss[shows]), _mean(miss[~shows])
         loss = (
             _entropy(motion[on_base], labels["motion"][on_base])
             + _entropy(motion[~on_base], labels["motion"][~on_base])
             + 0.5 * _entropy(rank, labels["number_rank"])
             + 0.5 * _entropy(read, labels["character"])
-            + _entropy(count, labels["num_shapes"])
-            + _FRAMES * miss
+            + 2.0 * _entropy(count, labels["num_shapes"])
+            + _FRAMES * (shown_miss + other_miss)
             + 0.5 * _entropy(base, labels["is_base"])
             + 0.5 * _entropy(new, labels["is_new"])
             + 0.5 * _entropy(x, labels["x"])
@@ -122,7 +147,8 @@ class SequenceHeads(nn.Module):
             "token_new": _right(new, labels["is_new"], IGNORE),
             "token_x": _right(x, labels["x"], IGNORE),
             "token_y": _right(y, labels["y"], IGNORE),
-            "token_frame_miss": miss.detach(),
+            "token_frame_miss": miss.mean().detach(),
+            "shown_frame_miss": shown_miss.detach(),
         }
         return loss, right
 
@@ -146,6 +172,11 @@ def _entropy(
     if not bool(known.any()):
         return flat.sum() * 0.0
     return F.cross_entropy(flat[known], target[known], weight=weight)
+
+
+def _mean(values: torch.Tensor) -> torch.Tensor:
+    """Return the mean of values (n), 0 where there is none."""
+    return values.sum() / max(1, len(values))
 
 
 def _right(logits: torch.Tensor, labels: torch.Tensor, without: int) -> torch.Tensor:

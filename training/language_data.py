@@ -99,8 +99,8 @@ def clips_batch(
         (clips, frames, 5, 64) and ``num_shapes`` (clips, frames); ``stamp`` (frames, 2), the ids
         that tell a frame's time; ``signs`` (2, n), those and all that differ by a digit; ``reads``
         (clips, questions, frames), whether a question's answer is to be found there, and ``sought``
-        (clips, questions, length), the item where it is; ``named`` the same, which token of a
-        question is the one word that names what it is about; ``size`` (height, width).
+        (clips, questions, length), the item where it is; ``named`` the same, which tokens of a
+        question are the words that name what it is about; ``size`` (height, width).
     """
     moments = frame_moments(num_frames, float(generator.uniform(0.0, 0.999)))
     duration = draw_duration(generator, num_frames, recipe)

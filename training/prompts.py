@@ -28,7 +28,7 @@ class AskedTokens:
     """Questions with their answers: ids and labels (questions, length), padded at the end.
 
     A label is the id that should be *predicted at* that place: of the next token, within answers.
-    ``named`` is true of the word in a question that names a colour or a kind, if there is one only.
+    ``named`` is true of the words in a question that name a colour or a kind.
     """
 
     ids: Int64Array
@@ -116,8 +116,7 @@ class Prompts:
         for row, (prompt, answer) in enumerate(rows):
             ids[row, : len(prompt) + len(answer)] = prompt + answer
             labels[row, len(prompt) - 1 : len(prompt) + len(answer) - 1] = answer
-            names = np.isin(prompt, self._names)
-            named[row, : len(prompt)] = names if names.sum() == 1 else False
+            named[row, : len(prompt)] = np.isin(prompt, self._names)
         return AskedTokens(ids=ids, labels=labels, named=named)
 
 

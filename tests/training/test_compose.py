@@ -8,7 +8,7 @@ from training.canvas import ASPECTS, GEOMETRY, geometry_of
 from training.compose import Recipe, compose_clip
 from training.draw import FIRST_ID, draw_frame, draw_map, frame_moments
 from training.glyphs import CHARACTERS, glyph
-from training.looks import seen_in
+from training.looks import reads_of, seen_in
 from training.questions import COUNTS, Question, questions_of
 from training.scene import Clip
 
@@ -195,6 +195,22 @@ def test_order_is_that_in_which_frames_first_show_them() -> None:
         seen = [next(i for i, s in enumerate(shown) if color in s) for color in (first, second)]
         assert question.answer == (first if seen[0] < seen[1] else second)
         assert first < second
+
+
+def test_what_came_first_is_looked_for_before_the_other_is_seen() -> None:
+    seen_again = 0
+    for clip, question in asked("order"):
+        moments = frame_moments(clip.num_frames, 0.5)
+        shown = [shown_at(clip, moment) for moment in moments]
+        (other,) = {*colors_in(question)} - {question.answer}
+        frames = np.flatnonzero(reads_of(question, clip, moments)).tolist()
+        first = next(i for i, colors in enumerate(shown) if question.answer in colors)
+        assert frames == list(range(first, frames[-1] + 1))
+        assert all(question.answer in shown[i] and other not in shown[i] for i in frames)
+        later = shown[frames[-1] + 1 :]
+        assert not later or question.answer not in later[0]
+        seen_again += any(question.answer in colors for colors in later)
+    assert seen_again
 
 
 def test_parts_contain_the_middle_of_what_they_name() -> None:

@@ -120,22 +120,27 @@ def test_looking_where_it_is_costs_nothing_and_elsewhere_much() -> None:
     assert 0.5 < losses(right / 2, of_times)[0] < 0.8
 
 
-def test_the_word_that_names_one_thing_is_marked_and_looked_at_while_its_answer_is_said() -> None:
+def test_the_words_that_name_things_are_marked_and_looked_at_while_the_answer_is_said() -> None:
     arrays = batch_of_text(1, timed=True)
     ids, named = arrays["ids"], arrays["named"]
-    words = set()
+    words, both = set(), False
     for clip, row in np.argwhere(arrays["types"] >= 0).tolist():
         end = np.flatnonzero(arrays["labels"][clip, row] != IGNORE)[0]
         asked = re.findall(r"\w+", TOKENIZER.decode(ids[clip, row, :end]))
         names = [word for word in (*COLORS, *SHAPES) if word in asked]
         marked = TOKENIZER.decode(ids[clip, row, named[clip, row]]).split()
-        assert marked == (names if len(names) == 1 else [])
+        assert sorted(marked) == sorted(names)
         words |= {*marked}
+        both |= len(marked) == 2
     assert words & {*COLORS}
     assert words & {*SHAPES}
+    assert both
 
     batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    right = batch["named"][:, None, :, None].expand(-1, 6, -1, ids.shape[-1], -1).float()
+    mean = batch["named"] / batch["named"].sum(-1, keepdim=True).clamp(min=1)
+    right = mean[:, None, :, None].expand(-1, 6, -1, ids.shape[-1], -1)
+    last = batch["named"] & (batch["named"].flip(-1).cumsum(-1).flip(-1) == 1)
+    one_only = last[:, None, :, None].expand(-1, 6, -1, ids.shape[-1], -1).float()
 
     def loss(names: torch.Tensor) -> float:
         known = {field.name: NOTHING for field in fields(Passage)}
@@ -144,6 +149,7 @@ def test_the_word_that_names_one_thing_is_marked_and_looked_at_while_its_answer_
     assert abs(loss(right)) < 1e-3
     assert 0.6 < loss(right / 2) < 0.8
     assert loss(right.roll(1, -1)) > 9
+    assert loss(one_only) > 0.3
 
 
 def test_each_sign_of_a_time_is_told_by_heads_of_its_own() -> None:
