@@ -20,13 +20,16 @@ NAMED = ("color", "shape", "side", "height", "motion", "when", "order")
 def reads_of(question: Question, clip: Clip, moments: Sequence[float]) -> NDArray[np.bool_]:
     """Return (frames) whether an answer that is looked up is to be found there, of all else False.
 
-    What is written is read, and a shape seen, wherever it stands; which came first from where that
-    is seen first to where it is gone, a time where the shape is seen first, or last.
+    What is written is read, and a shape seen, wherever it stands; the way it moves wherever that
+    can be known, in all frames that show it but the first; which came first from where that is seen
+    first to where it is gone, a time where the shape is seen first, or last.
     """
     found = np.zeros(len(moments), dtype=bool)
     if question.type not in (*WRITTEN, *NAMED, *TIMED):
         return found
     shown = np.array([clip.scenes[question.scene].shows(moment) for moment in moments])
+    if question.type == "motion":
+        return shown & (np.cumsum(shown) > 1)
     if question.type == "order":
         has_been = np.maximum.accumulate(shown)
         return shown & ~np.maximum.accumulate(has_been & ~shown)

@@ -51,7 +51,7 @@ class Plan:
     text_share: float = 0.3
     timed_share: float = 0.7
     look_weight: float = 1.0
-    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (500, 0.5), (1450, 1.0), (2000, 0.3))
+    dense_weights: Sequence[tuple[int, float]] = ((0, 0.2), (500, 0.5), (1000, 1.0), (2200, 0.3))
     stamp_weights: Sequence[tuple[int, float]] = ((0, 0.5),)
     type_weights: Mapping[str, float] = field(default_factory=DEFAULT_TYPE_WEIGHTS.copy)
     mixtures: Sequence[tuple[int, Mapping[int, float]]] = DEFAULT_MIXTURES

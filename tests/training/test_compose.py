@@ -8,9 +8,11 @@ from training.canvas import ASPECTS, GEOMETRY, geometry_of
 from training.compose import Recipe, compose_clip
 from training.draw import FIRST_ID, draw_frame, draw_map, frame_moments
 from training.glyphs import CHARACTERS, glyph
+from training.labels import IGNORE
 from training.looks import reads_of, seen_in
 from training.questions import COUNTS, Question, questions_of
-from training.scene import Clip
+from training.scene import DIRECTIONS, Clip
+from training.sequence_labels import sequence_labels
 
 KINDS = [(aspect, frames) for aspect in ASPECTS for frames in (1, 2, 5)]
 
@@ -176,6 +178,24 @@ def test_motion_is_seen_between_the_first_and_the_last_frame() -> None:
         across, down = ("left", "right")[int(dx > 0)], ("up", "down")[int(dy > 0)]
         assert question.answer == (across if abs(dx) > abs(dy) else down)
         assert max(abs(dx), abs(dy)) > 0.12
+
+
+def test_the_way_it_moves_is_looked_for_where_every_token_can_know_it() -> None:
+    cut_apart = 0
+    for clip, question in asked("motion"):
+        moments = frame_moments(clip.num_frames, 0.5)
+        shows = np.array([clip.scene_at(moment)[0] == question.scene for moment in moments])
+        reads = reads_of(question, clip, moments)
+        assert np.flatnonzero(reads).tolist() == np.flatnonzero(shows)[1:].tolist()
+        labels = sequence_labels(clip, moments)
+        known, unknown = (
+            set(labels["motion"][frames][labels["item"][frames] == question.item].tolist())
+            for frames in (reads, shows & ~reads)
+        )
+        assert known == {DIRECTIONS.index(question.answer)}
+        assert unknown == {IGNORE}
+        cut_apart += not (shows[1:] & shows[:-1]).any()
+    assert cut_apart  # seen with another scene between alone
 
 
 def colors_in(question: Question) -> list[str]:
