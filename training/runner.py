@@ -32,6 +32,15 @@ def to_tensors(arrays: Arrays) -> Tensors:
     return {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether products are faster in bfloat16 than in float32: on a GPU, a CPU with AMX.
+
+    On other CPUs they are emulated or no faster (``docs/measurements.md``); with AVX2 alone a step
+    takes ten times as long.
+    """
+    return device.type != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningRate:
     """How it goes over the steps of a stage: warm-up, level, then a straight line to nothing.
@@ -125,7 +134,7 @@ def run_stage(stage: TrainingStage, folder: Path, pace: Pace) -> bool:
         for group in optimizer.param_groups:
             group["lr"] = peak * group["scale"] * factor
         on_device = {name: value.to(device) for name, value in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device)):
             loss, figures = stage.loss(on_device)
         loss.backward()
         trained = [weight for group in optimizer.param_groups for weight in group["params"]]

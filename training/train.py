@@ -21,7 +21,7 @@ from training.words import build_processor
 
 
 def prepare(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlavaNextForConditionalGeneration:
-    """Return the untrained model of a plan: float32, products in bfloat16 where that is faster."""
+    """Return the untrained model of a plan, in float32."""
     torch.set_float32_matmul_precision("medium")
     torch.manual_seed(plan.seed)
     model = build_model(

@@ -2,11 +2,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from training.plan import Plan, load_plan
-from training.runner import LearningRate, Pace
+from training.runner import LearningRate, MakeBatch, Pace, Tensors, multiplies_bfloat16, run_stage
 from training.train import train
 
 TINY = Plan(
@@ -87,6 +88,58 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert learning_rate.factor(20) == learning_rate.factor(50) == 1.0
     assert learning_rate.factor(75) == pytest.approx(0.5)
     assert learning_rate.factor(100) == 0.0
+
+
+class Products:
+    """A stage of one layer and one step that notes in which dtype its products are taken."""
+
+    name = "products"
+    learning_rate = LearningRate(peak=0.1, warmup=1, steps=1, decay_from=1)
+
+    def __init__(self) -> None:
+        self.module = torch.nn.Linear(2, 2)
+        self.dtypes: list[torch.dtype] = []
+
+    def groups(self) -> list[dict[str, object]]:
+        return [{"params": list(self.module.parameters()), "scale": 1.0}]
+
+    def make_batch(self) -> MakeBatch:
+        return lambda step: {"x": np.ones((1, 2), np.float32)}
+
+    def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
+        product = self.module(batch["x"])
+        self.dtypes.append(product.dtype)
+        return product.float().sum(), {}
+
+    def after_step(self) -> None:
+        pass
+
+    def check(self) -> dict[str, float]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "avx2": True}, torch.float32),
+        ({"neon": True}, torch.float32),
+    ],
+)
+def test_a_cpu_multiplies_in_bfloat16_only_where_that_is_faster(
+    capabilities: dict[str, bool],
+    dtype: torch.dtype,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    stage = Products()
+    assert run_stage(stage, tmp_path, PACE)
+    assert stage.dtypes == [dtype]
+
+
+def test_a_gpu_multiplies_in_bfloat16() -> None:
+    assert multiplies_bfloat16(torch.device("cuda"))
 
 
 def test_bringing_the_decline_forward_leaves_the_steps_before_alone() -> None:
