@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from itertools import takewhile
 from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar, cast
@@ -75,7 +75,8 @@ def run_command(
 
     0 done; 1 an input or the run failed, with one line on stderr; 2 usage; 130 interrupted, 143
     terminated. A letter that stdout's encoding lacks is written as "?". A closed stdin is as one at
-    its end, a closed stderr as one nobody reads; with stdout closed there is no run.
+    its end, a stderr that is closed or full as one nobody reads; with stdout closed there is no
+    run.
     """
     terminated: list[int] = []
 
@@ -112,13 +113,15 @@ def _parse_and_run(
     arguments: Sequence[str] | None,
     output: "_Output",
 ) -> None:
-    try:
-        with redirect_stdout(cast(TextIO, output)):
-            parsed = parse(arguments)
-    except SystemExit:  # of --help and --version, which have printed what was asked for
-        return
-    with redirect_stdout(sys.stderr):  # whatever a library prints is no answer
-        run(parsed, cast(TextIO, output))
+    words = _words()
+    with redirect_stderr(words):
+        try:
+            with redirect_stdout(cast(TextIO, output)):
+                parsed = parse(arguments)
+        except SystemExit:  # of --help and --version, which have printed what was asked for
+            return
+        with redirect_stdout(words):  # whatever a library prints is no answer
+            run(parsed, cast(TextIO, output))
 
 
 def _explain(error: Exception) -> tuple[int, str]:
@@ -149,11 +152,26 @@ class _ReaderLeftError(Exception):
     """Whoever read stdout has left, which is no failure worth a word."""
 
 
-class _Output:
-    """Stdout for answers: a failure to write is told from that of any other file."""
+class _Stream:
+    """A standard stream, but for what becomes of a failure to write."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def abandon(self) -> None:
+        """Let what is still buffered go nowhere, or the interpreter would fail once more."""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+class _Output(_Stream):
+    """Stdout for answers: a failure to write is told from that of any other file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
@@ -165,14 +183,6 @@ class _Output:
         with self._named():
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def abandon(self) -> None:
-        """Let what is still buffered go nowhere, or the interpreter would fail once more."""
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
     @staticmethod
     @contextmanager
     def _named() -> Iterator[None]:
@@ -182,6 +192,28 @@ class _Output:
             raise _ReaderLeftError from None
         except OSError as error:
             raise OutputError(f"stdout cannot be written: {error.strerror}") from None
+
+
+class _Words(_Stream):
+    """Stderr for people: where it cannot be written, nobody reads it."""
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self.abandon()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self.abandon()
+
+
+def _words() -> TextIO:
+    _open_streams()
+    return cast(TextIO, _Words(sys.stderr))
 
 
 def _open_streams() -> bool:
@@ -206,8 +238,7 @@ def typed_lines() -> Iterator[str]:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     while True:
-        with suppress(OSError):
-            print("> ", end="", file=sys.stderr, flush=True)
+        print("> ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
             return
@@ -236,13 +267,13 @@ def leave(status: int) -> NoReturn:
     """End the process with this exit status."""
     if status >= 128:  # Ray interrupted while it starts can crash the interpreter's way out
         os._exit(status)
+    _words().flush()  # else a failure in the interpreter's own flush would change the status
     sys.exit(status)
 
 
 def say(text: str) -> None:
-    """Print a line for people, on stderr; where that cannot be written, nobody reads it."""
-    with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    """Print a line for people, on stderr."""
+    print(text, file=_words(), flush=True)
 
 
 def _fail(text: str, status: int) -> int:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 RUN = """
 import sys, time
 from streaming.command import leave, run_command, say, typed_lines
+from workers.errors import VideoError
 
 def run(parsed, output):
     {}
@@ -203,12 +204,29 @@ def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, b"b", b"")
 
 
-def test_without_a_stderr_answers_still_come_alone() -> None:
-    body = "say('a word'); print('noise'); print('blue', file=output)"
-    done = shell(body, "command 2>&-")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "say('a word')",
+        "print('noise')",
+        "import logging; logging.warning('beware')",
+        "from tqdm import tqdm; list(tqdm([1, 2], mininterval=0))",
+    ],
+)
+def test_without_a_stderr_answers_still_come_alone(
+    words: str, stderr: str, unbuffered: str
+) -> None:
+    body = f"{words}; print('blue', file=output)"
+    done = shell(body, f"command {stderr}", PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stdout) == (0, b"blue\n")
-    done = shell("say('a word'); print('blue', file=output)", "command 2>/dev/full")
-    assert (done.returncode, done.stdout) == (0, b"blue\n")
+
+
+def test_without_a_stderr_a_failure_keeps_its_status() -> None:
+    body = "say('a word'); raise VideoError('a.mp4: broken')"
+    done = shell(body, "command 2>/dev/full", PYTHONUNBUFFERED="")
+    assert (done.returncode, done.stdout) == (1, b"")
 
 
 def test_letters_that_stdout_lacks_are_replaced() -> None:
@@ -253,8 +271,10 @@ def test_texts_are_checked() -> None:
     [(signal.SIGTERM, 143, b"terminated"), (signal.SIGINT, 130, b"interrupted")],
 )
 def test_a_signal_ends_the_run_with_its_status(number: int, status: int, line: bytes) -> None:
-    body = f"import os; os.kill(os.getpid(), {int(number)}); time.sleep(60)"
-    done = shell(body, "command")
+    # a test run in the background ignores SIGINT, and whatever it starts would
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    kill = f"os.kill(os.getpid(), {int(number)})"
+    done = shell(f"import os, signal; {heed}; {kill}; time.sleep(60)", "command")
     assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"error: " + line + b"\n")
 
 
