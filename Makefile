@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/python -m training.demo
 
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -m 'not slow' -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -m slow

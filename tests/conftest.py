@@ -10,6 +10,8 @@ from streaming.bench.random_checkpoint import write_checkpoint
 # As every stage does for its process; here torch is imported before the first stage is made.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads only contend
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ def slow_answer(net: Any, clip: VisualSequence, prompt: Prompt, max_new_tokens: 
     places = list(range(len(embeds)))
     entered = [] if clip.sizes is None else clip.sizes.tolist()
     kept: list[int] = []
+    handed_on: dict[int, int] = {}
     tokens: list[int] = []
     while len(tokens) < max_new_tokens and net.config.eos_token_id not in tokens:
         hidden, at = embeds * getattr(net.config, "embedding_multiplier", 1), places
@@ -37,7 +38,7 @@ def slow_answer(net: Any, clip: VisualSequence, prompt: Prompt, max_new_tokens: 
                 kept = kept or _choose(probabilities[:, len(embeds) - 1], visual, clip)
                 at = sorted({*places} - ({*visual} - {*kept}))
                 hidden = hidden[at]
-                sizes = _handed_on(clip, sizes, visual, kept)
+                sizes = handed_on = handed_on or _handed_on(clip, sizes, visual, kept)
         logits = net.lm_head(net.model.norm(hidden[-1]))
         tokens.append(int(logits.argmax()))
         embeds = torch.cat([embeds, net.get_input_embeddings()(torch.tensor(tokens[-1:]))])

@@ -90,7 +90,7 @@ def deaths_in(folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize(
     "deaths",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         {"read-21": 1, "encode-9": 1, "encode-33": 2, "allocate": 1, "answer-1": 1},
     ],
     ids=["undisturbed", "every kind of worker is killed"],
