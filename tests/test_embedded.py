@@ -24,8 +24,8 @@ from workers.run.engine import Engine
 
 SECOND = str(Path(training.__path__[0], "second"))
 OPTIONS = change(Options(), {"max_new_tokens": 8, "timestamps": True}, source="the test")
-LEAST_SHORT, LEAST_LONG, LEAST_OF_A_TYPE = 0.92, 0.8, 0.4
-LEAST_PRUNED, LEAST_CHOSEN = 0.65, 0.6
+LEAST_SHORT, LEAST_LONG, LEAST_OF_A_TYPE = 0.95, 0.8, 0.4
+LEAST_PRUNED, LEAST_CHOSEN = 0.75, 0.5
 """What is asked of a tenth of the tokens, and of lists of answers, which it never saw."""
 
 
@@ -37,16 +37,21 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["embedded", SECOND], ids=["embedded", "second"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    with open_engine(change(OPTIONS, {"model": request.param}, source="the test")) as engine:
+def options(request: pytest.FixtureRequest) -> Options:
+    return change(OPTIONS, {"model": request.param}, source="the test")
+
+
+@pytest.fixture(scope="module")
+def engine(options: Options) -> Iterator[Engine]:
+    with open_engine(options) as engine:
         yield engine
 
 
 def answers_right(
-    engine: Engine, groups: Sequence[list[Question]], keep_ratio: float = 1.0
+    engine: Engine, options: Options, groups: Sequence[list[Question]], keep_ratio: float = 1.0
 ) -> list[tuple[str, bool]]:
     """Ask clips their questions; return the type of each, and whether the answer is right."""
-    options = change(OPTIONS, {"keep_ratio": keep_ratio}, source="the test")
+    options = change(options, {"keep_ratio": keep_ratio}, source="the test")
 
     def answer(group: list[Question]) -> list[tuple[str, bool]]:
         seen = change(options, {"num_frames": group[0].num_frames}, source="the test")
@@ -71,35 +76,39 @@ def share(right: Sequence[bool]) -> float:
 
 @pytest.mark.parametrize(("keep_ratio", "least"), [(1.0, LEAST_SHORT), (0.1, LEAST_PRUNED)])
 def test_it_answers_most_questions(
-    engine: Engine, questions: Path, keep_ratio: float, least: float
+    engine: Engine, options: Options, questions: Path, keep_ratio: float, least: float
 ) -> None:
-    right = answers_right(engine, read_questions(questions), keep_ratio)
+    right = answers_right(engine, options, read_questions(questions), keep_ratio)
     assert len(right) > 80
     assert share([each for _, each in right]) >= least
 
 
 @pytest.mark.slow
-def test_it_answers_every_type_of_question_about_long_clips(engine: Engine, tmp_path: Path) -> None:
+def test_it_answers_every_type_of_question_about_long_clips(
+    engine: Engine, options: Options, tmp_path: Path
+) -> None:
     path = draw_set(tmp_path, seed=99, clips_per_kind=2, num_frames=(16, 32, 64), num_questions=14)
-    right = answers_right(engine, read_questions(path))
+    right = answers_right(engine, options, read_questions(path))
     by_type: dict[str, list[bool]] = defaultdict(list)
     for type_, each in right:
         by_type[type_].append(each)
     assert set(by_type) == set(TYPES)
     assert share([each for _, each in right]) >= LEAST_LONG
-    # times are learnt in short clips only: their card says how far
+    # the second knows hardly any times in long clips
     known = {type_: share(each) for type_, each in by_type.items() if type_ not in TIMED}
     assert min(known.values()) >= LEAST_OF_A_TYPE, known
 
 
-def test_it_chooses_the_right_answer_of_several(engine: Engine, questions: Path) -> None:
+def test_it_chooses_the_right_answer_of_several(
+    engine: Engine, options: Options, questions: Path
+) -> None:
     groups = read_questions(questions)
     answers: dict[str, set[str]] = {}
     for question in chain.from_iterable(groups):
         answers.setdefault(question.type, set()).add(question.answers[0])
     right = []
     for group in groups[::2]:
-        seen = change(OPTIONS, {"num_frames": group[0].num_frames}, source="the test")
+        seen = change(options, {"num_frames": group[0].num_frames}, source="the test")
         sampled = sample_clip(group[0].clip, seen)
         watched = watch(engine, plan_clip(sampled, seen, [question.text for question in group]))
         for question in (each for each in group if len(answers[each.type]) > 1):
